@@ -1,0 +1,27 @@
+//! Floor 1: what travels. Values, codecs, signatures, patterns, and every way to be wrong.
+//!
+//! Everything here is a pure function of its arguments: no IO, no clock, no chance, no async. Bytes
+//! from a peer become a [`Verified`] value or a [`Rejection`] and nothing in between. The order of
+//! the checks is fixed (cheap first) and written down at [`envelope`]; the routes and the arrows of
+//! the protocol are drawn once, at [`message`].
+
+pub mod address;
+pub mod draft;
+pub mod envelope;
+pub mod event;
+pub mod identity;
+pub mod json;
+pub mod message;
+pub mod pattern;
+pub mod record;
+pub mod rejection;
+pub mod timestamp;
+
+pub use address::{Host, HostPort, PeerAddress, Profile};
+pub use draft::{Draft, Scalar};
+pub use envelope::{Envelope, Line, Signature, Unverified, Verified};
+pub use event::{Event, EventType, Network};
+pub use identity::{Digest, Keypair, Keys, NodeId};
+pub use pattern::{Interests, Pattern};
+pub use record::{Record, RecordDraft};
+pub use rejection::{Blame, Code, Rejection};
