@@ -1,0 +1,1 @@
+//! admin: see the helper's work.

@@ -1,0 +1,1 @@
+//! bus: see the helper's work.

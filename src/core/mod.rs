@@ -1,0 +1,4 @@
+//! Floor 2: the protocol. One way in, one way out, one wake-up time.
+
+pub mod params;
+pub mod ports;

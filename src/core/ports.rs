@@ -1,0 +1,442 @@
+//! The whole border of the protocol: what goes in, what comes out. Logged, counted and simulated here.
+//!
+//! ```text
+//!   net   Received, Met, Contact, Connected, Broken, Sent    ->|      |-> Dial, Hangup, Send, Neighbours
+//!   bus, admin   Emitted                                     ->| Node |-> Answer
+//!   store Appended, Scanned, Restored                        ->|      |-> Append, Scan, SaveCursor, SavePeers
+//!   people  PeerAdded, PeerRemoved, Interests                ->|      |-> Note
+//! ```
+//!
+//! The driver carries out every output in order and brings each answer back as an input. Nothing here
+//! waits, reads a clock or rolls dice.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::time::Wall;
+use crate::wire::message::{Outcome, Receipt};
+use crate::wire::{Code, Digest, Envelope, HostPort, Interests, NodeId, Record, Verified};
+
+/// A position in the journal: the first entry is 1, 0 stands before everything. Strictly increasing,
+/// with gaps allowed; meaningful only within one incarnation of the journal.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub struct Seq(pub u64);
+
+impl fmt::Debug for Seq {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{}", self.0)
+    }
+}
+
+/// Whom to answer: chosen by the driver, opaque to the core.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Ticket(pub u64);
+
+/// One `Append`, so its answer finds the way back.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct BatchId(pub u64);
+
+/// One connection that we made to a peer. A newer lane makes reports of older ones meaningless.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct LaneId(pub u64);
+
+/// One body of lines in flight to a peer.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ShipmentId(pub u64);
+
+/// One event as the journal keeps it.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The signed event.
+    pub envelope: Verified<Envelope>,
+    /// Who gave it to us: ourselves for what was published here, `None` for a nameless sender.
+    pub from: Option<NodeId>,
+    /// Links crossed until here.
+    pub hops: u8,
+    /// We took on to carry it further.
+    pub duty: bool,
+    /// When, by our clock.
+    pub received: Wall,
+}
+
+/// An entry with its place.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// Where in the journal.
+    pub seq: Seq,
+    /// What.
+    pub entry: Entry,
+}
+
+/// What became of one entry of an `Append`. The journal has the last word on what is new.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Appended {
+    /// New, and durable now.
+    Stored(Seq),
+    /// Its digest was durable before.
+    Duplicate,
+    /// Its (source, id) is durable with another digest, or its digest was refused before as such.
+    Conflict,
+}
+
+/// Why nothing of an `Append` was stored. The disk stays as it was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AppendError {
+    /// No space, or the journal's own quota is used up by what may not be dropped yet.
+    Full,
+    /// The journal is closing.
+    Closed,
+}
+
+/// A verified event that reached us.
+#[derive(Clone, Debug)]
+pub struct Arrived {
+    /// What.
+    pub envelope: Verified<Envelope>,
+    /// Links crossed, as the sender said.
+    pub hops: u8,
+    /// The sender asks us to carry it on.
+    pub duty: bool,
+}
+
+/// Part of the journal in order.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// What stands there, in order.
+    pub entries: Vec<Stored>,
+    /// The last position looked at: where to go on. Equal to the position asked for when nothing follows.
+    pub upto: Seq,
+}
+
+/// Why a page cannot be given.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum PageError {
+    /// The position was dropped by retention.
+    #[error("the journal begins at {earliest:?} now")]
+    Gone {
+        /// The first position that is still there.
+        earliest: Seq,
+    },
+    /// The disk failed to read.
+    #[error("the journal cannot be read")]
+    Unreadable,
+}
+
+/// What a digest means to this node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Seen {
+    /// It is durable here.
+    Stored,
+    /// It was refused after a good signature, with this answer.
+    Refused(Code),
+}
+
+/// The dedupe index where requests are: asked before the dear checks. The journal decides again.
+pub trait Known: Send + Sync {
+    /// What this digest means; `None` = never seen, or forgotten after its expiry.
+    fn seen(&self, digest: &Digest) -> Option<Seen>;
+}
+
+/// The journal as its readers see it: the bus bridge, streams, subscribers. Calls may touch the disk.
+pub trait Log: Send + Sync {
+    /// Random, made with the journal: positions of another incarnation mean nothing.
+    fn incarnation(&self) -> u64;
+
+    /// The last durable position.
+    fn head(&self) -> Seq;
+
+    /// The first position still there; one after the head when there is none.
+    fn earliest(&self) -> Seq;
+
+    /// Entries after `after`, at most `entries_max` and, once there is one, `bytes_max` of events.
+    ///
+    /// # Errors
+    /// [`PageError`].
+    fn page(&self, after: Seq, entries_max: usize, bytes_max: usize) -> Result<Page, PageError>;
+
+    /// The first position received at or after this moment; the end when there is none.
+    ///
+    /// # Errors
+    /// [`PageError::Unreadable`].
+    fn since(&self, moment: Wall) -> Result<Seq, PageError>;
+
+    /// A named cursor: `bus:mesh:events`, `peer:<id>`.
+    fn cursor(&self, name: &str) -> Option<Seq>;
+
+    /// Moves a named cursor. Durable with the next commit at the latest; a cursor lost in a crash
+    /// costs a repetition, never a gap. Retention never drops what a `bus:` cursor has not passed.
+    fn set_cursor(&self, name: &str, seq: Seq);
+}
+
+/// How a peer came to be known.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// Typed in by a person: never evicted, its address exempt from the policy.
+    Manual,
+    /// It came to us.
+    Inbound,
+}
+
+/// A peer as the peer file keeps it.
+#[derive(Clone, Debug)]
+pub struct SavedPeer {
+    /// Who.
+    pub id: NodeId,
+    /// How it came to be known.
+    pub origin: Origin,
+    /// A name of our own for it.
+    pub alias: Option<String>,
+    /// Where it was typed in to be; empty for one that came by itself.
+    pub addresses: Vec<HostPort>,
+    /// The last record it gave us.
+    pub record: Option<Verified<Record>>,
+    /// Where it stands in our journal: everything up to there is settled.
+    pub cursor: Seq,
+    /// When we first heard of it.
+    pub since: Wall,
+    /// When it last answered or called.
+    pub seen: Option<Wall>,
+}
+
+/// Why a shipment was not taken.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SendError {
+    /// The whole body is to be sent again after this.
+    Busy(Duration),
+    /// The peer refuses the whole body for ever, with this HTTP status: a fault of ours.
+    Refused(u16),
+    /// No answer; the lane is gone. `Broken` follows or was said before.
+    Lost,
+}
+
+/// One thing that happened.
+#[derive(Debug)]
+pub enum Input {
+    /// The deadline was reached.
+    Tick,
+    /// First of all: what the disk remembers.
+    Restored {
+        /// The last durable position.
+        head: Seq,
+        /// The peer file.
+        peers: Vec<SavedPeer>,
+    },
+    /// What we want from now on.
+    Interests(Interests),
+    /// Lines of one request, verified, not known by their digest.
+    Received {
+        /// Answered by `Answer`, outcomes in this order.
+        ticket: Ticket,
+        /// The neighbour by its TLS key; `None` = nameless.
+        from: Option<NodeId>,
+        /// The events.
+        arrived: Vec<Arrived>,
+    },
+    /// Events published here: by the outbox stream, the local API, the command line.
+    Emitted {
+        /// Answered by `Answer`, outcomes in this order.
+        ticket: Ticket,
+        /// The events, signed by us.
+        envelopes: Vec<Verified<Envelope>>,
+    },
+    /// The journal's answer to `Append`.
+    Appended {
+        /// Which.
+        batch: BatchId,
+        /// One for each entry, in order; or nothing was stored.
+        result: Result<Vec<Appended>, AppendError>,
+    },
+    /// The journal's answer to `Scan`.
+    Scanned {
+        /// For whom.
+        peer: NodeId,
+        /// The position that was asked for.
+        after: Seq,
+        /// What stands there.
+        page: Result<Page, PageError>,
+    },
+    /// A node gave us its own record over a connection that proved its key.
+    Met {
+        /// The record; its `id()` is the key that was proved.
+        record: Verified<Record>,
+    },
+    /// A node with a proved key called on us: it is up, whatever we thought.
+    Contact {
+        /// Who.
+        peer: NodeId,
+    },
+    /// A person adds a peer, or changes its address or alias.
+    PeerAdded {
+        /// Answered once it is durable.
+        ticket: Ticket,
+        /// Who.
+        id: NodeId,
+        /// Where.
+        at: HostPort,
+        /// A name of our own.
+        alias: Option<String>,
+    },
+    /// A person removes a peer.
+    PeerRemoved {
+        /// Answered once it is durable.
+        ticket: Ticket,
+        /// Who.
+        id: NodeId,
+    },
+    /// A lane stands: TLS pinned, hello answered, records exchanged (`Met` came before).
+    Connected {
+        /// To whom.
+        peer: NodeId,
+        /// By which lane.
+        lane: LaneId,
+        /// One round trip.
+        rtt: Duration,
+    },
+    /// A lane could not be made, or is gone.
+    Broken {
+        /// To whom.
+        peer: NodeId,
+        /// Which lane.
+        lane: LaneId,
+        /// What happened, for people: our own words, never the peer's.
+        why: String,
+    },
+    /// A lane answered a probe.
+    Pong {
+        /// Who.
+        peer: NodeId,
+        /// One round trip.
+        rtt: Duration,
+    },
+    /// The answer to `Send`.
+    Sent {
+        /// By whom.
+        peer: NodeId,
+        /// To which shipment.
+        shipment: ShipmentId,
+        /// What became of the lines.
+        result: Result<Receipt, SendError>,
+    },
+}
+
+/// One thing to do.
+#[derive(Debug)]
+pub enum Output {
+    /// Store these durably, in order, all or none; then `Appended`.
+    Append {
+        /// Echoed in the answer.
+        batch: BatchId,
+        /// What.
+        entries: Vec<Entry>,
+    },
+    /// What became of the events of a request, in its order.
+    Answer {
+        /// Whose.
+        ticket: Ticket,
+        /// One for each event.
+        outcomes: Vec<Outcome>,
+        /// Lines we take next.
+        credit: u32,
+    },
+    /// Make a lane: resolve, check the address policy, TLS pinned to `peer`, hello, exchange; then
+    /// `Connected` or `Broken`.
+    Dial {
+        /// Whom.
+        peer: NodeId,
+        /// Echoed in every report.
+        lane: LaneId,
+        /// Where, to be tried in order.
+        at: Vec<HostPort>,
+        /// Typed in by hand: the address policy does not apply.
+        by_hand: bool,
+    },
+    /// Close the lane to this peer. No report follows.
+    Hangup {
+        /// Which.
+        lane: LaneId,
+        /// To whom.
+        peer: NodeId,
+    },
+    /// Post these lines as one body; then `Sent`.
+    Send {
+        /// To whom.
+        peer: NodeId,
+        /// By which lane.
+        lane: LaneId,
+        /// Echoed in the answer.
+        shipment: ShipmentId,
+        /// Lines without LF, shared between all who get them.
+        lines: Vec<Bytes>,
+    },
+    /// Read the journal for a peer that lags; then `Scanned`.
+    Scan {
+        /// For whom.
+        peer: NodeId,
+        /// Entries after this position.
+        after: Seq,
+    },
+    /// Remember how far this peer is served: `Log::set_cursor`.
+    SaveCursor {
+        /// Who.
+        peer: NodeId,
+        /// Everything up to here is settled.
+        cursor: Seq,
+    },
+    /// Replace the peer file, durably; then answer `ticket`, if any, with no outcomes.
+    SavePeers {
+        /// Who waits for it.
+        ticket: Option<Ticket>,
+        /// All of it.
+        peers: Vec<SavedPeer>,
+    },
+    /// The ids that now get the rates and connection slots of known peers.
+    Neighbours(Arc<BTreeSet<NodeId>>),
+    /// Something for the log and, later, the local bus.
+    Note(Note),
+}
+
+/// What people and metrics want to hear of.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Note {
+    /// A lane stands.
+    PeerConnected(NodeId),
+    /// A lane is gone or was never made; the next try comes after `retry`.
+    PeerBackoff {
+        /// Who.
+        peer: NodeId,
+        /// What happened.
+        why: String,
+        /// When the next try comes.
+        retry: Duration,
+    },
+    /// The peer takes less than comes in; its cursor waits in the journal.
+    PeerLagging(NodeId),
+    /// The peer has all it is owed.
+    PeerCaughtUp(NodeId),
+    /// Retention overtook a peer: events up to `earliest` were never sent to it.
+    PeerGap {
+        /// Who.
+        peer: NodeId,
+        /// Where it goes on.
+        earliest: Seq,
+    },
+    /// A peer refused an event for good.
+    PeerRefused {
+        /// Who.
+        peer: NodeId,
+        /// Why.
+        code: Code,
+    },
+    /// An event signed by our own key that we never made: the key is used on another machine.
+    OwnKeyElsewhere(Digest),
+    /// The journal takes no more; peers and publishers are told to wait.
+    JournalFull,
+    /// It takes events again.
+    JournalWell,
+}
