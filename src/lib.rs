@@ -21,6 +21,7 @@ pub mod bus;
 pub mod config;
 pub mod core;
 pub mod net;
+pub mod sim;
 pub mod store;
 pub mod time;
 pub mod wire;

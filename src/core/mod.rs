@@ -1,4 +1,272 @@
 //! Floor 2: the protocol. One way in, one way out, one wake-up time.
+//!
+//! The driver hands [`Node::handle`] one [`Input`] at one moment and carries out every [`Output`] in
+//! order; answers come back as further inputs. When nothing happens before [`Node::deadline`] it
+//! sends [`Input::Tick`]. Nothing here does IO, reads a clock, rolls dice it was not seeded with, or
+//! waits: the same inputs give the same outputs, in a daemon and in the simulator.
+//!
+//! An event comes in by `Received` or `Emitted`, is admitted ([`admission`]), waits for the disk
+//! ([`appending`]), and only then is it answered and owed to others: [`duty`] says to whom,
+//! [`outbox`] keeps the accounts, [`peers`] the lanes. *Taken* is said only after `Appended`.
 
+mod admission;
+mod appending;
+mod duty;
+pub mod interest;
+mod outbox;
 pub mod params;
+mod peers;
 pub mod ports;
+mod view;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::time::{Mono, Now};
+use crate::wire::message::Outcome;
+use crate::wire::{Envelope, Interests, NodeId, Rejection, Verified};
+
+use appending::Appending;
+use outbox::Outbox;
+use params::{Params, RETRY_BUSY};
+use peers::Peers;
+use ports::{AppendError, Appended, Arrived, BatchId, Entry, Input, Output, Seq, Stored, Ticket};
+pub use view::{Counts, PeerState, PeerView, View};
+
+/// One node of the mesh: everything it knows and decides.
+pub struct Node {
+    me: NodeId,
+    params: Params,
+    interests: Interests,
+    appending: Appending,
+    peers: Peers,
+    outbox: Outbox,
+    neighbours: Arc<BTreeSet<NodeId>>,
+    counts: Counts,
+}
+
+impl Node {
+    /// A node that knows nothing yet; `seed` feeds its only source of chance, the jitter of backoffs.
+    pub fn new(me: NodeId, params: Params, seed: u64) -> Node {
+        Node {
+            me,
+            interests: Interests::default(),
+            appending: Appending::default(),
+            peers: Peers::new(me, &params, seed),
+            outbox: Outbox::new(&params),
+            neighbours: Arc::default(),
+            counts: Counts::default(),
+            params,
+        }
+    }
+
+    /// Takes one input at one moment and pushes what is wanted in return, to be done in order.
+    pub fn handle(&mut self, input: Input, now: Now, out: &mut Vec<Output>) {
+        match input {
+            Input::Tick => {}
+            Input::Restored { head, peers } => {
+                self.outbox.restore(head);
+                for peer in peers {
+                    self.outbox.open(peer.id, peer.cursor);
+                    self.peers.restore(peer);
+                }
+            }
+            Input::Interests(interests) => self.interests = interests,
+            Input::Received { ticket, from, arrived } => self.on_received(ticket, from, arrived, now, out),
+            Input::Emitted { ticket, envelopes } => self.on_emitted(ticket, envelopes, now, out),
+            Input::Appended { batch, result } => self.on_appended(batch, result, now, out),
+            Input::Scanned { peer, after, page } => self.outbox.on_scanned(peer, after, page, &self.peers, now, out),
+            Input::Met { record } => {
+                let peer = record.id();
+                if self.peers.on_met(record, now, out) {
+                    self.open_account(peer, out);
+                }
+                self.close_forgotten();
+            }
+            Input::Contact { peer } => self.peers.on_contact(peer, now),
+            Input::PeerAdded { ticket, id, at, alias } => {
+                self.peers.on_added(id, at, alias, now, out);
+                self.close_forgotten();
+                self.open_account(id, out);
+                self.save_peers(Some(ticket), out);
+            }
+            Input::PeerRemoved { ticket, id } => {
+                self.peers.on_removed(id, out);
+                self.close_forgotten();
+                self.save_peers(Some(ticket), out);
+            }
+            Input::Connected { peer, lane, rtt } => {
+                if self.peers.on_connected(peer, lane, rtt, now, out) {
+                    self.outbox.on_connected(peer, lane);
+                }
+            }
+            Input::Broken { peer, lane, why } => {
+                if self.peers.on_broken(peer, lane, why, now, out) {
+                    self.outbox.on_broken(&peer);
+                }
+            }
+            Input::Pong { peer, rtt } => self.peers.on_pong(peer, rtt, now),
+            Input::Sent { peer, shipment, result } => {
+                if result.is_ok() {
+                    self.peers.on_answered(peer, now);
+                }
+                self.outbox.on_sent(peer, shipment, result, now, out);
+            }
+            Input::Stop => {
+                self.outbox.save_all(out);
+                self.peers.hang_up_all(out);
+                self.save_peers(None, out);
+                return;
+            }
+        }
+        self.peers.dial_due(now, out);
+        self.outbox.run(&self.peers, now, out);
+        if self.peers.take_changed() {
+            self.save_peers(None, out);
+        }
+        self.tell_neighbours(out);
+    }
+
+    /// When to come back with [`Input::Tick`] if nothing happens before.
+    pub fn deadline(&self) -> Option<Mono> {
+        [self.peers.deadline(), self.outbox.deadline()].into_iter().flatten().min()
+    }
+
+    /// A copy of what people may look at.
+    pub fn view(&self) -> View {
+        view::of(self)
+    }
+
+    fn on_received(
+        &mut self,
+        ticket: Ticket,
+        from: Option<NodeId>,
+        arrived: Vec<Arrived>,
+        now: Now,
+        out: &mut Vec<Output>,
+    ) {
+        let mut request = appending::Request::new(ticket, arrived.len());
+        let mut closed = false; // once one line must wait, those behind it must too: order holds
+        for Arrived { envelope, hops, duty } in arrived {
+            let rejection = match admission::admit(self, from, &envelope, out) {
+                Err(rejection) => rejection,
+                Ok(()) if closed || !self.appending.has_room_beside(&request, &envelope, &self.params) => {
+                    closed = true;
+                    Rejection::Unavailable { after: RETRY_BUSY }
+                }
+                Ok(()) => {
+                    let takes_duty = duty && from.is_some_and(|from| self.peers.gives_duty(&from, now.wall));
+                    let entry = Entry { envelope, from, hops, duty: takes_duty, received: now.wall };
+                    request.append(entry, duty && !takes_duty);
+                    continue;
+                }
+            };
+            self.counts.refuse(rejection.code());
+            request.refuse(rejection);
+        }
+        self.submit(request, out);
+    }
+
+    fn on_emitted(&mut self, ticket: Ticket, envelopes: Vec<Verified<Envelope>>, now: Now, out: &mut Vec<Output>) {
+        let mut request = appending::Request::new(ticket, envelopes.len());
+        let mut closed = false;
+        for envelope in envelopes {
+            debug_assert_eq!(envelope.event().source, self.me, "only we publish here");
+            if !envelope.event().is_alive(now.wall) {
+                request.refuse(Rejection::Expired);
+            } else if closed || !self.appending.has_room_beside(&request, &envelope, &self.params) {
+                closed = true;
+                request.refuse(Rejection::Unavailable { after: RETRY_BUSY });
+            } else {
+                let entry = Entry { envelope, from: Some(self.me), hops: 0, duty: true, received: now.wall };
+                request.append(entry, false);
+            }
+        }
+        self.submit(request, out);
+    }
+
+    /// Sends what a request wants stored to the disk, or answers at once when that is nothing.
+    fn submit(&mut self, request: appending::Request, out: &mut Vec<Output>) {
+        if request.is_settled() {
+            let (ticket, outcomes) = request.finish();
+            out.push(Output::Answer { ticket, outcomes, credit: self.appending.credit(&self.params) });
+        } else {
+            let (batch, entries) = self.appending.begin(request);
+            out.push(Output::Append { batch, entries });
+        }
+    }
+
+    fn on_appended(
+        &mut self,
+        batch: BatchId,
+        result: Result<Vec<Appended>, AppendError>,
+        now: Now,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(finished) = self.appending.finish(batch, result) else { return };
+        if let Some(note) = finished.note {
+            out.push(Output::Note(note));
+        }
+        for (seq, entry) in finished.stored {
+            self.on_stored(&Stored { seq, entry }, now);
+        }
+        for outcome in &finished.outcomes {
+            match outcome {
+                Outcome::Duplicate => self.counts.duplicate += 1,
+                Outcome::Refused(rejection) if finished.reached_disk => self.counts.refuse(rejection.code()),
+                _ => {}
+            }
+        }
+        let credit = self.appending.credit(&self.params);
+        out.push(Output::Answer { ticket: finished.ticket, outcomes: finished.outcomes, credit });
+    }
+
+    /// A new event is durable: who else is owed it?
+    fn on_stored(&mut self, stored: &Stored, now: Now) {
+        if stored.entry.from == Some(self.me) {
+            self.counts.emitted += 1;
+        } else {
+            self.counts.received += 1;
+            if let Some(from) = stored.entry.from {
+                self.peers.count_in(&from);
+            }
+        }
+        if let Ok(record) = crate::wire::Record::read(&stored.entry.envelope) {
+            self.peers.on_record_heard(record);
+        }
+        self.outbox.on_stored(stored, &self.peers, now);
+    }
+
+    /// A new peer is owed what comes from now on. Its cursor is said before anything is stored for it:
+    /// the commit that makes such an event durable makes the cursor durable too.
+    fn open_account(&mut self, peer: NodeId, out: &mut Vec<Output>) {
+        self.outbox.open(peer, self.outbox.head());
+        out.push(Output::SaveCursor { peer, cursor: self.outbox.settled(&peer) });
+    }
+
+    fn close_forgotten(&mut self) {
+        for id in self.peers.take_forgotten() {
+            self.outbox.close(&id);
+        }
+    }
+
+    fn save_peers(&mut self, ticket: Option<Ticket>, out: &mut Vec<Output>) {
+        self.peers.take_changed();
+        let peers = self.peers.saved(|id| self.outbox.settled(id));
+        out.push(Output::SavePeers { ticket, peers });
+    }
+
+    fn tell_neighbours(&mut self, out: &mut Vec<Output>) {
+        if self.peers.take_neighbours_changed() {
+            self.neighbours = Arc::new(self.peers.neighbours());
+            out.push(Output::Neighbours(Arc::clone(&self.neighbours)));
+        }
+    }
+
+    fn head(&self) -> Seq {
+        self.outbox.head()
+    }
+}
+
+#[cfg(test)]
+mod tests;

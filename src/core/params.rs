@@ -21,20 +21,21 @@ pub struct Params {
     pub appending_max: usize,
     /// Bytes of events waiting for the disk.
     pub appending_bytes_max: usize,
-    /// Events queued or in flight for one peer; beyond that it is served from the journal.
+    /// Events in flight to one peer, and as many queued behind them; beyond that it is served from
+    /// the journal. Also the size of one `Scan`, so that a page always fits the queue.
     pub peer_queue_max: usize,
-    /// Bytes queued or in flight for one peer.
+    /// The same in bytes of lines; a body of `/events` may not be larger than 1 MiB.
     pub peer_queue_bytes_max: usize,
-    /// Entries looked at in one `Scan`.
-    pub scan_entries_max: usize,
     /// Peers with a durable cursor, all manual ones counted.
     pub peers_max: usize,
     /// Longest wait between two dials of a peer that came by itself.
     pub backoff_max: Duration,
     /// The same for a manual peer: somebody typed it in and waits for it.
     pub backoff_manual_max: Duration,
+    /// A lane that stood this long starts its backoff anew when it breaks.
+    pub steady_after: Duration,
     /// Settled events of a peer after which its cursor is saved.
-    pub cursor_every: u32,
+    pub cursor_every: u64,
     /// Time after which a moved cursor is saved all the same.
     pub cursor_delay: Duration,
 }
@@ -50,10 +51,10 @@ impl Default for Params {
             appending_bytes_max: 16 << 20,
             peer_queue_max: 64,
             peer_queue_bytes_max: 1 << 20,
-            scan_entries_max: 256,
             peers_max: 64,
             backoff_max: Duration::from_secs(15 * 60),
             backoff_manual_max: Duration::from_secs(30),
+            steady_after: Duration::from_secs(10),
             cursor_every: 256,
             cursor_delay: Duration::from_secs(1),
         }
@@ -66,3 +67,9 @@ pub const CREDIT_MAX: u32 = 256;
 pub const RETRY_BUSY: Duration = Duration::from_millis(500);
 /// What a sender is told to wait when the disk is full.
 pub const RETRY_FULL: Duration = Duration::from_secs(5);
+/// How long a peer that took no line at all (credit 0) is left alone.
+pub const RETRY_NO_CREDIT: Duration = Duration::from_millis(500);
+/// Pause after the journal could not be read for a peer.
+pub const RETRY_SCAN: Duration = Duration::from_secs(1);
+/// Shortest time between two dials of one peer, whoever asks for the second.
+pub const DIAL_PAUSE: Duration = Duration::from_secs(1);

@@ -307,6 +307,8 @@ pub enum Input {
         /// What happened, for people: our own words, never the peer's.
         why: String,
     },
+    /// The daemon is about to end: remember what is worth it.
+    Stop,
     /// A lane answered a probe.
     Pong {
         /// Who.

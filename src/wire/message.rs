@@ -135,7 +135,7 @@ impl Receipt {
                 Outcome::Duplicate => receipt.duplicate += 1,
                 Outcome::Refused(rejection) => match rejection.retry_after() {
                     Some(after) => {
-                        receipt.retry.push(Retry { i, after_ms: after.as_millis().try_into().unwrap_or(u64::MAX) })
+                        receipt.retry.push(Retry { i, after_ms: u64::try_from(after.as_millis()).unwrap_or(u64::MAX) });
                     }
                     None => receipt.rejected.push(Refused { i, code: rejection.code() }),
                 },

@@ -1,0 +1,426 @@
+//! What is owed to whom: one account a peer, over the one journal.
+//!
+//! There are no queues per peer beyond a few lines: an account is a position in the journal
+//! (`examined`: everything up to there was looked at for this peer) and the lines in hand. A peer that
+//! takes events as they come is at the head of the journal; one that is away, slow or busy stays
+//! behind and is read for, a page at a time, in order. `settled`, the position below the first line
+//! that is not answered for, is saved now and then: after a crash the peer gets some lines again and
+//! answers `duplicate`, and misses none.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+
+use super::params::{CREDIT_MAX, Params, RETRY_NO_CREDIT, RETRY_SCAN};
+use super::peers::{Peers, Want};
+use super::ports::{Entry, LaneId, Note, Output, Page, PageError, SendError, Seq, ShipmentId, Stored};
+use crate::time::{Mono, Now, Wall};
+use crate::wire::message::Receipt;
+use crate::wire::{Code, NodeId};
+
+/// All accounts, and the head of the journal.
+pub(super) struct Outbox {
+    accounts: BTreeMap<NodeId, Account>,
+    head: Seq,
+    next_shipment: u64,
+    limits: Limits,
+    /// Events that expired before their peer could take them.
+    pub(super) expired_unsent: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Limits {
+    lines: usize,
+    bytes: usize,
+    cursor_every: u64,
+    cursor_delay: std::time::Duration,
+}
+
+/// One line owed.
+#[derive(Clone)]
+struct Owed {
+    seq: Seq,
+    line: Bytes,
+    expires: Wall,
+}
+
+struct Account {
+    /// Everything up to here was looked at; what was owed of it is in hand or settled.
+    examined: Seq,
+    lane: Option<LaneId>,
+    flight: Option<(ShipmentId, Vec<Owed>)>,
+    queue: VecDeque<Owed>,
+    queue_bytes: usize,
+    scanning: bool,
+    /// Nothing is sent or scanned before.
+    not_before: Option<Mono>,
+    credit: u32,
+    lagging: bool,
+    saved: Seq,
+    unsaved_since: Option<Mono>,
+    /// Lines this peer took.
+    taken: u64,
+}
+
+impl Account {
+    fn new(cursor: Seq) -> Account {
+        Account {
+            examined: cursor,
+            lane: None,
+            flight: None,
+            queue: VecDeque::new(),
+            queue_bytes: 0,
+            scanning: false,
+            not_before: None,
+            credit: CREDIT_MAX,
+            lagging: false,
+            saved: cursor,
+            unsaved_since: None,
+            taken: 0,
+        }
+    }
+
+    fn settled(&self) -> Seq {
+        let in_flight = self.flight.as_ref().and_then(|(_, owed)| owed.first());
+        match in_flight.or(self.queue.front()) {
+            Some(first) => Seq(first.seq.0 - 1),
+            None => self.examined,
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.flight.is_none() && self.queue.is_empty()
+    }
+
+    fn has_room_for(&self, line: usize, limits: Limits) -> bool {
+        self.queue.len() < limits.lines && (self.queue.is_empty() || self.queue_bytes + line <= limits.bytes)
+    }
+
+    fn push(&mut self, owed: Owed) {
+        self.queue_bytes += owed.line.len() + 1;
+        self.queue.push_back(owed);
+    }
+
+    /// Gives back what was in hand: it will be read from the journal again.
+    fn drop_hand(&mut self) {
+        self.examined = self.settled();
+        self.flight = None;
+        self.queue.clear();
+        self.queue_bytes = 0;
+        self.scanning = false;
+    }
+
+    fn is_ready(&self, now: Mono) -> bool {
+        self.not_before.is_none_or(|moment| moment <= now)
+    }
+}
+
+impl Outbox {
+    pub(super) fn new(params: &Params) -> Outbox {
+        Outbox {
+            accounts: BTreeMap::new(),
+            head: Seq(0),
+            next_shipment: 0,
+            limits: Limits {
+                lines: params.peer_queue_max,
+                bytes: params.peer_queue_bytes_max,
+                cursor_every: params.cursor_every,
+                cursor_delay: params.cursor_delay,
+            },
+            expired_unsent: 0,
+        }
+    }
+
+    pub(super) fn restore(&mut self, head: Seq) {
+        self.head = head;
+    }
+
+    pub(super) fn head(&self) -> Seq {
+        self.head
+    }
+
+    /// Opens an account at this position; one that is open stays as it is.
+    pub(super) fn open(&mut self, peer: NodeId, cursor: Seq) {
+        self.accounts.entry(peer).or_insert_with(|| Account::new(cursor));
+    }
+
+    pub(super) fn close(&mut self, peer: &NodeId) {
+        self.accounts.remove(peer);
+    }
+
+    /// Everything up to here is answered for.
+    pub(super) fn settled(&self, peer: &NodeId) -> Seq {
+        self.accounts.get(peer).map_or(self.head, Account::settled)
+    }
+
+    /// Lines taken by this peer, lines in hand for it, and how far behind the head it is.
+    pub(super) fn figures(&self, peer: &NodeId) -> (u64, usize, u64) {
+        self.accounts.get(peer).map_or((0, 0, 0), |account| {
+            let in_flight = account.flight.as_ref().map_or(0, |(_, owed)| owed.len());
+            (account.taken, in_flight + account.queue.len(), self.head.0.saturating_sub(account.settled().0))
+        })
+    }
+
+    pub(super) fn on_connected(&mut self, peer: NodeId, lane: LaneId) {
+        let Some(account) = self.accounts.get_mut(&peer) else { return };
+        account.drop_hand();
+        account.lane = Some(lane);
+        account.not_before = None;
+        account.credit = CREDIT_MAX;
+    }
+
+    pub(super) fn on_broken(&mut self, peer: &NodeId) {
+        let Some(account) = self.accounts.get_mut(peer) else { return };
+        account.drop_hand();
+        account.lane = None;
+    }
+
+    /// A new entry at the head: whoever is at the head and has room gets it in hand at once.
+    pub(super) fn on_stored(&mut self, stored: &Stored, peers: &Peers, now: Now) {
+        let previous = std::mem::replace(&mut self.head, stored.seq);
+        let duty = peers.duty(&stored.entry);
+        let mut line: Option<Bytes> = None; // written once, shared by all
+        for (peer, account) in &mut self.accounts {
+            if account.examined < previous {
+                continue; // behind: it will come to this one by scanning
+            }
+            match peers.wants(peer, &stored.entry, duty, now.wall) {
+                Want::No => account.examined = stored.seq,
+                Want::Unknown => {}
+                Want::Yes => {
+                    let line = line.get_or_insert_with(|| line_of(&stored.entry));
+                    if account.lane.is_some() && account.has_room_for(line.len() + 1, self.limits) {
+                        let expires = stored.entry.envelope.event().expires;
+                        account.push(Owed { seq: stored.seq, line: line.clone(), expires });
+                        account.examined = stored.seq;
+                    }
+                }
+            }
+        }
+    }
+
+    /// A page of the journal for a peer that is behind.
+    pub(super) fn on_scanned(
+        &mut self,
+        peer: NodeId,
+        after: Seq,
+        page: Result<Page, PageError>,
+        peers: &Peers,
+        now: Now,
+        out: &mut Vec<Output>,
+    ) {
+        let limits = self.limits;
+        let Some(account) = self.accounts.get_mut(&peer) else { return };
+        if !account.scanning || account.examined != after {
+            return; // asked for before the lane broke
+        }
+        account.scanning = false;
+        let page = match page {
+            Ok(page) => page,
+            Err(PageError::Gone { earliest }) => {
+                account.examined = Seq(earliest.0.saturating_sub(1)).max(after);
+                out.push(Output::Note(Note::PeerGap { peer, earliest }));
+                return;
+            }
+            Err(PageError::Unreadable) => {
+                account.not_before = Some(now.mono + RETRY_SCAN);
+                return;
+            }
+        };
+        for stored in page.entries {
+            match peers.wants(&peer, &stored.entry, peers.duty(&stored.entry), now.wall) {
+                Want::Unknown => return,
+                Want::No => {}
+                Want::Yes => {
+                    let line = line_of(&stored.entry);
+                    if !account.has_room_for(line.len() + 1, limits) {
+                        return;
+                    }
+                    account.push(Owed { seq: stored.seq, line, expires: stored.entry.envelope.event().expires });
+                }
+            }
+            account.examined = stored.seq;
+        }
+        account.examined = account.examined.max(page.upto);
+    }
+
+    pub(super) fn on_sent(
+        &mut self,
+        peer: NodeId,
+        shipment: ShipmentId,
+        result: Result<Receipt, SendError>,
+        now: Now,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(account) = self.accounts.get_mut(&peer) else { return };
+        let Some((_, owed)) = account.flight.take_if(|(id, _)| *id == shipment) else { return };
+        match result {
+            Ok(receipt) => {
+                account.credit = receipt.credit.min(CREDIT_MAX);
+                let again = unsettled(peer, owed, &receipt, now, out);
+                account.taken += u64::from(receipt.stored) + u64::from(receipt.duplicate);
+                account.not_before = match again.1 {
+                    None if account.credit == 0 => Some(now.mono + RETRY_NO_CREDIT),
+                    waits => waits,
+                };
+                account.put_back(again.0);
+            }
+            Err(SendError::Busy(after)) => {
+                account.not_before = Some(now.mono + after);
+                account.put_back(owed);
+            }
+            Err(SendError::Refused(_)) => out.push(Output::Note(Note::PeerRefused { peer, code: Code::Malformed })),
+            Err(SendError::Lost) => {
+                account.put_back(owed);
+                account.drop_hand();
+                account.lane = None; // `Broken` says when the next one comes
+            }
+        }
+    }
+
+    /// Sends, scans and saves whatever is due.
+    pub(super) fn run(&mut self, peers: &Peers, now: Now, out: &mut Vec<Output>) {
+        let (head, limits) = (self.head, self.limits);
+        for (peer, account) in &mut self.accounts {
+            account.save_if_due(*peer, limits, now.mono, out);
+            let Some(lane) = account.lane else { continue };
+            if !account.is_ready(now.mono) {
+                continue;
+            }
+            if account.flight.is_none() {
+                self.expired_unsent += account.ship(*peer, lane, &mut self.next_shipment, limits, now, out);
+            }
+            let behind = account.examined < head;
+            if behind && account.queue.is_empty() && !account.scanning && peers.is_acquainted(peer, now.wall) {
+                account.scanning = true;
+                out.push(Output::Scan { peer: *peer, after: account.examined });
+            }
+            account.tell_lag(*peer, behind, out);
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Mono> {
+        let of = |account: &Account| {
+            let waits =
+                account.lane.and(account.not_before).filter(|_| !account.is_idle() || account.examined < self.head);
+            let save = account.unsaved_since.map(|since| since + self.limits.cursor_delay);
+            [waits, save].into_iter().flatten().min()
+        };
+        self.accounts.values().filter_map(of).min()
+    }
+
+    /// Saves every cursor that moved.
+    pub(super) fn save_all(&mut self, out: &mut Vec<Output>) {
+        for (peer, account) in &mut self.accounts {
+            account.save(*peer, out);
+        }
+    }
+}
+
+impl Account {
+    /// Puts lines back before those that wait, in their order.
+    fn put_back(&mut self, owed: Vec<Owed>) {
+        for one in owed.into_iter().rev() {
+            self.queue_bytes += one.line.len() + 1;
+            self.queue.push_front(one);
+        }
+    }
+
+    /// Sends the next body; gives the number of lines that expired while they waited.
+    fn ship(
+        &mut self,
+        peer: NodeId,
+        lane: LaneId,
+        next: &mut u64,
+        limits: Limits,
+        now: Now,
+        out: &mut Vec<Output>,
+    ) -> u64 {
+        self.not_before = None;
+        let lines_max = limits.lines.min(self.credit.max(1) as usize);
+        let (mut owed, mut bytes, mut expired) = (Vec::new(), 0, 0);
+        while let Some(first) = self.queue.front() {
+            let size = first.line.len() + 1;
+            if owed.len() == lines_max || (bytes + size > limits.bytes && !owed.is_empty()) {
+                break;
+            }
+            let first = self.queue.pop_front().expect("it was there");
+            self.queue_bytes -= size;
+            if first.expires <= now.wall {
+                expired += 1;
+                continue;
+            }
+            bytes += size;
+            owed.push(first);
+        }
+        if !owed.is_empty() {
+            let shipment = ShipmentId(*next);
+            *next += 1;
+            let lines = owed.iter().map(|one: &Owed| one.line.clone()).collect();
+            self.flight = Some((shipment, owed));
+            out.push(Output::Send { peer, lane, shipment, lines });
+        }
+        expired
+    }
+
+    fn tell_lag(&mut self, peer: NodeId, behind: bool, out: &mut Vec<Output>) {
+        let lagging = behind || (self.lagging && !self.is_idle());
+        if lagging != self.lagging {
+            self.lagging = lagging;
+            out.push(Output::Note(if lagging { Note::PeerLagging(peer) } else { Note::PeerCaughtUp(peer) }));
+        }
+    }
+
+    fn save_if_due(&mut self, peer: NodeId, limits: Limits, now: Mono, out: &mut Vec<Output>) {
+        let unsaved = self.settled().0.saturating_sub(self.saved.0);
+        if unsaved == 0 {
+            return;
+        }
+        let since = *self.unsaved_since.get_or_insert(now);
+        if unsaved >= limits.cursor_every || since + limits.cursor_delay <= now {
+            self.save(peer, out);
+        }
+    }
+
+    fn save(&mut self, peer: NodeId, out: &mut Vec<Output>) {
+        self.unsaved_since = None;
+        let settled = self.settled();
+        if settled > self.saved {
+            self.saved = settled;
+            out.push(Output::SaveCursor { peer, cursor: settled });
+        }
+    }
+}
+
+fn line_of(entry: &Entry) -> Bytes {
+    Bytes::from(entry.envelope.line(entry.hops + 1, false))
+}
+
+/// Of the lines of a body: those to send again, and when.
+fn unsettled(
+    peer: NodeId,
+    owed: Vec<Owed>,
+    receipt: &Receipt,
+    now: Now,
+    out: &mut Vec<Output>,
+) -> (Vec<Owed>, Option<Mono>) {
+    for refused in &receipt.rejected {
+        out.push(Output::Note(Note::PeerRefused { peer, code: refused.code }));
+    }
+    let after = |i: usize| receipt.retry.iter().find(|retry| retry.i as usize == i).map(|retry| retry.after_ms);
+    let mut wait = None;
+    let mut again = Vec::new();
+    for (i, one) in owed.into_iter().enumerate() {
+        if let Some(ms) = after(i) {
+            wait = wait.max(Some(now.mono + std::time::Duration::from_millis(ms.min(RETRY_MS_MAX))));
+            again.push(one);
+        }
+    }
+    (again, wait)
+}
+
+/// No peer can make us wait longer than this for one retry.
+const RETRY_MS_MAX: u64 = 60_000;
+
+#[cfg(test)]
+mod tests;

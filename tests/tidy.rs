@@ -1,0 +1,176 @@
+//! The house keeps its shape: imports go downwards only, the lower floors read no clock and do no IO,
+//! and no room is crowded. A failure names the file, the line and the rule.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Each floor with the floors it may import; its own folder is always allowed.
+const FLOORS: [(&str, &[&str]); 13] = [
+    ("time", &[]),
+    ("wire", &["time"]),
+    ("core", &["time", "wire"]),
+    ("store", &["time", "wire", "core"]),
+    ("net", &["time", "wire", "core"]),
+    ("bus", &["time", "wire", "core"]),
+    ("admin", &["time", "wire", "core"]),
+    ("config", &["time", "wire", "core"]),
+    ("daemon", &["time", "wire", "core", "store", "net", "bus", "admin", "config"]),
+    ("sim", &["time", "wire", "core"]),
+    ("cli", &["time", "wire", "core", "store", "net", "bus", "admin", "config", "daemon", "sim"]),
+    ("main", &["cli"]),
+    ("lib", &[]),
+];
+
+/// Words that have no place on the floors `time`, `wire` and `core`: clocks, IO, async, chance.
+const FORBIDDEN_BELOW: [&str; 17] = [
+    "std::fs",
+    "std::net::Tcp",
+    "std::net::Udp",
+    "std::io",
+    "std::thread",
+    "std::process",
+    "std::env::",
+    "SystemTime",
+    "Instant",
+    "tokio",
+    "async fn",
+    ".await",
+    "getrandom",
+    "tracing",
+    "Mutex",
+    "RwLock",
+    "println!",
+];
+
+/// Longest file and longest line of code, tests apart. Aim at 100-400.
+const LINES_MAX: usize = 600;
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).expect("a folder of the project") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+fn floor_of(path: &Path) -> String {
+    let inside = path.strip_prefix(root()).expect("a source of ours");
+    let first = inside.components().next().expect("a name").as_os_str().to_string_lossy().into_owned();
+    first.trim_end_matches(".rs").to_owned()
+}
+
+/// The code of a file: without comments, and without the tests at its bottom.
+fn code(text: &str) -> Vec<(usize, String)> {
+    let lines = text.lines().enumerate().map(|(i, line)| (i + 1, line));
+    lines
+        .take_while(|(_, line)| line.trim() != "#[cfg(test)]")
+        .map(|(i, line)| (i, line.split("//").next().unwrap_or_default().to_owned()))
+        .collect()
+}
+
+/// The floors of ours that a line of code names.
+fn names_of_floors(line: &str) -> Vec<&str> {
+    let after = line.split("crate::").skip(1);
+    let words = after.flat_map(|rest| match rest.strip_prefix('{') {
+        Some(list) => list.split(['{', '}', ',']).collect::<Vec<_>>(),
+        None => vec![rest],
+    });
+    words
+        .filter_map(|word| word.trim().split(|c: char| !c.is_alphanumeric() && c != '_').next())
+        .filter(|word| FLOORS.iter().any(|(floor, _)| floor == word))
+        .collect()
+}
+
+/// Rules broken by one file, as it would be printed.
+fn faults(path: &Path, text: &str) -> Vec<String> {
+    let floor = floor_of(path);
+    let Some((_, allowed)) = FLOORS.iter().find(|(name, _)| *name == floor) else {
+        return vec![format!("{}: `{floor}` is no floor of the house", path.display())];
+    };
+    let is_low = ["time", "wire", "core"].contains(&floor.as_str());
+    let mut faults = Vec::new();
+    let is_test_file = path.file_name().is_some_and(|name| name == "tests.rs")
+        || path.components().any(|part| part.as_os_str() == "tests");
+    for (number, line) in code(text) {
+        let mut broken =
+            |rule: String| faults.push(format!("{}:{number}: {rule}\n    {}", path.display(), line.trim()));
+        if floor != "lib" {
+            for named in names_of_floors(&line) {
+                if named != floor && !allowed.contains(&named) {
+                    broken(format!("`{floor}` imports `{named}`, which is not below it"));
+                }
+            }
+        }
+        if is_low && !is_test_file {
+            for word in FORBIDDEN_BELOW {
+                if line.contains(word) {
+                    broken(format!("`{floor}` has no `{word}`: IO, clocks, chance and waiting belong to the devices"));
+                }
+            }
+        }
+    }
+    let length = code(text).len();
+    if length > LINES_MAX && !is_test_file {
+        faults.push(format!("{}: {length} lines are a crowded room; split it", path.display()));
+    }
+    faults
+}
+
+#[test]
+fn imports_go_downwards_and_the_lower_floors_do_no_io() {
+    let mut found = Vec::new();
+    for path in sources(&root()) {
+        found.extend(faults(&path, &fs::read_to_string(&path).expect("a text file")));
+    }
+    assert!(found.is_empty(), "\n{}", found.join("\n"));
+}
+
+#[test]
+fn the_rules_see_what_they_forbid() {
+    let core = root().join("core/mod.rs");
+    for line in [
+        "use crate::net::Report;",
+        "use crate::{time::Now, net};",
+        "let x = crate::store::Journal;",
+        "let now = std::time::Instant::now();",
+        "async fn f() {}",
+        "use tokio::sync::mpsc;",
+    ] {
+        assert_eq!(faults(&core, line).len(), 1, "{line}");
+    }
+    assert!(faults(&core, "// crate::net is a device\nuse crate::wire::NodeId;").is_empty());
+    assert!(faults(&root().join("net/mod.rs"), "use crate::store::Journal;").len() == 1, "no device imports another");
+    assert!(faults(&root().join("attic/mod.rs"), "").len() == 1);
+}
+
+#[test]
+fn every_folder_says_what_it_is_for() {
+    for path in sources(&root()).into_iter().filter(|path| path.file_name().is_some_and(|name| name == "mod.rs")) {
+        let text = fs::read_to_string(&path).expect("a text file");
+        assert!(text.starts_with("//! "), "{}: a folder opens with what it is for", path.display());
+    }
+}
+
+#[test]
+fn nothing_is_left_lying_about() {
+    // Split, so that this file does not find itself.
+    let marks = [["to", "do!("], ["unimplemen", "ted!("], ["FIX", "ME"], ["XX", "X"], ["db", "g!("], ["#[ign", "ore"]]
+        .map(|parts| parts.concat());
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    for path in sources(&root()).into_iter().chain(sources(&tests)) {
+        let text = fs::read_to_string(&path).expect("a text file");
+        for mark in &marks {
+            assert!(!text.contains(mark.as_str()), "{}: {mark}", path.display());
+        }
+    }
+}
