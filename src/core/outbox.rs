@@ -421,6 +421,3 @@ fn unsettled(
 
 /// No peer can make us wait longer than this for one retry.
 const RETRY_MS_MAX: u64 = 60_000;
-
-#[cfg(test)]
-mod tests;
