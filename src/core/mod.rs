@@ -172,7 +172,9 @@ impl Node {
         let mut closed = false;
         for envelope in envelopes {
             debug_assert_eq!(envelope.event().source, self.me, "only we publish here");
-            if !envelope.event().is_alive(now.wall) {
+            if envelope.event().kind.is_reserved() {
+                request.refuse(Rejection::TypeDenied);
+            } else if !envelope.event().is_alive(now.wall) {
                 request.refuse(Rejection::Expired);
             } else if closed || !self.appending.has_room_beside(&request, &envelope, &self.params) {
                 closed = true;

@@ -44,6 +44,19 @@ struct Owed {
     expires: Wall,
 }
 
+/// How an account stands.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Figures {
+    /// Lines the peer took.
+    pub(super) taken: u64,
+    /// Lines queued or in flight.
+    pub(super) in_hand: usize,
+    /// Journal positions it is behind.
+    pub(super) behind: u64,
+    /// It is read for from the journal.
+    pub(super) lagging: bool,
+}
+
 struct Account {
     /// Everything up to here was looked at; what was owed of it is in hand or settled.
     examined: Seq,
@@ -153,11 +166,16 @@ impl Outbox {
         self.accounts.get(peer).map_or(self.head, Account::settled)
     }
 
-    /// Lines taken by this peer, lines in hand for it, and how far behind the head it is.
-    pub(super) fn figures(&self, peer: &NodeId) -> (u64, usize, u64) {
-        self.accounts.get(peer).map_or((0, 0, 0), |account| {
+    /// How one account stands.
+    pub(super) fn figures(&self, peer: &NodeId) -> Figures {
+        self.accounts.get(peer).map_or_else(Figures::default, |account| {
             let in_flight = account.flight.as_ref().map_or(0, |(_, owed)| owed.len());
-            (account.taken, in_flight + account.queue.len(), self.head.0.saturating_sub(account.settled().0))
+            Figures {
+                taken: account.taken,
+                in_hand: in_flight + account.queue.len(),
+                behind: self.head.0.saturating_sub(account.settled().0),
+                lagging: account.lagging,
+            }
         })
     }
 

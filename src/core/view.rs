@@ -72,6 +72,8 @@ pub struct PeerView {
     pub in_hand: usize,
     /// Journal positions it is behind.
     pub behind: u64,
+    /// It takes less than comes in, and is read for from the journal.
+    pub lagging: bool,
     /// What it wants, by its last record.
     pub interests: Interests,
     /// When it last answered or called.
@@ -101,7 +103,7 @@ pub enum PeerState {
 
 pub(super) fn of(node: &Node) -> View {
     let peers = node.peers.iter().map(|(id, peer)| {
-        let (events_out, in_hand, behind) = node.outbox.figures(id);
+        let figures = node.outbox.figures(id);
         PeerView {
             id: *id,
             alias: peer.alias.clone(),
@@ -115,9 +117,10 @@ pub(super) fn of(node: &Node) -> View {
             origin: peer.origin,
             rtt: peer.rtt,
             events_in: peer.events_in,
-            events_out,
-            in_hand,
-            behind,
+            events_out: figures.taken,
+            in_hand: figures.in_hand,
+            behind: figures.behind,
+            lagging: figures.lagging,
             interests: peer.record.as_ref().map(|record| record.interests.clone()).unwrap_or_default(),
             seen: peer.seen,
         }

@@ -95,7 +95,7 @@ pub enum Rejection {
     #[error("addressed to other nodes")]
     NotForMe,
     /// A reserved or locally refused type.
-    #[error("this type is not accepted from there")]
+    #[error("this type is reserved, or not accepted from there")]
     TypeDenied,
     /// Matches none of our interests; the sender's view of us is old.
     #[error("matches none of this node's interests")]
