@@ -1,0 +1,369 @@
+//! The storage engine, fjall, and nothing of it outside this file: keyspaces by what they are for,
+//! atomic commits, faults sorted by what can be done about them.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::ops::{Bound, RangeBounds};
+use std::path::{Path, PathBuf};
+
+use fjall::config::{BlockSizePolicy, CompressionPolicy};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Slice};
+
+use super::super::{StoreError, files};
+use super::layout;
+use super::span::Span;
+use crate::core::ports::{Seen, Seq};
+use crate::time::Wall;
+use crate::wire::Digest;
+
+/// More makes fewer and larger tables and costs memory (8-performance.md).
+const MEMTABLE_BYTES: u64 = 16 << 20;
+/// Cursors and counters: small, rewritten all the time.
+const STATE_MEMTABLE_BYTES: u64 = 4 << 20;
+/// Above this the engine writes out what keeps the oldest write-ahead file alive.
+const WAL_BYTES: u64 = 128 << 20;
+const CACHE_BYTES: u64 = 16 << 20;
+const FILES_OPEN_MAX: usize = 128;
+const WORKERS: usize = 2;
+
+/// Why the engine could not do something, by what can be done about it.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Fault {
+    /// No space: it may come back.
+    #[error("no space is left on the disk: {0}")]
+    Full(io::Error),
+    /// The engine takes no more writes since one in its background failed; reads go on.
+    #[error("the engine stopped after a failed write in the background")]
+    Poisoned,
+    /// The disk failed, in an fsync above all: only a restart helps.
+    #[error("the disk failed: {0}")]
+    Disk(io::Error),
+    /// What is on the disk is not what was written.
+    #[error("{0}")]
+    Damage(String),
+}
+
+impl From<fjall::Error> for Fault {
+    fn from(error: fjall::Error) -> Fault {
+        match error {
+            fjall::Error::Poisoned => Fault::Poisoned,
+            fjall::Error::Io(cause) | fjall::Error::Storage(fjall::LsmError::Io(cause)) => cause.into(),
+            fjall::Error::JournalRecovery(why) => {
+                Fault::Damage(format!("its write-ahead file does not add up ({why})"))
+            }
+            fjall::Error::Storage(why) => Fault::Damage(format!("a table does not add up ({why})")),
+            other => Fault::Damage(other.to_string()),
+        }
+    }
+}
+
+impl From<io::Error> for Fault {
+    fn from(cause: io::Error) -> Fault {
+        match cause.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Fault::Full(cause),
+            _ => Fault::Disk(cause),
+        }
+    }
+}
+
+impl Fault {
+    /// The same for the operator: this journal cannot be opened.
+    pub(super) fn on_opening(self, folder: &Path) -> StoreError {
+        let path = folder.to_owned();
+        match self {
+            Fault::Full(cause) | Fault::Disk(cause) => StoreError::Disk { action: "open the journal in", path, cause },
+            Fault::Poisoned | Fault::Damage(_) => StoreError::Damaged { path, why: self.to_string() },
+        }
+    }
+}
+
+/// Which keyspace.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Place {
+    /// Cursors, spans, counters.
+    State,
+    /// The entries of one period, by its number.
+    Log(u64),
+    /// Digests and names that may be forgotten from this moment on.
+    Ids(Wall),
+}
+
+impl Place {
+    fn name(self) -> String {
+        match self {
+            Place::State => "state".to_owned(),
+            Place::Log(n) => format!("log.{n}"),
+            Place::Ids(end) => format!("ids.{}", end.0),
+        }
+    }
+
+    fn parse(name: &str) -> Option<Place> {
+        if name == "state" {
+            return Some(Place::State);
+        }
+        if let Some(n) = name.strip_prefix("log.") {
+            return n.parse().ok().map(Place::Log);
+        }
+        name.strip_prefix("ids.")?.parse().ok().map(|end| Place::Ids(Wall(end)))
+    }
+
+    fn options(self) -> KeyspaceCreateOptions {
+        let options = KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
+        match self {
+            Place::State => options.max_memtable_size(STATE_MEMTABLE_BYTES),
+            // Read in order: larger blocks compress better.
+            Place::Log(_) => options.data_block_size_policy(BlockSizePolicy::all(16 << 10)),
+            // Hashes do not compress.
+            Place::Ids(_) => options.data_block_compression_policy(CompressionPolicy::disabled()),
+        }
+    }
+}
+
+/// One change of a commit; a value of `None` removes the key.
+#[derive(Clone, Debug)]
+pub(super) struct Item {
+    pub(super) place: Place,
+    pub(super) key: Vec<u8>,
+    pub(super) value: Option<Vec<u8>>,
+}
+
+impl Item {
+    pub(super) fn put(place: Place, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> Item {
+        Item { place, key: key.into(), value: Some(value.into()) }
+    }
+
+    pub(super) fn remove(place: Place, key: impl Into<Vec<u8>>) -> Item {
+        Item { place, key: key.into(), value: None }
+    }
+}
+
+/// The open engine.
+pub(super) struct Engine {
+    // Fields are dropped in order: the handles first, then the database that waits for its threads.
+    log: BTreeMap<u64, Keyspace>,
+    ids: BTreeMap<Wall, Keyspace>,
+    state: Keyspace,
+    db: Database,
+    folder: PathBuf,
+}
+
+impl Engine {
+    /// Opens what is there, or makes it. Bytes at the end of the write-ahead files that belong to no
+    /// whole commit are cut off by the engine; how many is the second answer.
+    pub(super) fn open(folder: &Path) -> Result<(Engine, u64), Fault> {
+        let before = wal_ends(folder)?;
+        let db = Database::builder(folder)
+            .cache_size(CACHE_BYTES)
+            .max_journaling_size(WAL_BYTES)
+            .max_cached_files(Some(FILES_OPEN_MAX))
+            .worker_threads(WORKERS)
+            .open()?;
+        let mut cut = 0;
+        for (path, end) in before {
+            // A file that is gone by now was written out whole.
+            cut += std::fs::metadata(path).map_or(0, |meta| end.saturating_sub(meta.len()));
+        }
+        let state = db.keyspace(&Place::State.name(), || Place::State.options())?;
+        let mut engine = Engine { log: BTreeMap::new(), ids: BTreeMap::new(), state, db, folder: folder.to_owned() };
+        for name in engine.db.list_keyspace_names() {
+            let Some(place) = Place::parse(&name) else { continue };
+            let keyspace = engine.db.keyspace(&name, || place.options())?;
+            engine.adopt(place, keyspace);
+        }
+        engine.sync_names()?;
+        Ok((engine, cut))
+    }
+
+    fn adopt(&mut self, place: Place, keyspace: Keyspace) {
+        match place {
+            Place::State => {}
+            Place::Log(n) => drop(self.log.insert(n, keyspace)),
+            Place::Ids(end) => drop(self.ids.insert(end, keyspace)),
+        }
+    }
+
+    fn keyspace(&self, place: Place) -> Option<&Keyspace> {
+        match place {
+            Place::State => Some(&self.state),
+            Place::Log(n) => self.log.get(&n),
+            Place::Ids(end) => self.ids.get(&end),
+        }
+    }
+
+    /// Is there such a keyspace?
+    pub(super) fn holds(&self, place: Place) -> bool {
+        self.keyspace(place).is_some()
+    }
+
+    /// Makes a keyspace, durably. Takes several fsyncs.
+    pub(super) fn create(&mut self, place: Place) -> Result<(), Fault> {
+        let keyspace = self.db.keyspace(&place.name(), || place.options())?;
+        self.sync_names()?;
+        self.adopt(place, keyspace);
+        Ok(())
+    }
+
+    /// The engine syncs each new folder but not the one it stands in. Without this a loss of power
+    /// could take a keyspace that commits already speak of, and them with it.
+    fn sync_names(&self) -> Result<(), Fault> {
+        match files::sync_folder(&self.folder.join("keyspaces")) {
+            Err(StoreError::Disk { cause, .. }) => Err(cause.into()),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Takes a keyspace out of sight; [`Removed::delete`] then deletes it, which may take a while.
+    pub(super) fn remove(&mut self, place: Place) -> Option<Removed> {
+        let keyspace = match place {
+            Place::State => None,
+            Place::Log(n) => self.log.remove(&n),
+            Place::Ids(end) => self.ids.remove(&end),
+        }?;
+        Some(Removed { db: self.db.clone(), keyspace })
+    }
+
+    /// Commits all or nothing, durably when this returns.
+    pub(super) fn commit(&self, items: Vec<Item>) -> Result<(), Fault> {
+        let mut batch = self.db.batch().durability(Some(PersistMode::SyncData));
+        for Item { place, key, value } in items {
+            let Some(keyspace) = self.keyspace(place) else {
+                return Err(Fault::Damage(format!("the keyspace {} is gone", place.name())));
+            };
+            match value {
+                Some(value) => batch.insert(keyspace, key, value),
+                None => batch.remove(keyspace, key),
+            }
+        }
+        Ok(batch.commit()?)
+    }
+
+    /// Bytes in memory that will be written out in the background, and need room then.
+    pub(super) fn unflushed(&self) -> u64 {
+        self.db.write_buffer_size()
+    }
+
+    /// The moments at which the live keyspaces of digests may be forgotten.
+    pub(super) fn ids_ends(&self) -> Vec<Wall> {
+        self.ids.keys().copied().collect()
+    }
+
+    /// The numbers of the live keyspaces of entries.
+    pub(super) fn log_numbers(&self) -> Vec<u64> {
+        self.log.keys().copied().collect()
+    }
+
+    /// Looks a digest or a name up, first where it ought to be, then in all other periods, those that
+    /// are forgotten last first. The second answer is true when something could not be read.
+    fn find(&self, key: &[u8], home: Option<Wall>) -> (Option<Slice>, bool) {
+        let mut unreadable = false;
+        let first = home.and_then(|end| self.ids.get(&end));
+        let others = self.ids.iter().rev().filter(|(end, _)| Some(**end) != home).map(|(_, keyspace)| keyspace);
+        for keyspace in first.into_iter().chain(others) {
+            match keyspace.get(key) {
+                Ok(Some(value)) => return (Some(value), unreadable),
+                Ok(None) => {}
+                Err(_) => unreadable = true,
+            }
+        }
+        (None, unreadable)
+    }
+
+    /// What a digest means here.
+    pub(super) fn meaning(&self, digest: &Digest, home: Option<Wall>) -> Option<Seen> {
+        let (value, _) = self.find(&layout::digest_key(digest), home);
+        value.and_then(|value| layout::meaning(&value))
+    }
+
+    /// The digest that has this name.
+    pub(super) fn named(&self, name: &[u8; 17], home: Wall) -> Option<Digest> {
+        let (value, _) = self.find(name, Some(home));
+        value.and_then(|value| Some(Digest::from_bytes(value.as_ref().try_into().ok()?)))
+    }
+
+    /// One value of `state`.
+    pub(super) fn state(&self, key: &[u8]) -> Result<Option<Slice>, Fault> {
+        Ok(self.state.get(key)?)
+    }
+
+    /// The cursors, by name.
+    pub(super) fn cursors(&self) -> Result<Vec<(String, Seq)>, Fault> {
+        let mut cursors = Vec::new();
+        for pair in self.state.prefix(b"c") {
+            let (key, value) = pair.into_inner()?;
+            if let (Ok(name), Some(seq)) = (std::str::from_utf8(&key[1..]), layout::number(&value)) {
+                cursors.push((name.to_owned(), Seq(seq)));
+            }
+        }
+        Ok(cursors)
+    }
+
+    /// The periods of the log as `state` tells them, oldest first; `None` for one that cannot be read.
+    pub(super) fn spans(&self) -> Result<Vec<(u64, Option<Span>)>, Fault> {
+        let mut spans = Vec::new();
+        for pair in self.state.prefix(b"p") {
+            let (key, value) = pair.into_inner()?;
+            if let Some(n) = layout::number(&key[1..]) {
+                spans.push((n, Span::from_bytes(n, &value)));
+            }
+        }
+        Ok(spans)
+    }
+
+    /// The entries of a period from a position on, in order. An error ends it: what follows is read
+    /// one by one with [`Engine::entry`].
+    pub(super) fn entries(&self, n: u64, from: Seq) -> impl Iterator<Item = Result<(Seq, Slice), Unreadable>> {
+        let range: (Bound<[u8; 8]>, Bound<[u8; 8]>) = (Bound::Included(from.0.to_be_bytes()), Bound::Unbounded);
+        self.log.get(&n).into_iter().flat_map(move |keyspace| read(keyspace, range))
+    }
+
+    /// One entry of a period.
+    pub(super) fn entry(&self, n: u64, seq: Seq) -> Result<Option<Slice>, Unreadable> {
+        let Some(keyspace) = self.log.get(&n) else { return Ok(None) };
+        keyspace.get(seq.0.to_be_bytes()).map_err(|_| Unreadable)
+    }
+}
+
+/// A block on the disk is not what was written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Unreadable;
+
+fn read(
+    keyspace: &Keyspace,
+    range: impl RangeBounds<[u8; 8]>,
+) -> impl Iterator<Item = Result<(Seq, Slice), Unreadable>> {
+    keyspace.range(range).map(|pair| {
+        let (key, value) = pair.into_inner().map_err(|_| Unreadable)?;
+        Ok((Seq(layout::number(&key).ok_or(Unreadable)?), value))
+    })
+}
+
+/// A keyspace that nobody sees any more.
+pub(super) struct Removed {
+    keyspace: Keyspace,
+    db: Database,
+}
+
+impl Removed {
+    /// Deletes it. A crash in the middle leaves either all of it or files that the next start removes.
+    pub(super) fn delete(self) -> Result<(), Fault> {
+        Ok(self.db.delete_keyspace(self.keyspace)?)
+    }
+}
+
+/// Where what was written to each write-ahead file ends: they are made long and zero.
+fn wal_ends(folder: &Path) -> Result<Vec<(PathBuf, u64)>, Fault> {
+    let mut ends = Vec::new();
+    let listing = match std::fs::read_dir(folder) {
+        Ok(listing) => listing,
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(ends),
+        Err(cause) => return Err(cause.into()),
+    };
+    for file in listing {
+        let path = file?.path();
+        if path.extension().is_some_and(|extension| extension == "jnl") {
+            let end = files::written_end(&path)?;
+            ends.push((path, end));
+        }
+    }
+    Ok(ends)
+}

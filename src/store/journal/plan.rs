@@ -1,0 +1,118 @@
+//! One commit in the making: what each entry of a group is, and what has to be written for it.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::JournalSettings;
+use super::engine::{Engine, Item, Place};
+use super::layout;
+use super::span::{self, INDEX_BYTES, Span};
+use crate::core::ports::{Appended, Entry, Seen, Seq};
+use crate::time::Wall;
+use crate::wire::{Code, Digest};
+
+/// What one group is and writes. Nothing of it is true before its commit.
+pub(super) struct Plan<'a> {
+    engine: &'a Engine,
+    settings: &'a JournalSettings,
+    /// What the entries so far make of digests and names that the engine does not know yet.
+    digests: HashMap<Digest, Seen>,
+    names: HashMap<[u8; 17], Digest>,
+    touched: BTreeSet<u64>,
+    written: Written,
+}
+
+/// The outcome of planning.
+pub(super) struct Written {
+    /// One for each entry.
+    pub(super) outcomes: Vec<Appended>,
+    /// Everything to be committed, the spans included.
+    pub(super) items: Vec<Item>,
+    /// The periods as they are after the commit.
+    pub(super) spans: Vec<Span>,
+    /// The position after the last.
+    pub(super) next: Seq,
+    /// What the commit adds to the quota and, roughly, to the disk.
+    pub(super) bytes: u64,
+}
+
+impl<'a> Plan<'a> {
+    pub(super) fn new(engine: &'a Engine, settings: &'a JournalSettings, spans: Vec<Span>, next: Seq) -> Plan<'a> {
+        let (outcomes, items) = Default::default();
+        let written = Written { outcomes, items, spans, next, bytes: 0 };
+        let (digests, names, touched) = Default::default();
+        Plan { engine, settings, digests, names, touched, written }
+    }
+
+    /// Decides what this entry is.
+    pub(super) fn judge(&mut self, entry: &Entry) {
+        let event = entry.envelope.event();
+        let digest = event.digest();
+        let home = span::slot_end(event.expires, self.settings.period);
+        let meaning = self.digests.get(&digest).copied().or_else(|| self.engine.meaning(&digest, Some(home)));
+        let outcome = match meaning {
+            Some(Seen::Stored) => Appended::Duplicate,
+            Some(Seen::Refused(_)) => Appended::Conflict,
+            None => {
+                let name = layout::name_key(event);
+                let first = self.names.get(&name).copied().or_else(|| self.engine.named(&name, home));
+                match first {
+                    // The same digest under this name was found unreadable above: it is stored anew.
+                    Some(first) if first != digest => self.refuse(digest, home),
+                    Some(_) | None => self.store(entry, digest, name, home),
+                }
+            }
+        };
+        self.written.outcomes.push(outcome);
+    }
+
+    /// The same bytes get the same answer until they expire.
+    fn refuse(&mut self, digest: Digest, home: Wall) -> Appended {
+        let value = layout::meaning_of_refused(Code::Conflict);
+        self.written.items.push(Item::put(Place::Ids(home), layout::digest_key(&digest), value));
+        self.written.bytes += INDEX_BYTES;
+        self.digests.insert(digest, Seen::Refused(Code::Conflict));
+        Appended::Conflict
+    }
+
+    fn store(&mut self, entry: &Entry, digest: Digest, name: [u8; 17], home: Wall) -> Appended {
+        let seq = self.written.next;
+        self.written.next = Seq(seq.0 + 1);
+        let span = self.open_span(entry.received, seq);
+        let (n, high) = (span.n, span.until.max(entry.received));
+        let place = Place::Log(n);
+        let value = layout::entry_value(entry, high);
+        span.count(seq, entry.received, value.len());
+        self.touched.insert(n);
+        self.written.bytes += value.len() as u64 + INDEX_BYTES;
+        let ids = Place::Ids(home);
+        self.written.items.extend([
+            Item::put(place, seq.0.to_be_bytes(), value),
+            Item::put(ids, layout::digest_key(&digest), layout::meaning_of_stored(seq)),
+            Item::put(ids, name, *digest.as_bytes()),
+        ]);
+        self.digests.insert(digest, Seen::Stored);
+        self.names.insert(name, digest);
+        Appended::Stored(seq)
+    }
+
+    /// The period that takes the next entry.
+    fn open_span(&mut self, received: Wall, seq: Seq) -> &mut Span {
+        let JournalSettings { period, bytes_max, .. } = *self.settings;
+        let spans = &mut self.written.spans;
+        if span::begins_anew(spans, received, period, bytes_max) {
+            let n = spans.last().map_or(0, |last| last.n + 1);
+            // Numbers of periods that were dropped are not used again while their files may be around.
+            let n = n.max(self.engine.log_numbers().last().map_or(0, |last| last + 1));
+            spans.push(Span::new(n, seq, received));
+        }
+        spans.last_mut().expect("a period was begun if there was none")
+    }
+
+    /// Ends the planning.
+    pub(super) fn written(mut self) -> Written {
+        let touched = self.written.spans.iter().filter(|span| self.touched.contains(&span.n));
+        let spans = touched.map(|span| Item::put(Place::State, layout::span_key(span.n), span.to_bytes()));
+        self.written.items.extend(spans.collect::<Vec<_>>());
+        self.written
+    }
+}

@@ -1,0 +1,4 @@
+//! Each name is a claim about the journal.
+
+mod answers;
+mod fixture;
