@@ -323,6 +323,16 @@ impl Engine {
     }
 }
 
+#[cfg(test)]
+impl Engine {
+    /// Writes what is in memory out to tables, as the engine does by itself after some time.
+    pub(super) fn write_out(&self) {
+        for keyspace in self.log.values().chain(self.ids.values()) {
+            keyspace.rotate_memtable_and_wait().expect("room");
+        }
+    }
+}
+
 /// A block on the disk is not what was written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Unreadable;

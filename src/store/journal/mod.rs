@@ -293,4 +293,11 @@ impl Log for Journal {
 }
 
 #[cfg(test)]
+impl Journal {
+    fn write_out(&self) {
+        self.handle.shared.reading(engine::Engine::write_out);
+    }
+}
+
+#[cfg(test)]
 mod tests;

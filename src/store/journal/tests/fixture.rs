@@ -100,8 +100,11 @@ impl Bench {
         self.append(vec![entry]).expect("room")[0]
     }
 
+    /// A sweep at a moment that the monotonic clock agrees with.
     pub(super) fn sweep(&self, wall: Wall) -> Swept {
-        self.sweep_at(Now { mono: Mono(u64::MAX), wall })
+        let mono = |wall: Wall| Mono(u64::try_from(wall.since(T0).as_micros()).expect("a test's span"));
+        self.sweep_at(Now { mono: mono(T0), wall: T0 });
+        self.sweep_at(Now { mono: mono(wall), wall })
     }
 
     pub(super) fn sweep_at(&self, now: Now) -> Swept {

@@ -1,4 +1,10 @@
 //! Each name is a claim about the journal.
 
 mod answers;
+mod damage;
 mod fixture;
+mod full;
+mod killed;
+mod model;
+mod reading;
+mod retention;

@@ -1,0 +1,169 @@
+//! A full disk, on a small file system of its own. Mounting one takes root.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::fixture::*;
+use crate::core::ports::{AppendError, Appended, Entry, Known as _, Log as _, Seq};
+use crate::store::JournalSettings;
+use crate::store::Report;
+
+/// A file system of so many MiB, gone at the end.
+struct SmallDisk {
+    home: tempfile::TempDir,
+}
+
+impl SmallDisk {
+    fn new(mib: u32) -> SmallDisk {
+        let home = tempfile::tempdir().expect("a directory");
+        let size = format!("size={mib}m,mode=0700");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(home.path()).status();
+        assert!(
+            mounted.is_ok_and(|status| status.success()),
+            "this test mounts a small tmpfs, which takes root: run it as root (or in a user namespace with mounts)"
+        );
+        SmallDisk { home }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.home.path().join("data")
+    }
+
+    fn free(&self) -> u64 {
+        let disk = rustix::fs::statvfs(self.home.path()).expect("mounted");
+        disk.f_bavail * disk.f_frsize
+    }
+
+    /// Takes everything but so many bytes.
+    fn fill_up_to(&self, left: u64) {
+        let mut ballast = File::options().create(true).append(true).open(self.ballast()).expect("created");
+        while self.free() > left {
+            let step = (self.free() - left).min(1 << 20) as usize;
+            if ballast.write(&vec![1; step]).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.home.path().join("ballast")
+    }
+
+    fn empty(&self) {
+        std::fs::remove_file(self.ballast()).expect("there");
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg("-l").arg(self.home.path()).status();
+        debug_assert!(unmounted.is_ok_and(|status| status.success()));
+    }
+}
+
+/// Some 45 KB that do not compress.
+fn large(n: u64) -> Entry {
+    let mut chance = fastrand::Rng::with_seed(n);
+    let text: String = std::iter::repeat_with(|| chance.alphanumeric()).take(45_000).collect();
+    entry_of(event(&format!("n-{n}"), &text, T0, DAY), T0)
+}
+
+fn settings(reserve: u64) -> JournalSettings {
+    JournalSettings { reserve, ..small() }
+}
+
+/// Appends until the journal is full; says how many were stored.
+fn append_until_full(bench: &mut Bench, mut stored: u64) -> u64 {
+    loop {
+        match bench.append(vec![large(stored + 1)]) {
+            Ok(outcomes) => {
+                stored += 1;
+                assert_eq!(outcomes, [Appended::Stored(Seq(stored))]);
+            }
+            Err(error) => {
+                assert_eq!(error, AppendError::Full);
+                return stored;
+            }
+        }
+    }
+}
+
+fn assert_holds(bench: &Bench, stored: u64) {
+    assert!(bench.read(Seq(0), 64).iter().map(number).eq(1..=stored), "{stored} were acknowledged");
+}
+
+fn wait_until_well(bench: &Bench) {
+    bench.wait_for(|report| (report == Report::Well).then_some(()));
+}
+
+fn reopen(bench: Bench, path: &Path, reserve: u64) -> Bench {
+    drop(bench);
+    Bench::open(path, settings(reserve))
+}
+
+#[test]
+fn below_the_reserve_nothing_is_stored_until_there_is_room_again() {
+    let disk = SmallDisk::new(120);
+    let reserve = 8 << 20;
+    let mut bench = Bench::open(&disk.path(), settings(reserve));
+    for n in 1..=9 {
+        bench.append_one(large(n));
+    }
+    disk.fill_up_to(reserve);
+    assert_eq!(append_until_full(&mut bench, 9), 9);
+    assert!(bench.journal.stats().full.is_some_and(|why| why.contains("bytes are free")));
+    assert_eq!(bench.append(vec![large(3)]), Ok(vec![Appended::Duplicate]));
+    assert_holds(&bench, 9);
+    let mut bench = reopen(bench, &disk.path(), reserve);
+    assert_eq!(append_until_full(&mut bench, 9), 9, "a restart makes no room");
+    assert_holds(&bench, 9);
+    disk.empty();
+    wait_until_well(&bench);
+    assert_eq!(bench.append_one(large(10)), Appended::Stored(Seq(10)));
+    assert_holds(&reopen(bench, &disk.path(), reserve), 10);
+}
+
+#[test]
+fn a_write_that_finds_no_space_is_answered_full_and_leaves_no_trace() {
+    let disk = SmallDisk::new(60);
+    let mut bench = Bench::open(&disk.path(), settings(0));
+    for n in 1..=9 {
+        bench.append_one(large(n));
+    }
+    let needed = 2 << 20; // what waits in memory is counted even without a reserve
+    disk.fill_up_to(needed);
+    // Somebody else takes the rest between the look at the disk and the write.
+    let mut stored = 9;
+    for round in 0..40 {
+        disk.fill_up_to(0);
+        match bench.append(vec![large(stored + 1)]) {
+            Ok(_) => stored += 1,
+            Err(error) => {
+                assert_eq!(error, AppendError::Full, "round {round}");
+                break;
+            }
+        }
+    }
+    assert_holds(&bench, stored);
+    let refused = large(stored + 1).envelope.digest();
+    assert_eq!(bench.journal.seen(&refused), None);
+    disk.empty();
+    wait_until_well(&bench);
+    assert_eq!(bench.journal.seen(&refused), None, "what was answered `full` was not stored after all");
+    assert_holds(&bench, stored);
+    assert_eq!(bench.append_one(large(stored + 1)), Appended::Stored(Seq(stored + 1)));
+    assert_holds(&reopen(bench, &disk.path(), 0), stored + 1);
+}
+
+#[test]
+fn a_disk_filled_by_the_journal_itself_loses_nothing_that_was_acknowledged() {
+    let disk = SmallDisk::new(80);
+    let mut bench = Bench::open(&disk.path(), settings(1 << 20));
+    let stored = append_until_full(&mut bench, 0);
+    assert!(stored > 400, "{stored}");
+    assert_holds(&bench, stored);
+    let bench = reopen(bench, &disk.path(), 1 << 20);
+    assert_holds(&bench, stored);
+}
