@@ -1,1 +1,190 @@
-//! net: see the helper's work.
+//! Floor 3, towards the mesh: TLS by node key, the HTTPS receptor, and the lanes to other receptors.
+//!
+//! ```text
+//!   peers -> receptor -> connections, tls, meter -> routes -> verify -> Report -> driver
+//!   driver -> lane::open -> resolve, dial -> peers
+//! ```
+//!
+//! How it is driven: `daemon` fills [`Settings`], makes one [`Context`] of it, binds a
+//! [`Receptor`] and runs it with the sending end of a bounded channel of [`Report`]s and a shutdown
+//! signal; it opens one [`LaneHandle`] for each `Dial` of the core and drops it on `Hangup`. Every
+//! report is for the task that owns the `Node`; [`Report::Received`] alone wants an answer. When that
+//! task is behind, requests are told `503 unavailable` and everything else waits.
+//!
+//! What it never does: it takes no decision of the protocol. It proves who speaks (the key of the
+//! TLS connection), bounds what they may cost, checks form, freshness, rates and signatures in the
+//! order of 2-wire.md, and hands on what passed. It dials only addresses that it was told, checks
+//! each resolved address against the policy at the socket, follows no redirect and uses no proxy.
+//! Nothing a peer says reaches a log line, a metric label or an assertion as it stands.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::core::ports::{Arrived, LaneId, SendError, ShipmentId};
+use crate::wire::message::{Outcome, Receipt};
+use crate::wire::{HostPort, NodeId, Record, Verified};
+
+mod connections;
+mod counters;
+mod dial;
+mod events;
+mod exchange;
+mod lane;
+mod limits;
+mod meter;
+mod receptor;
+mod resolve;
+mod routes;
+mod settings;
+mod tls;
+mod verify;
+mod watch;
+
+pub use counters::{Count, Counters};
+pub use dial::identify;
+pub use lane::{LaneHandle, open};
+pub use receptor::Receptor;
+pub use settings::{Limits, Rate, Settings, StartError};
+
+/// What the network tells the driver.
+#[derive(Debug)]
+pub enum Report {
+    /// Lines of one request that passed every check but the core's. The request waits for `answer`.
+    Received {
+        /// The neighbour by its TLS key; `None` = nameless.
+        from: Option<NodeId>,
+        /// The events, in the order of the body.
+        arrived: Vec<Arrived>,
+        /// Takes one outcome for each event, in the same order. Dropping it answers 503.
+        answer: oneshot::Sender<Answer>,
+    },
+    /// A node gave us its own record over a connection that proved its key.
+    Met {
+        /// The record; its `id()` is the key that was proved.
+        record: Verified<Record>,
+    },
+    /// A node with a proved key called on us.
+    Contact {
+        /// Who.
+        peer: NodeId,
+    },
+    /// A lane stands: TLS pinned, hello answered, records exchanged ([`Report::Met`] came before).
+    Connected {
+        /// To whom.
+        peer: NodeId,
+        /// By which lane.
+        lane: LaneId,
+        /// One round trip.
+        rtt: Duration,
+        /// Our own address as the peer sees it. The port is that of this connection, not of our receptor.
+        observed: HostPort,
+    },
+    /// A lane could not be made, or is gone; nothing more comes from it.
+    Broken {
+        /// To whom.
+        peer: NodeId,
+        /// Which lane.
+        lane: LaneId,
+        /// What happened, in our own words.
+        why: String,
+    },
+    /// A lane answered a probe.
+    Pong {
+        /// Who.
+        peer: NodeId,
+        /// One round trip.
+        rtt: Duration,
+    },
+    /// What became of a shipment.
+    Sent {
+        /// By whom.
+        peer: NodeId,
+        /// Which shipment.
+        shipment: ShipmentId,
+        /// The peer's receipt, checked against the lines it is about.
+        result: Result<Receipt, SendError>,
+    },
+}
+
+/// The driver's answer to [`Report::Received`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Answer {
+    /// One for each event, in order.
+    pub outcomes: Vec<Outcome>,
+    /// Lines we take next.
+    pub credit: u32,
+}
+
+/// Where reports go.
+pub type Reports = mpsc::Sender<Report>;
+
+/// Everything that the receptor and the lanes share. Cheap to clone; the last clone to go ends the
+/// verification workers.
+#[derive(Clone)]
+pub struct Context(Arc<Shared>);
+
+struct Shared {
+    settings: Settings,
+    identity: tls::Identity,
+    workers: verify::Workers,
+    rates: limits::Rates,
+    bodies: limits::Bodies,
+    counters: Counters,
+    /// The core's last word on how many lines it takes next, for answers it is not asked about.
+    credit: std::sync::atomic::AtomicU32,
+}
+
+impl Context {
+    /// Makes the certificate and starts the verification workers.
+    ///
+    /// # Errors
+    /// [`StartError`] when the key cannot be used for TLS or a thread cannot be started.
+    pub fn new(settings: Settings) -> Result<Context, StartError> {
+        let identity = tls::Identity::new(&settings.key)?;
+        let workers = verify::Workers::start(&settings.limits).map_err(StartError::Threads)?;
+        let rates = limits::Rates::new(&settings.rate, settings.limits.rate_keys_max);
+        let bodies = limits::Bodies::new(settings.limits.body_bytes_in_all);
+        Ok(Context(Arc::new(Shared {
+            settings,
+            identity,
+            workers,
+            rates,
+            bodies,
+            counters: Counters::default(),
+            credit: std::sync::atomic::AtomicU32::new(crate::core::params::CREDIT_MAX),
+        })))
+    }
+
+    /// Who we are.
+    pub fn id(&self) -> NodeId {
+        self.0.settings.key.id()
+    }
+
+    /// What was counted since the start.
+    pub fn counters(&self) -> &Counters {
+        &self.0.counters
+    }
+
+    fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    fn limits(&self) -> &Limits {
+        &self.0.settings.limits
+    }
+
+    fn is_neighbour(&self, id: &NodeId) -> bool {
+        self.0.settings.neighbours.borrow().contains(id)
+    }
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Context({:?})", self.id())
+    }
+}
+
+#[cfg(test)]
+mod tests;

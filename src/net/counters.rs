@@ -1,0 +1,95 @@
+//! What the network counts, for metrics and status. Labels are ours: never a peer's text.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::wire::Code;
+
+/// One number that only grows.
+#[derive(Default, Debug)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    /// As of now.
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn add(&self, more: usize) {
+        self.0.fetch_add(more as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn one(&self) {
+        self.add(1);
+    }
+}
+
+/// Everything counted since the start.
+#[derive(Default, Debug)]
+pub struct Counters {
+    /// TCP connections accepted.
+    pub accepted: Count,
+    /// Of these, closed at once since a limit was reached.
+    pub turned_away: Count,
+    /// TLS handshakes that failed, plain HTTP included.
+    pub handshakes_failed: Count,
+    /// Connections that ended, however.
+    pub ended: Count,
+    /// Connections closed by a deadline of ours.
+    pub timed_out: Count,
+    /// Connections closed by the byte and frame meter.
+    pub flooded: Count,
+    /// `accept` failed: no file descriptors left, mostly.
+    pub accept_errors: Count,
+    /// Requests begun.
+    pub requests: Count,
+    /// Bytes of request bodies.
+    pub body_bytes: Count,
+    /// Lines of `/events`.
+    pub lines: Count,
+    /// Lines that are durable by this request.
+    pub stored: Count,
+    /// Lines that were durable before.
+    pub duplicates: Count,
+    /// Signatures checked.
+    pub verified: Count,
+    /// Requests told `unavailable` since the workers or the driver were behind.
+    pub overloaded: Count,
+    /// Records about others in an exchange: not read in this version.
+    pub records_ignored: Count,
+    /// Lanes that stood.
+    pub lanes_connected: Count,
+    /// Lanes that broke or never stood.
+    pub lanes_broken: Count,
+    /// Lines sent in shipments.
+    pub lines_sent: Count,
+    rejected: [Count; Code::ALL.len()],
+}
+
+impl Counters {
+    /// Lines and requests refused with this code.
+    pub fn rejected(&self, code: Code) -> u64 {
+        self.rejected[index(code)].value()
+    }
+
+    pub(super) fn reject(&self, code: Code) {
+        self.rejected[index(code)].one();
+    }
+}
+
+fn index(code: Code) -> usize {
+    Code::ALL.iter().position(|other| *other == code).expect("ALL has every code")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_its_own_count() {
+        let counters = Counters::default();
+        for code in Code::ALL {
+            counters.reject(code);
+        }
+        assert!(Code::ALL.iter().all(|code| counters.rejected(*code) == 1));
+    }
+}

@@ -1,0 +1,396 @@
+//! The calling end: one HTTPS client that knows one peer at one checked address, and the three things
+//! it says there.
+//!
+//! reqwest never resolves a name here: a name that was resolved and checked is given to it with its
+//! address, any other is refused by its resolver. Redirects are answers like any other, there is no
+//! proxy, and no answer is read beyond its bound.
+
+use std::error::Error as _;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use data_encoding::BASE64URL_NOPAD;
+use reqwest::dns::{Name, Resolve, Resolving};
+use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
+use reqwest::{RequestBuilder, StatusCode};
+use tokio::net::TcpSocket;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use super::resolve::resolve;
+use super::tls::Pin;
+use super::{Context, exchange};
+use crate::core::params::CREDIT_MAX;
+use crate::wire::message::{
+    EVENTS_ROUTE, HELLO_ROUTE, Hello, LINES_TYPE, PEERS_BYTES_MAX, PEERS_ROUTE, Problem, Receipt, Refused, Retry,
+};
+use crate::wire::{Code, Host, HostPort, Keys, NodeId, Record, Verified};
+
+/// Largest answer but that of `/peers`.
+const ANSWER_BYTES_MAX: usize = 64 << 10;
+/// Longest wait that a peer can ask for.
+const RETRY_MAX: Duration = Duration::from_secs(600);
+/// What is waited when a peer says it is busy and not for how long.
+const RETRY_DEFAULT: Duration = Duration::from_secs(1);
+
+/// Why a call brought nothing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Trouble {
+    /// The peer is there and wants to be asked again after this.
+    Busy(Duration),
+    /// The peer is there and will not, with this status.
+    Refused(u16),
+    /// There is no use in this connection; the reason in our own words.
+    Lost(String),
+}
+
+impl Trouble {
+    /// For people, about the peer at `at`.
+    pub(super) fn why(&self, at: SocketAddr) -> String {
+        match self {
+            Trouble::Busy(_) => format!("{at} is busy"),
+            Trouble::Refused(status) if (300..400).contains(status) => {
+                format!("{at} answered with a redirect ({status}), which is never followed")
+            }
+            Trouble::Refused(status) => format!("{at} refused with status {status}"),
+            Trouble::Lost(why) => why.clone(),
+        }
+    }
+}
+
+/// One peer at one address.
+pub(super) struct Call {
+    context: Context,
+    peer: NodeId,
+    pub(super) at: SocketAddr,
+    pin: Arc<Pin>,
+    client: reqwest::Client,
+    origin: String,
+}
+
+/// An answer that was read to its end.
+struct Answered {
+    status: StatusCode,
+    retry_after: Option<Duration>,
+    kind: String,
+    body: Bytes,
+}
+
+impl Call {
+    /// Nothing is sent yet. `place` is what `at` was resolved from: TLS names it, for proxies that pass
+    /// connections on by name.
+    ///
+    /// # Errors
+    /// Why the client cannot be made.
+    pub(super) fn new(context: &Context, peer: NodeId, place: &HostPort, at: SocketAddr) -> Result<Call, String> {
+        let limits = context.limits();
+        let pin = context.0.identity.pin(Some(peer));
+        let mut builder = reqwest::Client::builder()
+            .tls_backend_preconfigured(context.0.identity.client(&pin))
+            .dns_resolver(NoNames)
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .referer(false)
+            .https_only(true)
+            .connect_timeout(limits.connect)
+            .timeout(limits.call)
+            .pool_max_idle_per_host(1)
+            .pool_idle_timeout(None)
+            .http2_keep_alive_interval(limits.keep_alive)
+            .http2_keep_alive_timeout(limits.write_stall)
+            .http2_keep_alive_while_idle(true)
+            .local_address(context.settings().source_ip(at.ip()));
+        let origin = match &place.host {
+            Host::Ip(_) => format!("https://{at}"),
+            Host::Name(name) => {
+                builder = builder.resolve_to_addrs(name, &[at]);
+                format!("https://{name}:{}", at.port())
+            }
+        };
+        let client = builder.build().map_err(|_| "the HTTPS client cannot be made".to_owned())?;
+        Ok(Call { context: context.clone(), peer, at, pin, client, origin })
+    }
+
+    /// Who are you? The first one makes the connection.
+    pub(super) async fn hello(&self) -> Result<Hello, Trouble> {
+        let nonce = nonce().map_err(Trouble::Lost)?;
+        let request = self.client.get(format!("{}{HELLO_ROUTE}?nonce={nonce}", self.origin));
+        let answer = self.call(request, ANSWER_BYTES_MAX).await?;
+        let hello: Hello = answer.json().ok_or_else(|| self.odd("said hello in a way that cannot be read"))?;
+        if !hello.is_answer_of(&self.peer, Some(&self.context.id()), &nonce) {
+            return Err(self.odd("did not sign the hello it was asked for"));
+        }
+        Ok(hello)
+    }
+
+    /// This is me, and who are you? The peer's own record, with all checks.
+    pub(super) async fn exchange(&self, own: &str) -> Result<Verified<Record>, Trouble> {
+        let request = self.lines(PEERS_ROUTE, Bytes::from(format!("{own}\n")));
+        let answer = self.call(request, PEERS_BYTES_MAX).await?;
+        let settings = self.context.settings();
+        let (network, now) = (settings.network.clone(), (settings.clock)());
+        let mut keys = Keys::default();
+        for line in answer.body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            match exchange::record_of(&self.peer, &Bytes::copy_from_slice(line), now, &network, &mut keys) {
+                Ok(Some(record)) => return Ok(record),
+                Ok(None) => self.context.counters().records_ignored.one(),
+                Err(rejection) => return Err(self.odd(&format!("gave a record that is refused: {rejection}"))),
+            }
+        }
+        Err(self.odd("gave no record of its own"))
+    }
+
+    /// Takes these lines, in this order.
+    pub(super) async fn post(&self, lines: &[Bytes]) -> Result<Receipt, Trouble> {
+        let mut body = BytesMut::with_capacity(lines.iter().map(|line| line.len() + 1).sum());
+        for line in lines {
+            body.extend_from_slice(line);
+            body.extend_from_slice(b"\n");
+        }
+        let answer = self.send(self.lines(EVENTS_ROUTE, body.freeze()), ANSWER_BYTES_MAX).await?;
+        let receipt = match answer.status {
+            StatusCode::OK | StatusCode::ACCEPTED => answer.json(),
+            _ => Some(answer.about_the_one_line(lines.len()).ok_or_else(|| answer.trouble())?),
+        };
+        receipt
+            .and_then(|receipt| plausible(receipt, lines.len()))
+            .ok_or_else(|| self.odd("gave a receipt that does not fit what it was sent"))
+    }
+
+    fn lines(&self, route: &str, body: Bytes) -> RequestBuilder {
+        self.client.post(format!("{}{route}", self.origin)).header(CONTENT_TYPE, LINES_TYPE).body(body)
+    }
+
+    async fn call(&self, request: RequestBuilder, bytes_max: usize) -> Result<Answered, Trouble> {
+        let answer = self.send(request, bytes_max).await?;
+        if answer.status == StatusCode::OK { Ok(answer) } else { Err(answer.trouble()) }
+    }
+
+    async fn send(&self, request: RequestBuilder, bytes_max: usize) -> Result<Answered, Trouble> {
+        let mut response = request.send().await.map_err(|error| self.lost(&error))?;
+        let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+        let retry_after = header(RETRY_AFTER).and_then(|text| text.parse().ok()).map(Duration::from_secs);
+        let kind = header(CONTENT_TYPE).unwrap_or_default().to_owned();
+        let status = response.status();
+        let mut body = BytesMut::new();
+        while let Some(part) = response.chunk().await.map_err(|error| self.lost(&error))? {
+            if body.len() + part.len() > bytes_max {
+                return Err(self.odd("answered with more than it was asked for"));
+            }
+            body.extend_from_slice(&part);
+        }
+        Ok(Answered { status, retry_after, kind, body: body.freeze() })
+    }
+
+    fn odd(&self, what: &str) -> Trouble {
+        Trouble::Lost(format!("{} {what}", self.at))
+    }
+
+    fn lost(&self, error: &reqwest::Error) -> Trouble {
+        Trouble::Lost(reason(error, self.at, &self.peer, self.pin.found()))
+    }
+}
+
+impl Answered {
+    fn json<T: serde::de::DeserializeOwned>(&self) -> Option<T> {
+        serde_json::from_slice(&self.body).ok()
+    }
+
+    fn retry_after(&self) -> Duration {
+        self.retry_after.unwrap_or(RETRY_DEFAULT).min(RETRY_MAX)
+    }
+
+    fn trouble(&self) -> Trouble {
+        match self.status {
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => Trouble::Busy(self.retry_after()),
+            status => Trouble::Refused(status.as_u16()),
+        }
+    }
+
+    /// A body of one line is answered by the status; turned back into what a longer one would get.
+    fn about_the_one_line(&self, lines: usize) -> Option<Receipt> {
+        if lines != 1 || !self.kind.starts_with(crate::wire::message::PROBLEM_TYPE) {
+            return None;
+        }
+        let problem: Problem = self.json()?;
+        let code = Code::ALL.into_iter().find(|code| code.as_str() == problem.code)?;
+        if code.status() != self.status.as_u16() {
+            return None;
+        }
+        let mut receipt = Receipt { credit: CREDIT_MAX, ..Receipt::default() };
+        match code {
+            Code::Rate | Code::Unavailable => {
+                let after = problem.retry_after_ms.map_or(self.retry_after(), Duration::from_millis);
+                receipt.retry.push(Retry { i: 0, after_ms: after.as_millis().try_into().unwrap_or(u64::MAX) });
+            }
+            code => receipt.rejected.push(Refused { i: 0, code }),
+        }
+        Some(receipt)
+    }
+}
+
+/// The receipt if it accounts for every line once, with its figures cut to what makes sense.
+fn plausible(mut receipt: Receipt, lines: usize) -> Option<Receipt> {
+    let named = receipt.rejected.iter().map(|refused| refused.i).chain(receipt.retry.iter().map(|retry| retry.i));
+    let mut places: Vec<u32> = named.collect();
+    let count = places.len();
+    places.sort_unstable();
+    places.dedup();
+    let is_within = |place: &u32| (*place as usize) < lines;
+    let sum = u64::from(receipt.stored) + u64::from(receipt.duplicate) + count as u64;
+    let fits = places.len() == count
+        && places.iter().all(is_within)
+        && receipt.no_duty.iter().all(is_within)
+        && receipt.no_duty.len() <= receipt.stored as usize
+        && sum == lines as u64;
+    receipt.credit = receipt.credit.min(CREDIT_MAX);
+    for retry in &mut receipt.retry {
+        retry.after_ms = retry.after_ms.min(RETRY_MAX.as_millis() as u64);
+    }
+    fits.then_some(receipt)
+}
+
+/// The words for an operator: ours, whatever the peer or a library says.
+fn reason(error: &reqwest::Error, at: SocketAddr, expected: &NodeId, found: Option<NodeId>) -> String {
+    if let Some(found) = found.filter(|found| found != expected) {
+        return format!("{at} answered with another key: expected {expected}, found {found}");
+    }
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        if let Some(error) = next.downcast_ref::<io::Error>()
+            && let Some(words) = words(error, at)
+        {
+            return words;
+        }
+        cause = next.source();
+    }
+    match (error.is_timeout(), error.is_connect()) {
+        (true, true) => format!("no connection to {at} in time"),
+        (true, false) => format!("no answer from {at} in time"),
+        (false, true) => format!("no connection to {at}"),
+        (false, false) => format!("the connection to {at} was lost"),
+    }
+}
+
+fn words(error: &io::Error, at: SocketAddr) -> Option<String> {
+    if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
+        return Some(format!("{at} does not speak TLS 1.3 with a node key"));
+    }
+    Some(match error.kind() {
+        io::ErrorKind::ConnectionRefused => format!("connection refused by {at}"),
+        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => format!("connection reset by {at}"),
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => format!("no route to {at}"),
+        io::ErrorKind::AddrNotAvailable => format!("no local address to call {at} from"),
+        io::ErrorKind::TimedOut => format!("no connection to {at} in time"),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe => format!("the connection was closed by {at}"),
+        _ => return None,
+    })
+}
+
+fn nonce() -> Result<String, String> {
+    let mut bytes = [0u8; 16];
+    getrandom::fill(&mut bytes).map_err(|_| "the system has no random bytes".to_owned())?;
+    Ok(BASE64URL_NOPAD.encode(&bytes))
+}
+
+/// The resolver for names that were not resolved before: it knows none.
+struct NoNames;
+
+impl Resolve for NoNames {
+    fn resolve(&self, _name: Name) -> Resolving {
+        Box::pin(async { Err("names are resolved before".into()) })
+    }
+}
+
+/// Whose key answers there? For trust on first use: a person is shown the id and decides. The address
+/// counts as typed in by hand. The key is proved by a finished TLS handshake; nothing is sent.
+///
+/// # Errors
+/// Why there is no answer, for people.
+pub async fn identify(context: &Context, at: &HostPort) -> Result<NodeId, String> {
+    let mut why = String::new();
+    for address in resolve(at, context.settings().profile, true).await? {
+        match timeout(context.limits().connect, meet(context, at, address)).await {
+            Ok(Ok(id)) if id == context.id() => return Err(format!("{at} is this node itself")),
+            Ok(Ok(id)) => return Ok(id),
+            Ok(Err(error)) => why = words(&error, address).unwrap_or_else(|| format!("no connection to {address}")),
+            Err(_) => why = format!("no answer from {address} in time"),
+        }
+    }
+    Err(why)
+}
+
+async fn meet(context: &Context, place: &HostPort, at: SocketAddr) -> io::Result<NodeId> {
+    let pin = context.0.identity.pin(None);
+    let name = match &place.host {
+        Host::Ip(ip) => (*ip).into(),
+        Host::Name(name) => name.to_string().try_into().map_err(io::Error::other)?,
+    };
+    let socket = if at.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    if let Some(ip) = context.settings().source_ip(at.ip()) {
+        socket.bind(SocketAddr::new(ip, 0))?;
+    }
+    let stream = socket.connect(at).await?;
+    TlsConnector::from(Arc::new(context.0.identity.client(&pin))).connect(name, stream).await?;
+    pin.found().ok_or_else(|| io::Error::other("a finished handshake showed a certificate"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn receipt(json: &str) -> Receipt {
+        serde_json::from_str(json).expect("a receipt")
+    }
+
+    #[test]
+    fn a_receipt_accounts_for_every_line_once() {
+        for (json, lines) in [
+            (r#"{"stored":2,"duplicate":1,"credit":9}"#, 3),
+            (
+                r#"{"stored":0,"duplicate":0,"rejected":[{"i":1,"code":"muted"}],"retry":[{"i":0,"after_ms":5}],"credit":9}"#,
+                2,
+            ),
+            (r#"{"stored":1,"duplicate":0,"no_duty":[0],"credit":9}"#, 1),
+        ] {
+            assert!(plausible(receipt(json), lines).is_some(), "{json}");
+        }
+        for (json, lines) in [
+            (r#"{"stored":2,"duplicate":1,"credit":9}"#, 2),
+            (r#"{"stored":4294967295,"duplicate":4294967295,"credit":9}"#, 2),
+            (r#"{"stored":0,"duplicate":0,"retry":[{"i":0,"after_ms":5},{"i":0,"after_ms":5}],"credit":9}"#, 2),
+            (r#"{"stored":0,"duplicate":0,"rejected":[{"i":2,"code":"muted"}],"credit":9}"#, 1),
+            (r#"{"stored":1,"duplicate":0,"no_duty":[1],"credit":9}"#, 1),
+            (r#"{"stored":1,"duplicate":0,"no_duty":[0,0],"credit":9}"#, 1),
+        ] {
+            assert!(plausible(receipt(json), lines).is_none(), "{json}");
+        }
+        let cut = plausible(
+            receipt(r#"{"stored":0,"duplicate":0,"retry":[{"i":0,"after_ms":99999999999}],"credit":999}"#),
+            1,
+        );
+        assert!(cut.is_some_and(|cut| cut.credit == CREDIT_MAX && cut.retry[0].after_ms == 600_000));
+    }
+
+    #[test]
+    fn the_status_of_one_line_is_read_as_its_receipt() {
+        let answer = |status: u16, code: &str| Answered {
+            status: StatusCode::from_u16(status).expect("a status"),
+            retry_after: None,
+            kind: "application/problem+json".to_owned(),
+            body: format!(r#"{{"status":{status},"code":"{code}","title":"x","retry_after_ms":7}}"#).into(),
+        };
+        let refused = answer(409, "conflict").about_the_one_line(1).expect("a receipt");
+        assert_eq!(refused.rejected, [Refused { i: 0, code: Code::Conflict }]);
+        let later = answer(429, "rate").about_the_one_line(1).expect("a receipt");
+        assert_eq!(later.retry, [Retry { i: 0, after_ms: 7 }]);
+        assert!(answer(409, "conflict").about_the_one_line(2).is_none(), "a whole body");
+        assert!(answer(415, "unsupported_media_type").about_the_one_line(1).is_none());
+        assert!(answer(200, "conflict").about_the_one_line(1).is_none(), "a status that says something else");
+        assert_eq!(answer(415, "x").trouble(), Trouble::Refused(415));
+        assert_eq!(answer(503, "x").trouble(), Trouble::Busy(RETRY_DEFAULT));
+    }
+}

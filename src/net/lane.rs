@@ -1,0 +1,232 @@
+//! A lane: our own way to one peer, from the first call until it breaks.
+//!
+//! ```text
+//!   resolve, check → TLS pinned → hello → exchange → Met, Connected
+//!   then, one at a time:  a changed record → exchange → Met
+//!                         a shipment       → events   → Sent
+//!                         silence          → hello    → Pong
+//!   until it breaks:      Sent(Lost) for what was queued, then Broken
+//! ```
+//!
+//! The HTTP client may make its connection anew between two requests; it then proves the same key at
+//! the same checked address. A request that was under way is never repeated here.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, watch};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep_until};
+
+use super::dial::{Call, Trouble};
+use super::resolve::resolve;
+use super::{Context, Report, Reports};
+use crate::core::params::RETRY_BUSY;
+use crate::core::ports::{LaneId, SendError, ShipmentId};
+use crate::wire::{HostPort, NodeId};
+
+/// Addresses tried in one dial, over all places.
+const DIALS_MAX: usize = 8;
+
+/// The driver's end of a lane. Dropping it closes the lane at once and without a report.
+#[derive(Debug)]
+pub struct LaneHandle {
+    shipments: mpsc::Sender<(ShipmentId, Vec<Bytes>)>,
+    task: AbortHandle,
+}
+
+impl LaneHandle {
+    /// Posts these lines (without LF) as one body, after what was given before. [`Report::Sent`] says
+    /// what became of them.
+    ///
+    /// # Errors
+    /// [`SendError::Busy`] when too many shipments wait, [`SendError::Lost`] when the lane is gone;
+    /// no report follows then.
+    pub fn send(&self, shipment: ShipmentId, lines: Vec<Bytes>) -> Result<(), SendError> {
+        self.shipments.try_send((shipment, lines)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => SendError::Busy(RETRY_BUSY),
+            mpsc::error::TrySendError::Closed(_) => SendError::Lost,
+        })
+    }
+
+    /// Closes the lane at once; no report follows.
+    pub fn close(self) {
+        drop(self);
+    }
+}
+
+impl Drop for LaneHandle {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Begins to make a lane to `peer`, trying the places in their order. `by_hand`: a person typed the
+/// places in, so the address policy does not apply. Must be called within a tokio runtime.
+pub fn open(
+    context: &Context,
+    peer: NodeId,
+    lane: LaneId,
+    at: Vec<HostPort>,
+    by_hand: bool,
+    reports: Reports,
+) -> LaneHandle {
+    let (shipments, queue) = mpsc::channel(context.limits().shipments);
+    let dialler = Dialler { context: context.clone(), peer, lane, reports };
+    let task = tokio::spawn(dialler.run(at, by_hand, queue)).abort_handle();
+    LaneHandle { shipments, task }
+}
+
+type Queue = mpsc::Receiver<(ShipmentId, Vec<Bytes>)>;
+
+struct Dialler {
+    context: Context,
+    peer: NodeId,
+    lane: LaneId,
+    reports: Reports,
+}
+
+impl Dialler {
+    async fn run(self, at: Vec<HostPort>, by_hand: bool, mut queue: Queue) {
+        let why = match self.connect(&at, by_hand).await {
+            Ok((call, record)) => {
+                self.context.counters().lanes_connected.one();
+                match self.serve(&call, record, &mut queue).await {
+                    Some(why) => why,
+                    None => return, // the driver is gone, and with it everybody who would listen
+                }
+            }
+            Err(why) => why,
+        };
+        self.context.counters().lanes_broken.one();
+        queue.close();
+        while let Some((shipment, _)) = queue.recv().await {
+            self.report_sent(shipment, Err(SendError::Lost)).await;
+        }
+        self.report(Report::Broken { peer: self.peer, lane: self.lane, why }).await;
+    }
+
+    /// Tries every address of every place until one is the peer.
+    async fn connect(&self, at: &[HostPort], by_hand: bool) -> Result<(Call, watch::Receiver<Arc<str>>), String> {
+        if self.peer == self.context.id() {
+            return Err("this is the node's own id: it does not call itself".to_owned());
+        }
+        let mut why = "no address is known".to_owned();
+        let mut dials = 0;
+        for place in at {
+            let addresses = match resolve(place, self.context.settings().profile, by_hand).await {
+                Ok(addresses) => addresses,
+                Err(reason) => {
+                    why = reason;
+                    continue;
+                }
+            };
+            for address in addresses.into_iter().take(DIALS_MAX - dials) {
+                dials += 1;
+                match self.greet(place, address).await {
+                    Ok(made) => return Ok(made),
+                    Err(reason) => why = reason,
+                }
+            }
+        }
+        Err(why)
+    }
+
+    /// Hello and exchange; then the lane stands.
+    async fn greet(&self, place: &HostPort, at: SocketAddr) -> Result<(Call, watch::Receiver<Arc<str>>), String> {
+        let call = Call::new(&self.context, self.peer, place, at)?;
+        let why = |trouble: Trouble| trouble.why(at);
+        let hello = call.hello().await.map_err(why)?;
+        let observed = hello.observed.parse().map_err(|_| format!("{at} names an address of ours that is none"))?;
+        let mut record = self.context.settings().record.clone();
+        let own = record.borrow_and_update().clone();
+        let asked = Instant::now(); // the hello had to make the connection first
+        let met = call.exchange(&own).await.map_err(why)?;
+        let rtt = asked.elapsed();
+        self.report(Report::Met { record: met }).await;
+        self.report(Report::Connected { peer: self.peer, lane: self.lane, rtt, observed }).await;
+        Ok((call, record))
+    }
+
+    /// Serves until something breaks, and says what; `None` when the driver's end is gone.
+    async fn serve(&self, call: &Call, mut record: watch::Receiver<Arc<str>>, queue: &mut Queue) -> Option<String> {
+        let mut probe_at = Instant::now() + self.context.limits().probe;
+        let mut renew_at: Option<Instant> = None;
+        loop {
+            let done = tokio::select! {
+                biased;
+                // Only looks at a version: a change that is not taken now is seen next time. First, so
+                // that no neighbour is sent events by a view of us that we know to be old.
+                Ok(()) = record.changed() => self.renew(call, &mut record).await,
+                // Cancel safe; the moment is kept outside the loop.
+                () = sleep_until(renew_at.unwrap_or(probe_at)), if renew_at.is_some() => {
+                    self.renew(call, &mut record).await
+                }
+                // Cancel safe: a shipment is taken only when this arm runs.
+                shipment = queue.recv() => {
+                    let (shipment, lines) = shipment?;
+                    self.ship(call, shipment, &lines).await.map(|()| renew_at)
+                }
+                // Cancel safe; the moment is kept outside the loop.
+                () = sleep_until(probe_at) => self.probe(call).await.map(|()| renew_at),
+            };
+            match done {
+                Ok(again) => renew_at = again,
+                Err(why) => return Some(why),
+            }
+            probe_at = Instant::now() + self.context.limits().probe;
+        }
+    }
+
+    /// Posts our record; when the peer is too busy for it, says when to try again.
+    async fn renew(&self, call: &Call, record: &mut watch::Receiver<Arc<str>>) -> Result<Option<Instant>, String> {
+        let own = record.borrow_and_update().clone();
+        match call.exchange(&own).await {
+            Ok(record) => {
+                self.report(Report::Met { record }).await;
+                Ok(None)
+            }
+            Err(Trouble::Busy(after)) => Ok(Some(Instant::now() + after.max(RETRY_LEAST))),
+            Err(trouble) => Err(trouble.why(call.at)),
+        }
+    }
+
+    async fn ship(&self, call: &Call, shipment: ShipmentId, lines: &[Bytes]) -> Result<(), String> {
+        self.context.counters().lines_sent.add(lines.len());
+        let (result, broken) = match call.post(lines).await {
+            Ok(receipt) => (Ok(receipt), Ok(())),
+            Err(Trouble::Busy(after)) => (Err(SendError::Busy(after)), Ok(())),
+            Err(Trouble::Refused(status)) => (Err(SendError::Refused(status)), Ok(())),
+            Err(Trouble::Lost(why)) => (Err(SendError::Lost), Err(why)),
+        };
+        self.report_sent(shipment, result).await;
+        broken
+    }
+
+    async fn probe(&self, call: &Call) -> Result<(), String> {
+        let asked = Instant::now();
+        match call.hello().await {
+            Ok(_) => {
+                self.report(Report::Pong { peer: self.peer, rtt: asked.elapsed() }).await;
+                Ok(())
+            }
+            // Busy, but there.
+            Err(Trouble::Busy(_)) => Ok(()),
+            Err(trouble) => Err(trouble.why(call.at)),
+        }
+    }
+
+    async fn report_sent(&self, shipment: ShipmentId, result: Result<crate::wire::message::Receipt, SendError>) {
+        self.report(Report::Sent { peer: self.peer, shipment, result }).await;
+    }
+
+    /// An error means that the driver is gone; the lane ends with its handle then.
+    async fn report(&self, report: Report) {
+        let _ = self.reports.send(report).await;
+    }
+}
+
+/// Least wait before our record is posted again.
+const RETRY_LEAST: Duration = Duration::from_millis(100);
