@@ -1,0 +1,254 @@
+//! The cursor in Redis: the truth about what this node has bridged to one stream.
+//!
+//! It is a hash beside the stream, moved by the same script that appends, so both are lost, restored
+//! and replicated together. What to do when they disagree is decided here, as a pure function.
+
+use redis::aio::MultiplexedConnection;
+
+use super::trouble::Trouble;
+use crate::core::ports::{Log, Seq};
+use crate::wire::NodeId;
+
+/// The cursor's key: in the slot of the stream also on a cluster, by the rule of hash tags.
+pub(super) fn key(stream: &str, node: NodeId) -> String {
+    if has_hash_tag(stream) {
+        format!("{stream}:mesh-cursor:{node}")
+    } else {
+        format!("{{{stream}}}:mesh-cursor:{node}")
+    }
+}
+
+/// Redis hashes only what stands between the first `{` and the next `}`, unless that is nothing.
+fn has_hash_tag(key: &str) -> bool {
+    key.split_once('{').and_then(|(_, rest)| rest.find('}')).is_some_and(|length| length > 0)
+}
+
+/// The fields of the hash as they stand; `None` = absent. What Redis holds may be anything.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Found {
+    /// Which journal positions are meant.
+    pub(super) epoch: Option<String>,
+    /// The last position bridged.
+    pub(super) seq: Option<String>,
+}
+
+impl Found {
+    /// What a cursor of ours looks like.
+    pub(super) fn at(incarnation: u64, seq: Seq) -> Found {
+        Found { epoch: Some(incarnation.to_string()), seq: Some(seq.0.to_string()) }
+    }
+}
+
+/// What Redis holds of one stream.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Survey {
+    /// The stream is there.
+    pub(super) stream: bool,
+    /// Its cursor.
+    pub(super) cursor: Found,
+}
+
+/// Reads both in one step.
+///
+/// # Errors
+/// Trouble with Redis; `WRONGTYPE` names the key.
+pub(super) async fn survey(redis: &mut MultiplexedConnection, stream: &str, key: &str) -> Result<Survey, Trouble> {
+    let (kind, holder, (epoch, seq)): (String, String, (Option<Vec<u8>>, Option<Vec<u8>>)) = {
+        let mut ask = redis::pipe();
+        ask.atomic().cmd("TYPE").arg(stream).cmd("TYPE").arg(key);
+        ask.cmd("HMGET").arg(key).arg("epoch").arg("seq");
+        match ask.query_async(redis).await {
+            Ok(answer) => answer,
+            Err(error) if error.to_string().contains("WRONGTYPE") => return Err(wrong_type(key, "hash")),
+            Err(error) => return Err(error.into()),
+        }
+    };
+    match (kind.as_str(), holder.as_str()) {
+        (_, held) if !matches!(held, "hash" | "none") => Err(wrong_type(key, "hash")),
+        ("stream" | "none", _) => {
+            let text = |bytes: Option<Vec<u8>>| bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+            Ok(Survey { stream: kind == "stream", cursor: Found { epoch: text(epoch), seq: text(seq) } })
+        }
+        _ => Err(wrong_type(stream, "stream")),
+    }
+}
+
+fn wrong_type(key: &str, expected: &str) -> Trouble {
+    Trouble::stop(
+        format!("WRONGTYPE: the key `{key}` of Redis is not a {expected}"),
+        format!("rename or delete it (redis-cli TYPE '{key}'), or set another `bus.stream`"),
+    )
+}
+
+/// The journal's side of the matter.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Journal {
+    /// Which journal.
+    pub(super) incarnation: u64,
+    /// The first position still there.
+    pub(super) earliest: Seq,
+    /// The last durable one.
+    pub(super) head: Seq,
+    /// How far we remember to have bridged this stream; `None` = never.
+    pub(super) bridged: Option<Seq>,
+    /// Where a first bridge into a stream of others begins.
+    pub(super) first: Seq,
+}
+
+/// What to do next.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Plan {
+    /// Bridge what follows this position.
+    GoOn(Seq),
+    /// Move the cursor from what was found to this position, then go on from there.
+    Place(Seq),
+    /// Only a person knows: appending might repeat or miss events.
+    Ask {
+        /// What is wrong.
+        why: String,
+        /// The last position that counts as bridged, as far as we know.
+        resume: Seq,
+    },
+}
+
+/// Decides by what Redis and the journal hold.
+pub(super) fn plan(survey: &Survey, journal: &Journal) -> Plan {
+    let everything = Seq(journal.earliest.0.saturating_sub(1));
+    let resume = journal.bridged.unwrap_or(journal.head);
+    let seq = survey.cursor.seq.as_deref().map(str::parse::<u64>);
+    match (&survey.cursor.epoch, seq) {
+        // Both gone: a new Redis, or a flushed one. Nothing there can be repeated.
+        (None, None) if !survey.stream => Plan::Place(everything),
+        (None, None) => match journal.bridged {
+            None => Plan::Place(journal.first),
+            Some(_) => Plan::Ask { why: "its cursor is gone from Redis while the stream is there".into(), resume },
+        },
+        // Somebody said where to go on without knowing our epoch: that is an answer.
+        (None, Some(Ok(seq))) => Plan::Place(Seq(seq)),
+        (Some(epoch), Some(Ok(seq))) if *epoch == journal.incarnation.to_string() => {
+            // Only a journal that was set back ends before its cursor. All it holds was bridged.
+            if seq > journal.head.0 { Plan::Place(journal.head) } else { Plan::GoOn(Seq(seq)) }
+        }
+        (Some(_), Some(Ok(_))) => {
+            Plan::Ask { why: "its cursor in Redis belongs to another journal of this node".into(), resume }
+        }
+        _ => Plan::Ask { why: "its cursor in Redis is damaged".into(), resume },
+    }
+}
+
+/// The question of [`Plan::Ask`] in words, with what to type.
+pub(super) fn question(stream: &str, key: &str, journal: &Journal, why: &str, resume: Seq) -> Trouble {
+    let place = |seq: u64| format!("redis-cli HSET '{key}' epoch {} seq {seq}", journal.incarnation);
+    Trouble::stop(
+        format!("stream `{stream}`: {why}"),
+        format!(
+            "to resume after the last event known to be bridged: {}   to replay everything the journal holds, \
+             which may repeat events: {}",
+            place(resume.0),
+            place(0)
+        ),
+    )
+}
+
+/// What the journal remembers of one stream, as a hint: Redis has the truth. Retention keeps whatever
+/// it has not passed, also before the first connection.
+#[derive(Clone)]
+pub(super) struct Hint {
+    bridged: String,
+    first: String,
+}
+
+impl Hint {
+    /// The hint for this stream.
+    pub(super) fn of(stream: &str) -> Hint {
+        Hint { bridged: format!("bus:{stream}"), first: format!("bus:{stream}#first") }
+    }
+
+    /// How far the stream is, as far as we know. The first time of all that is where the first bridge
+    /// begins; it is remembered, and so pins what follows until that is bridged.
+    pub(super) fn pin(&self, log: &dyn Log, start: Seq) -> Seq {
+        log.cursor(&self.bridged).or_else(|| log.cursor(&self.first)).unwrap_or_else(|| {
+            log.set_cursor(&self.first, start);
+            start
+        })
+    }
+
+    /// Everything up to here is on the stream, or was not meant for it.
+    pub(super) fn advance(&self, log: &dyn Log, seq: Seq) {
+        log.set_cursor(&self.bridged, seq);
+        // It has served, and must not pin the journal for ever.
+        log.set_cursor(&self.first, seq);
+    }
+
+    /// The journal's side, read now.
+    pub(super) fn journal(&self, log: &dyn Log) -> Journal {
+        Journal {
+            incarnation: log.incarnation(),
+            earliest: log.earliest(),
+            head: log.head(),
+            bridged: log.cursor(&self.bridged),
+            first: log.cursor(&self.first).unwrap_or_default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Keypair;
+
+    const JOURNAL: Journal =
+        Journal { incarnation: 77, earliest: Seq(11), head: Seq(90), bridged: Some(Seq(50)), first: Seq(40) };
+
+    fn found(stream: bool, epoch: Option<&str>, seq: Option<&str>) -> Survey {
+        Survey { stream, cursor: Found { epoch: epoch.map(str::to_owned), seq: seq.map(str::to_owned) } }
+    }
+
+    fn asks(survey: &Survey) -> bool {
+        matches!(plan(survey, &JOURNAL), Plan::Ask { resume: Seq(50), .. })
+    }
+
+    #[test]
+    fn the_cursor_in_redis_is_the_truth() {
+        assert_eq!(plan(&found(true, Some("77"), Some("60")), &JOURNAL), Plan::GoOn(Seq(60)));
+        assert_eq!(
+            plan(&found(true, Some("77"), Some("20")), &JOURNAL),
+            Plan::GoOn(Seq(20)),
+            "a failover lost its tail"
+        );
+        assert_eq!(plan(&found(false, Some("77"), Some("60")), &JOURNAL), Plan::GoOn(Seq(60)), "a deleted stream");
+    }
+
+    #[test]
+    fn a_flushed_redis_gets_everything_again() {
+        assert_eq!(plan(&found(false, None, None), &JOURNAL), Plan::Place(Seq(10)));
+        assert_eq!(plan(&found(false, None, None), &Journal { bridged: None, ..JOURNAL }), Plan::Place(Seq(10)));
+    }
+
+    #[test]
+    fn a_first_start_on_a_stream_of_others_begins_where_the_daemon_says() {
+        assert_eq!(plan(&found(true, None, None), &Journal { bridged: None, ..JOURNAL }), Plan::Place(Seq(40)));
+    }
+
+    #[test]
+    fn what_might_repeat_or_miss_events_is_asked() {
+        assert!(asks(&found(true, None, None)));
+        assert!(asks(&found(true, Some("78"), Some("60"))));
+        assert!(asks(&found(true, Some("77"), None)));
+        assert!(asks(&found(true, Some("77"), Some("x"))));
+        assert!(asks(&found(true, None, Some("-1"))));
+    }
+
+    #[test]
+    fn an_answer_without_an_epoch_is_taken_and_a_journal_set_back_is_followed() {
+        assert_eq!(plan(&found(true, None, Some("30")), &JOURNAL), Plan::Place(Seq(30)));
+        assert_eq!(plan(&found(true, Some("77"), Some("91")), &JOURNAL), Plan::Place(Seq(90)));
+    }
+
+    #[test]
+    fn the_key_is_in_the_slot_of_its_stream() {
+        let node = Keypair::from_seed(&[1; 32]).id();
+        assert_eq!(key("mesh:events", node), format!("{{mesh:events}}:mesh-cursor:{node}"));
+        assert_eq!(key("a{b}c", node), format!("a{{b}}c:mesh-cursor:{node}"));
+    }
+}

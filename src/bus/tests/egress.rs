@@ -1,0 +1,245 @@
+//! Once, in order, whatever happens.
+
+use std::sync::atomic::Ordering;
+
+use super::journal::{NOON, events};
+use super::server::Proxy;
+use super::*;
+use crate::wire::{Draft, Scalar, envelope};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_of_interest_reach_the_stream_in_order_and_others_do_not() {
+    let server = Server::start().await;
+    let mut node = Node::at(&server.url());
+    let (them, me) = (neighbour(), Arc::clone(&node.key));
+    let addressed = |id: &str, to: &Keypair| {
+        let draft = Draft::new(id, "b.c", NOON).with("to", Scalar::Text(to.id().uri()));
+        envelope::seal(&draft, &them).expect("a good draft")
+    };
+    node.log.append(events(&them, "a.b", 0, 2), Some(&them));
+    node.log.append(events(&them, "b.c", 2, 1), Some(&them));
+    node.log.append(events(&me, "a.b", 3, 1), Some(&me));
+    node.log.append(events(&them, "mesh.node.up", 4, 1), Some(&them));
+    node.log.append([addressed("for-me", &me), addressed("for-them", &them)], None);
+    node.start();
+    node.catches_up().await;
+    assert_eq!(on_the_bus(&server).await, ["0", "1", "for-me"]);
+    assert_eq!(node.counters.skipped.load(Ordering::Relaxed), 4);
+
+    // Interests are those of the moment of bridging, and a new event wakes the bridge.
+    node.interests.send_replace(Interests::new(["*".parse().expect("a pattern")]).expect("interests"));
+    node.log.append(events(&them, "b.c", 5, 1), None);
+    node.catches_up().await;
+    assert_eq!(on_the_bus(&server).await, ["0", "1", "for-me", "5"]);
+    let mut redis = server.connect().await;
+    assert_eq!(column(&mut redis, STREAM, "mesh_via").await.last().map(String::as_str), Some(""));
+    node.stop().await;
+    assert!(node.state.borrow().is_well() || node.state.borrow().egress == Condition::Running);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn own_events_are_appended_only_when_asked_for() {
+    let server = Server::start().await;
+    let mut node = Node::at(&server.url());
+    node.settings.own = true;
+    node.log.append(events(&Arc::clone(&node.key), "a.b", 0, 1), Some(&Arc::clone(&node.key)));
+    node.start();
+    node.catches_up().await;
+    assert_eq!(on_the_bus(&server).await, ["0"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_events_go_in_batches_of_their_own_and_the_stream_is_trimmed() {
+    let server = Server::start().await;
+    let mut node = Node::at(&server.url());
+    node.settings.maxlen = 100;
+    let them = neighbour();
+    let large = |number: usize| {
+        let data = format!("\"{}\"", "x".repeat(60_000));
+        let draft = Draft::new(number.to_string(), "a.b", NOON);
+        let data = serde_json::value::RawValue::from_string(data).expect("JSON");
+        envelope::seal(&draft.with_data(data), &them).expect("a good draft")
+    };
+    node.log.append((0..20).map(large), None);
+    node.log.append(events(&them, "a.b", 20, 2_000), None);
+    node.start();
+    node.catches_up().await;
+    assert_eq!(node.counters.bridged.load(Ordering::Relaxed), 2_020);
+    let left = on_the_bus(&server).await;
+    assert!(left.len() < 300 && left.ends_with(&numbers(2_010..2_020)), "{} entries", left.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crash_of_the_bridge_at_any_moment_neither_repeats_nor_loses() {
+    let server = Server::start().await;
+    let mut node = Node::at(&server.url());
+    let them = neighbour();
+    let mut chance = fastrand::Rng::with_seed(11);
+    let mut count = 0;
+    for _ in 0..40 {
+        node.log.append(events(&them, "a.b", count, 300), None);
+        count += 300;
+        let so_far = node.counters.bridged.load(Ordering::Relaxed);
+        node.start();
+        let enough = so_far + chance.u64(1..500);
+        // Somewhere in the middle: the next step of the bridge is cut wherever it is.
+        until("some events", async || {
+            node.counters.bridged.load(Ordering::Relaxed) >= enough
+                || node.log.cursor("bus:mesh:events") == Some(node.log.head())
+        })
+        .await;
+        for _ in 0..chance.usize(0..40) {
+            tokio::task::yield_now().await;
+        }
+        node.crash().await;
+    }
+    node.start();
+    node.catches_up().await;
+    assert_eq!(on_the_bus(&server).await, numbers(0..count));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_redis_that_keeps_its_data_is_caught_up_without_repetition() {
+    let mut server = Server::durable().await;
+    let mut node = Node::at(&server.url());
+    let them = neighbour();
+    node.start();
+    for round in 0..4 {
+        node.log.append(events(&them, "a.b", round * 3_000, 3_000), None);
+        let enough = u64::try_from(round * 3_000 + 1_000).expect("small");
+        until("a third of them", async || node.counters.bridged.load(Ordering::Relaxed) >= enough).await;
+        server.kill();
+        node.reaches("trouble", |state| matches!(state.egress, Condition::Waiting { .. })).await;
+        assert!(!node.state.borrow().connected);
+        server.rise().await;
+    }
+    node.catches_up().await;
+    assert_eq!(on_the_bus(&server).await, numbers(0..12_000));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_is_lost_after_the_append_repeats_nothing() {
+    let server = Server::start().await;
+    let proxy = Proxy::before(&server).await;
+    let mut node = Node::at(&proxy.url());
+    node.settings.outbox = String::new();
+    node.settings.timing.survey = PATIENCE;
+    let them = neighbour();
+    node.start();
+    node.runs().await;
+    for round in 0..25 {
+        let before = proxy.swallowed.load(Ordering::SeqCst);
+        proxy.deaf.store(true, Ordering::SeqCst);
+        node.log.append(events(&them, "a.b", round * 100, 100), None);
+        until("a lost answer", async || proxy.swallowed.load(Ordering::SeqCst) > before).await;
+        proxy.deaf.store(false, Ordering::SeqCst);
+        node.catches_up().await;
+    }
+    assert_eq!(on_the_bus(&server).await, numbers(0..2_500));
+    assert!(node.counters.troubles.load(Ordering::Relaxed) >= 25);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flushed_redis_gets_again_what_the_journal_holds() {
+    let server = Server::start().await;
+    let mut node = Node::at(&server.url());
+    let them = neighbour();
+    node.log.append(events(&them, "a.b", 0, 100), None);
+    node.start();
+    node.catches_up().await;
+    node.log.drop_before(Seq(3 * 11)); // 10 events: positions 3, 6, ...
+    server.type_in(&["FLUSHALL"]).await;
+    until("the replay", async || on_the_bus(&server).await.len() == 90).await;
+    node.log.append(events(&them, "a.b", 100, 10), None);
+    node.catches_up().await;
+    assert_eq!(on_the_bus(&server).await, numbers(10..110));
+    assert_eq!(node.counters.lost.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_cursor_stops_the_bridge_and_what_it_says_to_type_resumes_it() {
+    let server = Server::start().await;
+    let mut node = Node::at(&server.url());
+    let them = neighbour();
+    node.log.append(events(&them, "a.b", 0, 10), None);
+    node.start();
+    node.catches_up().await;
+    let cursor = cursor::key(STREAM, node.settings.node);
+
+    server.type_in(&["DEL", &cursor]).await;
+    let remedy = node.stops("its cursor is gone").await;
+    node.log.append(events(&them, "a.b", 10, 5), None);
+    assert_eq!(on_the_bus(&server).await, numbers(0..10), "nothing is appended meanwhile");
+    type_what_it_says(&server, &remedy, 0).await;
+    node.catches_up().await;
+    assert_eq!(on_the_bus(&server).await, numbers(0..15));
+
+    server.type_in(&["HSET", &cursor, "epoch", "78"]).await;
+    let remedy = node.stops("belongs to another journal").await;
+    type_what_it_says(&server, &remedy, 1).await;
+    until("the replay", async || on_the_bus(&server).await.len() == 30).await;
+    assert_eq!(on_the_bus(&server).await, [numbers(0..15), numbers(0..15)].concat());
+}
+
+/// Types the first or second command of a remedy, as a person would.
+async fn type_what_it_says(server: &Server, remedy: &str, which: usize) {
+    let command = remedy.split("redis-cli ").nth(which + 1).expect("two commands");
+    let words: Vec<&str> = command.split_whitespace().take(6).map(|word| word.trim_matches('\'')).collect();
+    server.type_in(&words).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_start_on_a_stream_of_others_begins_where_the_daemon_says() {
+    let server = Server::start().await;
+    let mut node = Node::at(&server.url());
+    let them = neighbour();
+    server.type_in(&["XADD", STREAM, "*", "id", "theirs"]).await;
+    node.log.append(events(&them, "a.b", 0, 10), None);
+    node.settings.start = node.log.head();
+    node.start();
+    node.catches_up().await;
+    node.log.append(events(&them, "a.b", 10, 5), None);
+    node.catches_up().await;
+    assert_eq!(on_the_bus(&server).await, [vec!["theirs".to_owned()], numbers(10..15)].concat());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_journal_is_pinned_from_the_first_start_on_until_redis_appears() {
+    let mut server = Server::absent(&[]);
+    let mut node = Node::at(&server.url());
+    let them = neighbour();
+    node.log.append(events(&them, "a.b", 0, 10), None);
+    node.settings.start = node.log.head();
+    node.start();
+    node.waits("nothing listens there").await;
+    node.crash().await;
+    node.log.append(events(&them, "a.b", 10, 10), None);
+    // The daemon says something else after its restart; the first start counts.
+    node.settings.start = node.log.head();
+    node.start();
+    assert_eq!(node.log.cursor("bus:mesh:events#first"), Some(Seq(30)));
+    node.reaches("the lag to show", |state| state.lag > 0).await;
+    server.rise().await;
+    server.type_in(&["XADD", STREAM, "*", "id", "theirs"]).await;
+    until("the rest", async || on_the_bus(&server).await.len() >= 11).await;
+    node.catches_up().await;
+    assert_eq!(node.log.cursor("bus:mesh:events"), Some(Seq(60)));
+    assert!(on_the_bus(&server).await.ends_with(&numbers(10..20)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_retention_dropped_before_it_was_bridged_is_counted() {
+    let server = Server::start().await;
+    let mut node = Node::at(&server.url());
+    let them = neighbour();
+    node.log.append(events(&them, "a.b", 0, 10), None);
+    node.start();
+    node.catches_up().await;
+    node.stop().await;
+    node.log.append(events(&them, "a.b", 10, 10), None);
+    node.log.drop_before(Seq(3 * 16));
+    node.start();
+    node.catches_up().await;
+    assert_eq!(on_the_bus(&server).await, [numbers(0..10), numbers(15..20)].concat());
+    assert_eq!(node.counters.lost.load(Ordering::Relaxed), 17, "positions 31 to 47");
+}
