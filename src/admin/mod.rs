@@ -1,1 +1,56 @@
-//! admin: see the helper's work.
+//! Floor 3: the local API over a Unix socket, and its client.
+//!
+//! ```text
+//!   afferent status, curl --unix-socket ...          the driver (floor 4)
+//!     | GET /v1/status                                 |
+//!     |----> routes --- Request::Status{answer} -----> |   one bounded queue
+//!     |<---- JSON  <--- Status ----------------------- |   one oneshot for each answer
+//!     | POST /v1/events  {type, data, ...}             |
+//!     |----> publish: Draft, seal -- Request::Publish->|   answered after the durable append
+//!     | GET /v1/events?pattern=a.*&since=10m           |
+//!     |----> live: pages of the journal (core::ports::Log), woken by its head
+//! ```
+//!
+//! How it is driven: [`bind`] takes the socket (and says so if a living daemon holds it), [`serve`]
+//! answers until told to stop. The driver answers every [`Request`]; what it fills in are the types
+//! of [`answers`], which are the JSON of the API. Programs find `"schema": "afferent.<thing>/1"` in
+//! every object; adding members is allowed, removing one bumps the number.
+//!
+//! Whoever may connect may read. Who may write is the kernel's to say: the socket has mode 0660, so
+//! only root, its owner and its group get in; should somebody widen that mode, writes still need the
+//! credentials of one of those.
+//!
+//! This room never touches the protocol: it signs what is published here, checks it as if it came
+//! from a peer, and hands it over. It never shows events of the reserved root `mesh.`.
+
+pub mod answers;
+mod caller;
+pub mod client;
+mod fault;
+mod live;
+mod publish;
+mod request;
+mod routes;
+mod select;
+mod socket;
+
+pub use answers::document;
+pub use client::{Client, ClientError};
+pub use fault::{Fault, FaultCode, Problem};
+pub use request::{InterestsChange, Request};
+pub use routes::{Desk, serve};
+pub use select::select;
+pub use socket::{BindError, Socket, bind};
+
+/// Requests that wait for the driver; a full queue makes callers wait, since all of them are local.
+pub const REQUESTS_MAX: usize = 64;
+/// Connections at once; more wait in the kernel's queue.
+pub const CONNECTIONS_MAX: usize = 256;
+/// Largest body that is read as a whole.
+pub const BODY_BYTES_MAX: usize = 1 << 20;
+/// Events handed to the driver at once.
+pub const PUBLISH_BATCH_MAX: usize = 256;
+/// Batches of one publisher that may be waiting for the disk.
+pub const PUBLISH_BATCHES_MAX: usize = 4;
+/// Longest line of a publisher: an event, and room for spaces and escapes that it loses on the way.
+pub const LINE_BYTES_MAX: usize = 2 * crate::wire::event::EVENT_BYTES_MAX;

@@ -1,1 +1,38 @@
-//! config: see the helper's work.
+//! Floor 3: what the operator wrote, checked before anything starts.
+//!
+//! A configuration is read in layers, each overriding the one before: built-in defaults, one TOML
+//! file, `AFFERENT_SECTION__KEY` variables of the environment, `--set section.key=value` flags. All
+//! layers go through the same reader, so a key means the same and is refused alike wherever it was
+//! written. What comes out is [`Settings`]: typed values that need no second look. No file at all is
+//! a valid configuration.
+//!
+//! How it is driven: [`load`] finds the file and reads it; [`read`] is the same as a function of
+//! texts, without a file system, for tests and for `init`. [`template`] writes the commented file
+//! that [`FIELDS`], the one table of all keys, describes.
+//!
+//! A mistake of the operator is answered as a compiler would: every mistake at once, each with file,
+//! line, column, the line with a caret under the token, why, and what to write instead ([`Mistake`],
+//! exit code 78). Unknown keys are refused, with a suggestion. Passwords in URLs are never printed.
+//!
+//! This room never opens anything but the configuration file, never creates a directory, never talks
+//! to the network; whether a Redis answers or a directory is writable is found out by its owner.
+
+mod document;
+mod fields;
+mod layers;
+mod mistake;
+mod place;
+mod settings;
+mod template;
+mod values;
+
+pub use fields::{FIELDS, Field, Kind, Preset};
+pub use layers::{Override, load, read};
+pub use mistake::{CODES, EXIT_CODE, Mistake, Mistakes, Place, Position};
+pub use place::{Found, SYSTEM_SOCKET, Surroundings, find, usual_file};
+pub use settings::{Admin, Bus, Discovery, Journal, Limits, Node, Peer, Settings, Trust};
+pub use template::template;
+pub use values::{BusUrl, NodeName, Rate, RedisUrl};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,297 @@
+//! What the API answers: the JSON of 6-operations.md as types, filled in by the driver.
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::ports::Origin;
+use crate::time::Wall;
+use crate::wire::message::{Durability, Outcome};
+use crate::wire::timestamp;
+use crate::wire::{Code, Digest, NodeId, Pattern, PeerAddress, Rejection};
+
+/// An object of the API with a schema of its own.
+pub trait Document: Serialize {
+    /// `afferent.<thing>/1`.
+    const SCHEMA: &'static str;
+}
+
+/// The one line of JSON that stands for a document: its schema first, then its members.
+pub fn document<T: Document>(value: &T) -> String {
+    #[derive(Serialize)]
+    struct Tagged<'v, T> {
+        schema: &'static str,
+        #[serde(flatten)]
+        value: &'v T,
+    }
+    serde_json::to_string(&Tagged { schema: T::SCHEMA, value }).expect("an answer always encodes")
+}
+
+/// One screen: how is this node? Schema `afferent.status/1`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// Who.
+    pub id: NodeId,
+    /// What people call it.
+    pub name: String,
+    /// It takes events now, and the bus gets them; else `warnings` says why not.
+    pub ready: bool,
+    /// The local bus.
+    pub bus: BusStatus,
+    /// Peers, by number.
+    pub peers: PeersStatus,
+    /// What is stored.
+    pub journal: JournalStatus,
+    /// What an operator should know, one sentence each, the worst first.
+    pub warnings: Vec<String>,
+    /// The software.
+    pub version: String,
+    /// The mesh it belongs to.
+    pub network: String,
+    /// Where the receptor listens.
+    pub listen: Vec<std::net::SocketAddr>,
+    /// What others dial, as they would paste it.
+    pub addresses: Vec<PeerAddress>,
+    /// Seconds since the start.
+    pub uptime_s: u64,
+    /// What an acknowledgement promises.
+    pub durability: Durability,
+}
+
+impl Document for Status {
+    const SCHEMA: &'static str = "afferent.status/1";
+}
+
+/// The local bus.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct BusStatus {
+    /// What it is.
+    pub kind: BusKind,
+    /// It takes events; always true for the embedded one.
+    pub connected: bool,
+    /// Events in the journal that the bus has not got yet.
+    pub lag: u64,
+    /// Where it is, without its password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// Why it is not connected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+/// What the local bus is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BusKind {
+    /// A Redis stream.
+    Redis,
+    /// The journal itself.
+    Embedded,
+}
+
+/// Peers, by number.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct PeersStatus {
+    /// With a lane that stands.
+    pub connected: u64,
+    /// All of them.
+    pub known: u64,
+}
+
+/// What is stored.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct JournalStatus {
+    /// Events.
+    pub events: u64,
+    /// Bytes on disk.
+    pub bytes: u64,
+}
+
+/// Everybody this node knows. Schema `afferent.peers/1`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Peers {
+    /// The ones with a lane first, then by the last time they were seen.
+    pub peers: Vec<Peer>,
+}
+
+impl Document for Peers {
+    const SCHEMA: &'static str = "afferent.peers/1";
+}
+
+/// One peer. Alone its schema is `afferent.peer/1`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Peer {
+    /// Who.
+    pub id: NodeId,
+    /// Our own name for it.
+    pub alias: Option<String>,
+    /// Where it can be dialled, in the form that `peers add` takes.
+    pub addresses: Vec<PeerAddress>,
+    /// How things stand.
+    pub state: PeerState,
+    /// How it came to be known.
+    pub origin: Origin,
+    /// One round trip, in milliseconds.
+    pub rtt_ms: Option<f64>,
+    /// Events it gave us since the start.
+    pub events_in: u64,
+    /// Events it took from us since the start.
+    pub events_out: u64,
+    /// When it last answered or called.
+    #[serde(with = "moment")]
+    pub last_seen: Option<Wall>,
+    /// What went wrong last, in our own words.
+    pub why: Option<String>,
+    /// Milliseconds until it is dialled again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_in_ms: Option<u64>,
+    /// It takes less than comes in; the rest waits in the journal.
+    #[serde(default)]
+    pub lagging: bool,
+}
+
+impl Document for Peer {
+    const SCHEMA: &'static str = "afferent.peer/1";
+}
+
+/// How things stand with a peer (3-discovery.md, "Table").
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PeerState {
+    /// A lane stands: events flow.
+    Connected,
+    /// Being dialled.
+    Probing,
+    /// It could not be reached; the next try has a time.
+    Backoff,
+    /// Known, with no lane of ours and none wanted now: it calls us, or gave no address.
+    Heard,
+}
+
+/// Who this node is and how others reach it. Schema `afferent.id/1`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Identity {
+    /// Who.
+    pub id: NodeId,
+    /// What people call it.
+    pub name: String,
+    /// The mesh it belongs to.
+    pub network: String,
+    /// What a friend pastes; empty while no address is known.
+    pub addresses: Vec<PeerAddress>,
+}
+
+impl Document for Identity {
+    const SCHEMA: &'static str = "afferent.id/1";
+}
+
+/// Who answers at an address. Schema `afferent.identified/1`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Identified {
+    /// The address with the id that answers there.
+    pub address: PeerAddress,
+    /// The id alone: what both sides compare.
+    pub id: NodeId,
+}
+
+impl Document for Identified {
+    const SCHEMA: &'static str = "afferent.identified/1";
+}
+
+/// What we want, and who wants what from us. Schema `afferent.interests/1`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct InterestsView {
+    /// Ours, canonical: sorted, none covered by another.
+    pub patterns: Vec<Pattern>,
+    /// True when they survive a restart of the daemon.
+    pub lasting: bool,
+    /// What the neighbours want.
+    pub peers: Vec<PeerInterests>,
+}
+
+impl Document for InterestsView {
+    const SCHEMA: &'static str = "afferent.interests/1";
+}
+
+/// What one neighbour wants.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct PeerInterests {
+    /// Who.
+    pub id: NodeId,
+    /// Our own name for it.
+    pub alias: Option<String>,
+    /// Its patterns.
+    pub patterns: Vec<Pattern>,
+}
+
+/// What became of one event that was published here. Schema `afferent.publish/1`.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Published {
+    /// The identity of the event everywhere; absent when it never became one.
+    pub digest: Option<Digest>,
+    /// Its `id` attribute; absent when it never became an event.
+    pub id: Option<String>,
+    /// It is durable here.
+    pub stored: bool,
+    /// It was durable before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub duplicate: bool,
+    /// Why not, as a stable word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<Code>,
+    /// Why not, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// Milliseconds until another try makes sense; absent when none does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
+    /// Present and `"interval"` when the operator chose to acknowledge before the disk did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub durability: Option<Durability>,
+}
+
+impl Document for Published {
+    const SCHEMA: &'static str = "afferent.publish/1";
+}
+
+impl Published {
+    /// What became of an event of ours.
+    pub fn of(digest: Digest, id: &str, outcome: &Outcome, durability: Durability) -> Published {
+        let known = Published { digest: Some(digest), id: Some(id.to_owned()), ..Published::default() };
+        let durability = (durability == Durability::Interval).then_some(durability);
+        match outcome {
+            Outcome::Stored { .. } => Published { stored: true, durability, ..known },
+            Outcome::Duplicate => Published { stored: true, duplicate: true, durability, ..known },
+            Outcome::Refused(rejection) => Published { ..known }.refused(rejection),
+        }
+    }
+
+    /// A line that never became an event.
+    pub fn never(rejection: &Rejection) -> Published {
+        Published::default().refused(rejection)
+    }
+
+    fn refused(self, rejection: &Rejection) -> Published {
+        Published {
+            stored: false,
+            code: Some(rejection.code()),
+            why: Some(rejection.to_string()),
+            retry_after_ms: rejection.retry_after().map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
+            ..self
+        }
+    }
+}
+
+/// Moments as RFC 3339.
+mod moment {
+    use super::*;
+    use serde::{Deserializer, Serializer, de::Error as _};
+
+    #[expect(clippy::ref_option, reason = "the shape that serde calls")]
+    pub(super) fn serialize<S: Serializer>(moment: &Option<Wall>, serializer: S) -> Result<S::Ok, S::Error> {
+        moment.map(timestamp::format).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Wall>, D::Error> {
+        let text = Option::<String>::deserialize(deserializer)?;
+        text.map(|text| timestamp::parse(&text).map_err(D::Error::custom)).transpose()
+    }
+}

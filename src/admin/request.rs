@@ -1,0 +1,142 @@
+//! What the driver is asked: the whole border between the local API and the node.
+
+use tokio::sync::oneshot;
+
+use super::answers::{Identified, Identity, InterestsView, Peers, Status};
+use super::fault::{Fault, FaultCode};
+use crate::wire::message::Outcome;
+use crate::wire::{Envelope, HostPort, Interests, NodeId, Pattern, Verified};
+
+/// One question. The asker may be gone when the answer comes: sending it may fail, and that is fine.
+/// A dropped `answer` is told the caller as "the daemon is stopping".
+#[derive(Debug)]
+pub enum Request {
+    /// How is this node?
+    Status {
+        /// At once, whatever the state.
+        answer: oneshot::Sender<Status>,
+    },
+    /// Who is this node, and how is it reached?
+    Id {
+        /// At once.
+        answer: oneshot::Sender<Identity>,
+    },
+    /// Who is known?
+    Peers {
+        /// At once.
+        answer: oneshot::Sender<Peers>,
+    },
+    /// Who answers there? A dial that trusts any key and keeps nothing.
+    Identify {
+        /// Where; typed in by hand, so the address policy does not apply.
+        at: HostPort,
+        /// [`FaultCode::Unreachable`] when nobody does, [`FaultCode::OwnAddress`] when it is us.
+        answer: oneshot::Sender<Result<Identified, Fault>>,
+    },
+    /// Add a peer, or give a known one another address or alias. The id is known by now: typed in,
+    /// or found by `Identify` and confirmed by a person.
+    AddPeer {
+        /// Who.
+        id: NodeId,
+        /// Where.
+        at: HostPort,
+        /// A name of our own; `None` leaves it as it is.
+        alias: Option<String>,
+        /// Once it is durable; not once it is connected. [`FaultCode::PeersFull`], [`FaultCode::Storage`].
+        answer: oneshot::Sender<Result<(), Fault>>,
+    },
+    /// Forget a peer.
+    RemovePeer {
+        /// Who.
+        id: NodeId,
+        /// Once it is durable. [`FaultCode::NoSuchPeer`], [`FaultCode::Storage`].
+        answer: oneshot::Sender<Result<(), Fault>>,
+    },
+    /// Publish events, signed by us.
+    Publish {
+        /// In order.
+        envelopes: Vec<Verified<Envelope>>,
+        /// One for each, in order, once it is durable or refused.
+        answer: oneshot::Sender<Vec<Outcome>>,
+    },
+    /// What do we want, and who wants what from us?
+    Interests {
+        /// At once.
+        answer: oneshot::Sender<InterestsView>,
+    },
+    /// Want something else from now on.
+    SetInterests {
+        /// What changes; [`InterestsChange::apply`] does it.
+        change: InterestsChange,
+        /// The new state, once it holds.
+        answer: oneshot::Sender<Result<InterestsView, Fault>>,
+    },
+}
+
+/// A change of what we want: `set` replaces everything, then `remove`, then `add`.
+#[derive(Clone, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InterestsChange {
+    /// Everything, from now on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set: Option<Vec<Pattern>>,
+    /// These too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub add: Vec<Pattern>,
+    /// These no more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remove: Vec<Pattern>,
+}
+
+impl InterestsChange {
+    /// What is wanted after the change.
+    ///
+    /// # Errors
+    /// [`FaultCode::NoSuchPattern`] for one that is not there to be removed, [`FaultCode::Interests`]
+    /// beyond the limits of a record.
+    pub fn apply(&self, now: &Interests) -> Result<Interests, Fault> {
+        let mut patterns = self.set.clone().unwrap_or_else(|| now.patterns().to_vec());
+        for gone in &self.remove {
+            let before = patterns.len();
+            patterns.retain(|pattern| pattern != gone);
+            if patterns.len() == before {
+                let why = match patterns.iter().find(|pattern| pattern.covers(gone)) {
+                    Some(wider) => format!("`{gone}` is not one of the patterns by itself: `{wider}` covers it"),
+                    None => format!("`{gone}` is not one of the patterns"),
+                };
+                return Err(Fault::new(FaultCode::NoSuchPattern, why));
+            }
+        }
+        patterns.extend(self.add.iter().cloned());
+        Interests::new(patterns).map_err(|why| Fault::new(FaultCode::Interests, why.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn patterns(texts: &[&str]) -> Vec<Pattern> {
+        texts.iter().map(|text| text.parse().expect("a pattern")).collect()
+    }
+
+    fn interests(texts: &[&str]) -> Interests {
+        Interests::new(patterns(texts)).expect("interests")
+    }
+
+    #[test]
+    fn a_change_replaces_then_removes_then_adds() {
+        let now = interests(&["a.*", "b.*"]);
+        let change = |set: Option<&[&str]>, remove: &[&str], add: &[&str]| InterestsChange {
+            set: set.map(patterns),
+            add: patterns(add),
+            remove: patterns(remove),
+        };
+        assert_eq!(change(None, &["a.*"], &["c.d"]).apply(&now), Ok(interests(&["b.*", "c.d"])));
+        assert_eq!(change(Some(&["x.y"]), &[], &["z.*"]).apply(&now), Ok(interests(&["x.y", "z.*"])));
+        assert_eq!(change(Some(&[]), &[], &[]).apply(&now), Ok(Interests::default()));
+        let fault = change(None, &["a.b"], &[]).apply(&now).expect_err("covered, not there");
+        assert_eq!(fault.code, FaultCode::NoSuchPattern);
+        assert!(fault.why.contains("`a.*` covers it"), "{}", fault.why);
+    }
+}

@@ -1,0 +1,363 @@
+//! From texts to settings: defaults, file, environment, flags, each over the one before.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use super::document::{self, Document, Section};
+use super::fields::{FIELDS, Field, SECTIONS};
+use super::mistake::{Mistake, Mistakes, Source};
+use super::place::{self, Surroundings};
+use super::settings::{Peer, Settings};
+use super::values::{self, NodeName};
+use crate::wire::message::Durability;
+use crate::wire::record::ADDRESSES_MAX;
+use crate::wire::{HostPort, Interests, NodeId, Pattern, PeerAddress, Profile};
+
+/// One value from outside the file: a variable of the environment, or a flag.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Override {
+    /// What to call it in a message: `AFFERENT_BUS__URL`, `--set bus.url`.
+    pub source: String,
+    /// The table.
+    pub section: String,
+    /// The key.
+    pub key: String,
+    /// The value: the text itself for a string, TOML otherwise, a list also as `a,b`.
+    pub value: String,
+}
+
+impl Override {
+    /// Reads `section.key=value`, as a flag carries it.
+    ///
+    /// # Errors
+    /// What is wrong with its shape.
+    pub fn parse(text: &str) -> Result<Override, &'static str> {
+        const SHAPE: &str = "expected section.key=value, such as bus.url=redis://127.0.0.1:6379";
+        let (name, value) = text.split_once('=').ok_or(SHAPE)?;
+        let (section, key) = name.trim().split_once('.').ok_or(SHAPE)?;
+        Ok(Override {
+            source: format!("--set {}", name.trim()),
+            section: section.to_owned(),
+            key: key.to_owned(),
+            value: value.trim().to_owned(),
+        })
+    }
+}
+
+/// Finds the configuration and reads it.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn load(flag: Option<&Path>, flags: &[Override], surroundings: &Surroundings) -> Result<Settings, Mistakes> {
+    let found = place::find(flag, surroundings);
+    let text = found.as_ref().map(|found| open(&found.path)).transpose()?;
+    let file = found.as_ref().zip(text.as_deref()).map(|(found, text)| (found.path.as_path(), text));
+    read(file, flags, surroundings)
+}
+
+/// Reads the text of a file and what overrides it; touches nothing.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn read(
+    file: Option<(&Path, &str)>,
+    flags: &[Override],
+    surroundings: &Surroundings,
+) -> Result<Settings, Mistakes> {
+    let name = NodeName::of_host(&surroundings.host);
+    let mut layers =
+        Layers { settings: Settings::default_at(name, Path::new("/"), Path::new("/")), data_dir: None, socket: None };
+    let mut mistakes = Vec::new();
+    if let Some((path, text)) = file {
+        let shown = path.display().to_string();
+        let document = Document::of_file(Source { name: &shown, text, is_file: true });
+        mistakes.extend(layers.apply(document));
+    }
+    for each in place::overrides(surroundings).iter().chain(flags) {
+        match Field::find(&each.section, &each.key) {
+            Some(field) if field.section != "peers" => {
+                let source = Source { name: &each.source, text: &each.value, is_file: false };
+                mistakes.extend(layers.apply(Document::of_value(source, field)));
+            }
+            _ => mistakes.push(unknown_override(each)),
+        }
+    }
+    mistakes.extend(surroundings.env.keys().filter_map(|name| one_underscore(name)));
+    if !mistakes.is_empty() {
+        return Err(Mistakes(mistakes));
+    }
+    let home = place::home(layers.data_dir, layers.socket, file.map(|(path, _)| path), surroundings)?;
+    let mut settings = layers.settings;
+    settings.file = file.map(|(path, _)| path.to_owned());
+    settings.node.data_dir = home.data_dir;
+    settings.node.credential = surroundings.credential();
+    settings.admin.socket = home.socket;
+    Ok(settings)
+}
+
+fn open(path: &Path) -> Result<String, Mistakes> {
+    let bytes = std::fs::read(path).map_err(|error| Mistake {
+        code: "AF0101",
+        what: format!("{} cannot be read", path.display()),
+        why: cause(&error),
+        next: match error.kind() {
+            std::io::ErrorKind::NotFound => format!("afferent init --config {}", path.display()),
+            _ => format!("ls -l {}", path.display()),
+        },
+        place: None,
+    })?;
+    let size_max = 1 << 20;
+    if bytes.len() > size_max {
+        return Err(Mistakes::from(Mistake {
+            code: "AF0101",
+            what: format!("{} cannot be read", path.display()),
+            why: "it is larger than 1 MiB: is this the right file?".to_owned(),
+            next: "afferent init --help".to_owned(),
+            place: None,
+        }));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let upto = error.utf8_error().valid_up_to();
+        let shown = path.display().to_string();
+        let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+        Mistakes::from(Mistake {
+            code: "AF0102",
+            what: "not valid TOML".to_owned(),
+            why: "this byte is not UTF-8".to_owned(),
+            next: "save the file as UTF-8".to_owned(),
+            place: Some(Source { name: &shown, text: &text, is_file: true }.place(upto..upto + 1)),
+        })
+    })
+}
+
+fn cause(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// Settings being put together, and which of the two paths somebody wrote.
+struct Layers {
+    settings: Settings,
+    data_dir: Option<PathBuf>,
+    socket: Option<PathBuf>,
+}
+
+fn put<T>(target: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *target = value;
+    }
+}
+
+const BY_HAND: &str = "this version finds peers by [[peers]] and `afferent peers add` only";
+
+impl Layers {
+    fn apply(&mut self, mut document: Document<'_>) -> Vec<Mistake> {
+        if !document.is_sound() {
+            return document.mistakes;
+        }
+        document.section("node", |node| self.node(node));
+        document.section("interests", |interests| self.interests(interests));
+        document.section("bus", |bus| self.bus(bus));
+        document.section("discovery", |discovery| self.discovery(discovery));
+        document.sections("peers", |peer| self.peer(peer));
+        document.section("trust", |trust| {
+            let target = &mut self.settings.trust;
+            put(&mut target.allow, ids(trust, "allow"));
+            put(&mut target.mute, ids(trust, "mute"));
+            put(&mut target.firehose, ids(trust, "firehose"));
+        });
+        document.section("limits", |limits| {
+            put(&mut self.settings.limits.per_source, limits.text("per_source", str::parse));
+        });
+        document.section("journal", |journal| {
+            put(&mut self.settings.journal.keep, journal.text("keep", keep));
+            put(&mut self.settings.journal.bytes, journal.text("bytes", journal_bytes));
+        });
+        document.section("admin", |admin| {
+            if let Some(path) = admin.text("socket", absolute) {
+                self.socket = Some(path);
+            }
+        });
+        document.close()
+    }
+
+    fn node(&mut self, node: &mut Section<'_, '_>) {
+        let target = &mut self.settings.node;
+        put(&mut target.name, node.text("name", str::parse));
+        if let Some(path) = node.text("data_dir", absolute) {
+            self.data_dir = Some(path);
+        }
+        put(&mut target.listen, node.list("listen", listen));
+        if target.listen.is_empty() {
+            let next = "write `listen = [\"[::]:7443\"]`".to_owned();
+            node.refuse("`node.listen` is empty".to_owned(), "a node that listens nowhere cannot be given events", next);
+        }
+        let count = std::cell::Cell::new(0);
+        let address = |text: &str| {
+            count.set(count.get() + 1);
+            if count.get() > ADDRESSES_MAX {
+                return Err("more than 4 addresses".to_owned());
+            }
+            text.parse::<HostPort>().map_err(|why| why.to_string())
+        };
+        put(&mut target.addresses, node.list("addresses", address));
+        put(&mut target.network, node.text("network", str::parse));
+        put(&mut target.profile, node.text("profile", profile));
+        put(&mut target.durability, node.text("durability", durability));
+    }
+
+    fn interests(&mut self, interests: &mut Section<'_, '_>) {
+        let Some(patterns) = interests.list("patterns", str::parse::<Pattern>) else { return };
+        match Interests::new(patterns) {
+            Ok(canonical) => self.settings.interests = canonical,
+            Err(why) => interests.refuse(
+                "`interests.patterns` asks for too much".to_owned(),
+                &why.to_string(),
+                "merge patterns: `deployment.*` covers everything below it".to_owned(),
+            ),
+        }
+    }
+
+    fn bus(&mut self, bus: &mut Section<'_, '_>) {
+        let target = &mut self.settings.bus;
+        put(&mut target.url, bus.text("url", str::parse));
+        put(&mut target.stream, bus.text("stream", values::stream));
+        bus.only("layout", "plain", "this version writes the layout `plain` alone");
+        put(&mut target.outbox, bus.text("outbox", values::stream));
+        put(&mut target.maxlen, bus.integer("maxlen", 100..=1_000_000_000));
+        put(&mut target.own, bus.flag("own"));
+        if target.stream == target.outbox {
+            bus.refuse(
+                "`bus.stream` and `bus.outbox` are the same stream".to_owned(),
+                "everything that arrives would be published again",
+                "give them two names".to_owned(),
+            );
+        }
+    }
+
+    fn discovery(&mut self, discovery: &mut Section<'_, '_>) {
+        for key in ["dns", "dns_server", "exchange", "seeds", "lan", "min_peers"] {
+            discovery.off(key, BY_HAND);
+        }
+        let peers_max = discovery.integer("max_peers", 1..=1_024);
+        put(&mut self.settings.discovery.max_peers, peers_max.and_then(|count| usize::try_from(count).ok()));
+    }
+
+    fn peer(&mut self, peer: &mut Section<'_, '_>) {
+        if !peer.has("address") {
+            peer.needs("address");
+        }
+        let alias = peer.text("alias", values::alias);
+        let Some((id, at)) = peer.text("address", pinned) else { return };
+        let known = &mut self.settings.peers;
+        if known.iter().any(|other| other.id == id) {
+            let next = "leave one of them out".to_owned();
+            peer.refuse(format!("two [[peers]] have the id {}", id.short()), "a node stands here once", next);
+        } else if alias.is_some() && known.iter().any(|other| other.alias == alias) {
+            let what = format!("two [[peers]] have the alias `{}`", alias.unwrap_or_default());
+            peer.refuse(what, "an alias means one peer", "give them two names".to_owned());
+        } else {
+            known.push(Peer { id, at, alias });
+        }
+    }
+}
+
+fn ids(section: &mut Section<'_, '_>, key: &'static str) -> Option<BTreeSet<NodeId>> {
+    let id = |text: &str| text.strip_prefix("mesh:").unwrap_or(text).parse::<NodeId>();
+    section.list(key, id).map(BTreeSet::from_iter)
+}
+
+fn absolute(text: &str) -> Result<PathBuf, &'static str> {
+    let path = PathBuf::from(text);
+    if !path.is_absolute() {
+        return Err("an absolute path is expected: a daemon has no directory of its own, and `~` is the shell's");
+    }
+    Ok(path)
+}
+
+fn listen(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "an IP address and a port are expected, such as `0.0.0.0:7443` or `[::]:7443`")
+}
+
+fn profile(text: &str) -> Result<Profile, &'static str> {
+    match text {
+        "public" => Ok(Profile::Public),
+        "private" => Ok(Profile::Private),
+        "loopback" => Ok(Profile::Loopback),
+        _ => Err("the profiles are public, private and loopback"),
+    }
+}
+
+fn durability(text: &str) -> Result<Durability, &'static str> {
+    match text {
+        "fsync" => Ok(Durability::Fsync),
+        "interval" => Ok(Durability::Interval),
+        _ => Err("the choices are fsync and interval"),
+    }
+}
+
+fn keep(text: &str) -> Result<std::time::Duration, &'static str> {
+    let span = values::span(text)?;
+    let hours = span.as_secs() / 3_600;
+    if (1..=365 * 24).contains(&hours) { Ok(span) } else { Err("events are kept from 1h to 365d") }
+}
+
+fn journal_bytes(text: &str) -> Result<u64, &'static str> {
+    let bytes = values::bytes(text)?;
+    if bytes >= 16 << 20 { Ok(bytes) } else { Err("a journal has 16MiB at least") }
+}
+
+/// A peer's address with its id. Without one the key would have to be trusted on first use, and
+/// nobody sits beside a configuration file to look at it.
+fn pinned(text: &str) -> Result<(NodeId, HostPort), String> {
+    let address: PeerAddress = text.parse().map_err(|why| format!("{why}"))?;
+    let id = address.id.ok_or("the id is missing: `afferent peers add` asks a bare address who answers there")?;
+    Ok((id, address.at))
+}
+
+fn unknown_override(each: &Override) -> Mistake {
+    let sections: Vec<&str> = SECTIONS.iter().map(|(name, _)| *name).collect();
+    let mut mistake = if each.section == "peers" {
+        Mistake {
+            code: "AF0103",
+            what: format!("{} names a table that may stand many times", each.source),
+            why: "peers are written in the file".to_owned(),
+            next: "write [[peers]] in the configuration, or type `afferent peers add`".to_owned(),
+            place: None,
+        }
+    } else if sections.contains(&each.section.as_str()) {
+        document::unknown_key(&each.section, &each.key, None)
+    } else {
+        let next = match document::nearest(&each.section, &sections) {
+            Some(near) => format!("write `{near}`"),
+            None => "leave it out".to_owned(),
+        };
+        let (what, why) = (format!("unknown table `{}`", each.section), format!("the tables are {}", sections.join(", ")));
+        Mistake { code: "AF0103", what, why, next, place: None }
+    };
+    if each.section != "peers" {
+        mistake.what = format!("{}: {}", each.source, mistake.what);
+    }
+    mistake
+}
+
+/// `AFFERENT_NODE_NAME` where `AFFERENT_NODE__NAME` was meant: silence would look like success.
+fn one_underscore(name: &str) -> Option<Mistake> {
+    let rest = name.strip_prefix("AFFERENT_").filter(|rest| !rest.contains("__"))?;
+    let field = FIELDS.iter().find(|field| {
+        let single = format!("{}_{}", field.section, field.key).to_ascii_uppercase();
+        single == rest
+    })?;
+    let meant = format!("AFFERENT_{}__{}", field.section, field.key).to_ascii_uppercase();
+    Some(Mistake {
+        code: "AF0103",
+        what: format!("{name}: unknown variable"),
+        why: "two underscores separate table and key".to_owned(),
+        next: format!("write {meant}"),
+        place: None,
+    })
+}

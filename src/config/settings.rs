@@ -1,0 +1,170 @@
+//! The settings of one daemon: checked, typed, with every default filled in.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::values::{BusUrl, NodeName, Rate};
+use crate::core::params::Params;
+use crate::wire::message::Durability;
+use crate::wire::{HostPort, Interests, Network, NodeId, Profile};
+
+/// Everything the operator can say. What each value costs stands in [`super::FIELDS`].
+#[derive(Clone, PartialEq, Debug)]
+pub struct Settings {
+    /// The file they came from; `None` = none was found, and none is needed.
+    pub file: Option<PathBuf>,
+    /// `[node]`: who this is and where it lives.
+    pub node: Node,
+    /// `[interests] patterns`: what it wants from others.
+    pub interests: Interests,
+    /// `[bus]`: the local Redis.
+    pub bus: Bus,
+    /// `[discovery]`: how peers are found.
+    pub discovery: Discovery,
+    /// `[[peers]]`: the manual ones.
+    pub peers: Vec<Peer>,
+    /// `[trust]`: whom to listen to.
+    pub trust: Trust,
+    /// `[limits]`: what neighbours may send.
+    pub limits: Limits,
+    /// `[journal]`: what is kept.
+    pub journal: Journal,
+    /// `[admin]`: the local API.
+    pub admin: Admin,
+}
+
+/// `[node]`.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Node {
+    /// Shown to people.
+    pub name: NodeName,
+    /// Key, journal and peer file live here; absolute.
+    pub data_dir: PathBuf,
+    /// A key file given by the service manager (`$CREDENTIALS_DIRECTORY/node.key`): it is used when it
+    /// exists, before the one in `data_dir`.
+    pub credential: Option<PathBuf>,
+    /// Where the receptor listens; port 0 = any free one.
+    pub listen: Vec<SocketAddr>,
+    /// What others dial; empty = learned from peers.
+    pub addresses: Vec<HostPort>,
+    /// Events and records of another network are refused.
+    pub network: Network,
+    /// Which addresses learned from others may be dialled.
+    pub profile: Profile,
+    /// What an acknowledgement promises.
+    pub durability: Durability,
+}
+
+/// `[bus]`.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Bus {
+    /// Where the Redis is, if there is one.
+    pub url: BusUrl,
+    /// The stream that events are appended to.
+    pub stream: String,
+    /// The stream that local programs publish through.
+    pub outbox: String,
+    /// About how many entries `stream` keeps.
+    pub maxlen: u64,
+    /// Write events published here to our own `stream` too.
+    pub own: bool,
+}
+
+/// `[discovery]`. In this version peers are found by `[[peers]]` and `afferent peers add` alone.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Discovery {
+    /// Peers with a durable cursor, all manual ones counted.
+    pub max_peers: usize,
+}
+
+/// One `[[peers]]`: the same as `afferent peers add`.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Peer {
+    /// Whose key must answer there.
+    pub id: NodeId,
+    /// Where.
+    pub at: HostPort,
+    /// A name of our own for it.
+    pub alias: Option<String>,
+}
+
+/// `[trust]`.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Trust {
+    /// Non-empty: a private mesh; all others are refused.
+    pub allow: BTreeSet<NodeId>,
+    /// Sources whose events are dropped.
+    pub mute: BTreeSet<NodeId>,
+    /// Who may subscribe to everything; manual peers may in any case.
+    pub firehose: BTreeSet<NodeId>,
+}
+
+/// `[limits]`.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Limits {
+    /// Events per neighbour and per source; known peers get ten times as much.
+    pub per_source: Rate,
+}
+
+/// `[journal]`.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Journal {
+    /// Age at which events are dropped.
+    pub keep: Duration,
+    /// Size from which the oldest events are dropped.
+    pub bytes: u64,
+}
+
+/// `[admin]`.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Admin {
+    /// The Unix socket of the local API; absolute.
+    pub socket: PathBuf,
+}
+
+impl Settings {
+    /// The settings of a node that nobody configured, living here.
+    pub fn default_at(name: NodeName, data_dir: &Path, socket: &Path) -> Settings {
+        Settings {
+            file: None,
+            node: Node {
+                name,
+                data_dir: data_dir.to_owned(),
+                credential: None,
+                listen: vec!["[::]:7443".parse().expect("a socket address")],
+                addresses: Vec::new(),
+                network: Network::default(),
+                profile: Profile::Public,
+                durability: Durability::Fsync,
+            },
+            interests: Interests::default(),
+            bus: Bus {
+                url: BusUrl::Auto,
+                stream: "mesh:events".to_owned(),
+                outbox: "mesh:outbox".to_owned(),
+                maxlen: 100_000,
+                own: false,
+            },
+            discovery: Discovery { max_peers: 64 },
+            peers: Vec::new(),
+            trust: Trust::default(),
+            limits: Limits { per_source: "50/s burst 200".parse().expect("a rate") },
+            journal: Journal { keep: Duration::from_secs(7 * 86_400), bytes: 1 << 30 },
+            admin: Admin { socket: socket.to_owned() },
+        }
+    }
+
+    /// What of this the protocol core has to know.
+    pub fn params(&self) -> Params {
+        Params {
+            profile: self.node.profile,
+            allow: self.trust.allow.clone(),
+            mute: self.trust.mute.clone(),
+            firehose: self.trust.firehose.clone(),
+            peers_max: self.discovery.max_peers,
+            ..Params::default()
+        }
+    }
+}
