@@ -20,6 +20,7 @@ pub mod admin;
 pub mod bus;
 pub mod config;
 pub mod core;
+pub mod daemon;
 pub mod net;
 pub mod sim;
 pub mod store;

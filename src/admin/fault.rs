@@ -111,9 +111,27 @@ impl FaultCode {
     pub fn all() -> impl Iterator<Item = FaultCode> {
         use FaultCode::*;
         let own = [
-            BadRequest, NotFound, Method, ContentType, BodyTooLarge, Forbidden, Stopping, NoSuchPeer, Ambiguous,
-            OwnAddress, Unpinned, Unreachable, WrongKey, PeersFull, Alias, Storage, Interests, NoSuchPattern,
-            PositionGone, PositionAhead, Unreadable,
+            BadRequest,
+            NotFound,
+            Method,
+            ContentType,
+            BodyTooLarge,
+            Forbidden,
+            Stopping,
+            NoSuchPeer,
+            Ambiguous,
+            OwnAddress,
+            Unpinned,
+            Unreachable,
+            WrongKey,
+            PeersFull,
+            Alias,
+            Storage,
+            Interests,
+            NoSuchPattern,
+            PositionGone,
+            PositionAhead,
+            Unreadable,
         ];
         own.into_iter().chain(Code::ALL.into_iter().map(Event))
     }

@@ -105,9 +105,14 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
 
 /// Every key that there is.
 pub const FIELDS: &[Field] = &[
-    derived("node", "name", Kind::Text, "\"birch\"", "the host name", &[
-        "Shown to people, never used to decide anything. 1 to 64 characters.",
-    ]),
+    derived(
+        "node",
+        "name",
+        Kind::Text,
+        "\"birch\"",
+        "the host name",
+        &["Shown to people, never used to decide anything. 1 to 64 characters."],
+    ),
     derived(
         "node",
         "data_dir",
@@ -119,89 +124,191 @@ pub const FIELDS: &[Field] = &[
             "Two daemons never share one. Losing it means losing the identity of this node.",
         ],
     ),
-    field("node", "listen", Kind::List, "[\"[::]:7443\"]", &[
-        "Where the receptor listens for peers: IP address and port; [::] takes IPv4 as well.",
-    ]),
-    field("node", "addresses", Kind::List, "[]", &[
-        "What others dial, host:port, at most 4; [] = learned from peers.",
-        "Set it when a name or a forwarded port leads here.",
-    ]),
-    field("node", "network", Kind::Text, "\"main\"", &[
-        "Events and records of another network are refused. 1 to 64 letters, digits, _ or -.",
-    ]),
-    field("node", "profile", Kind::Text, "\"public\"", &[
-        "Which addresses learned from others may be dialled: public | private | loopback.",
-        "private adds LAN and VPN ranges, loopback is for tests on one machine. Each step lets",
-        "strangers make this node dial more places. Addresses typed in by hand are exempt.",
-    ]),
-    field("node", "durability", Kind::Text, "\"fsync\"", &[
-        "What an acknowledgement promises: fsync = on disk; interval = on disk within a second.",
-        "interval is faster on slow disks, and a power loss takes acknowledged events with it.",
-    ]),
-    field("interests", "patterns", Kind::List, "[]", &[
-        "Types of events that others send here: \"deployment.*\", \"infrastructure.+.down\", \"*\".",
-        "`*` at the end = one or more segments, `+` = exactly one; at most 64 patterns, 8 with `+`.",
-        "[] = only events addressed to this node. Wider patterns cost traffic and disk.",
-    ]),
-    field("bus", "url", Kind::Text, "\"auto\"", &[
-        "redis://host:port, rediss://host:port or unix:///path of one Redis (6.2 or newer) or Valkey.",
-        "\"\" = no Redis, the journal is the bus; \"auto\" = redis://127.0.0.1:6379 if one answers at",
-        "the start, else the journal. With an address, Redis may be down: it is caught up later.",
-    ]),
+    field(
+        "node",
+        "listen",
+        Kind::List,
+        "[\"[::]:7443\"]",
+        &["Where the receptor listens for peers: IP address and port; [::] takes IPv4 as well."],
+    ),
+    field(
+        "node",
+        "addresses",
+        Kind::List,
+        "[]",
+        &[
+            "What others dial, host:port, at most 4; [] = learned from peers.",
+            "Set it when a name or a forwarded port leads here.",
+        ],
+    ),
+    field(
+        "node",
+        "network",
+        Kind::Text,
+        "\"main\"",
+        &["Events and records of another network are refused. 1 to 64 letters, digits, _ or -."],
+    ),
+    field(
+        "node",
+        "profile",
+        Kind::Text,
+        "\"public\"",
+        &[
+            "Which addresses learned from others may be dialled: public | private | loopback.",
+            "private adds LAN and VPN ranges, loopback is for tests on one machine. Each step lets",
+            "strangers make this node dial more places. Addresses typed in by hand are exempt.",
+        ],
+    ),
+    field(
+        "node",
+        "durability",
+        Kind::Text,
+        "\"fsync\"",
+        &[
+            "What an acknowledgement promises: fsync = on disk; interval = on disk within a second.",
+            "interval is faster on slow disks, and a power loss takes acknowledged events with it.",
+        ],
+    ),
+    field(
+        "interests",
+        "patterns",
+        Kind::List,
+        "[]",
+        &[
+            "Types of events that others send here: \"deployment.*\", \"infrastructure.+.down\", \"*\".",
+            "`*` at the end = one or more segments, `+` = exactly one; at most 64 patterns, 8 with `+`.",
+            "[] = only events addressed to this node. Wider patterns cost traffic and disk.",
+        ],
+    ),
+    field(
+        "bus",
+        "url",
+        Kind::Text,
+        "\"auto\"",
+        &[
+            "redis://host:port, rediss://host:port or unix:///path of one Redis (6.2 or newer) or Valkey.",
+            "\"\" = no Redis, the journal is the bus; \"auto\" = redis://127.0.0.1:6379 if one answers at",
+            "the start, else the journal. With an address, Redis may be down: it is caught up later.",
+        ],
+    ),
     field("bus", "stream", Kind::Text, "\"mesh:events\"", &["The stream that events are appended to."]),
     field("bus", "layout", Kind::Text, "\"plain\"", &["The fields of an entry. This version writes plain alone."]),
-    field("bus", "outbox", Kind::Text, "\"mesh:outbox\"", &[
-        "The stream that local programs publish through: XADD with the fields type, data and attributes.",
-    ]),
-    field("bus", "maxlen", Kind::Integer, "100000", &[
-        "About how many entries `stream` keeps, 100 to 1000000000.",
-        "Fewer cost readers that fall behind their events, more cost memory of the Redis.",
-    ]),
+    field(
+        "bus",
+        "outbox",
+        Kind::Text,
+        "\"mesh:outbox\"",
+        &["The stream that local programs publish through: XADD with the fields type, data and attributes."],
+    ),
+    field(
+        "bus",
+        "maxlen",
+        Kind::Integer,
+        "100000",
+        &[
+            "About how many entries `stream` keeps, 100 to 1000000000.",
+            "Fewer cost readers that fall behind their events, more cost memory of the Redis.",
+        ],
+    ),
     field("bus", "own", Kind::Flag, "false", &["Write events published here to our own `stream` too."]),
     field("discovery", "dns", Kind::List, "[]", &["Zones to look peers up in. Not in this version: [] alone."]),
-    field("discovery", "dns_server", Kind::Text, "\"\"", &[
-        "The server to ask instead of the system's. Not in this version: \"\" alone.",
-    ]),
-    field("discovery", "exchange", Kind::Flag, "false", &[
-        "Ask peers for more peers. Not in this version: false alone.",
-    ]),
-    field("discovery", "seeds", Kind::Text, "\"\"", &[
-        "The channel of built-in first peers. Not in this version: \"\" alone.",
-    ]),
-    field("discovery", "lan", Kind::Flag, "false", &[
-        "Look for peers on the local network. Not in this version: false alone.",
-    ]),
-    field("discovery", "min_peers", Kind::Integer, "0", &[
-        "How many peers to look for. Not in this version: 0 alone.",
-    ]),
-    field("discovery", "max_peers", Kind::Integer, "64", &[
-        "Peers that are served, the manual ones counted; 1 to 1024.",
-        "Each costs a connection and up to 1 MiB of memory while it is behind.",
-    ]),
-    derived("peers", "address", Kind::Text, "\"mesh://<id>@cedar.example:7443\"", "none: every peer has one", &[
-        "What `afferent id` prints over there, with the id: an address alone proves nobody's identity.",
-    ]),
-    derived("peers", "alias", Kind::Text, "\"cedar\"", "none", &[
-        "A name of your own for it: letters, digits, `.`, `_`, `-`.",
-    ]),
-    field("trust", "allow", Kind::List, "[]", &[
-        "Node ids; not empty = a private mesh: events and calls of all others are refused.",
-    ]),
+    field(
+        "discovery",
+        "dns_server",
+        Kind::Text,
+        "\"\"",
+        &["The server to ask instead of the system's. Not in this version: \"\" alone."],
+    ),
+    field(
+        "discovery",
+        "exchange",
+        Kind::Flag,
+        "false",
+        &["Ask peers for more peers. Not in this version: false alone."],
+    ),
+    field(
+        "discovery",
+        "seeds",
+        Kind::Text,
+        "\"\"",
+        &["The channel of built-in first peers. Not in this version: \"\" alone."],
+    ),
+    field(
+        "discovery",
+        "lan",
+        Kind::Flag,
+        "false",
+        &["Look for peers on the local network. Not in this version: false alone."],
+    ),
+    field("discovery", "min_peers", Kind::Integer, "0", &["How many peers to look for. Not in this version: 0 alone."]),
+    field(
+        "discovery",
+        "max_peers",
+        Kind::Integer,
+        "64",
+        &[
+            "Peers that are served, the manual ones counted; 1 to 1024.",
+            "Each costs a connection and up to 1 MiB of memory while it is behind.",
+        ],
+    ),
+    derived(
+        "peers",
+        "address",
+        Kind::Text,
+        "\"mesh://<id>@cedar.example:7443\"",
+        "none: every peer has one",
+        &["What `afferent id` prints over there, with the id: an address alone proves nobody's identity."],
+    ),
+    derived(
+        "peers",
+        "alias",
+        Kind::Text,
+        "\"cedar\"",
+        "none",
+        &["A name of your own for it: letters, digits, `.`, `_`, `-`."],
+    ),
+    field(
+        "trust",
+        "allow",
+        Kind::List,
+        "[]",
+        &["Node ids; not empty = a private mesh: events and calls of all others are refused."],
+    ),
     field("trust", "mute", Kind::List, "[]", &["Node ids whose events are dropped."]),
-    field("trust", "firehose", Kind::List, "[]", &[
-        "Node ids that may subscribe to everything; manual peers may in any case.",
-    ]),
-    field("limits", "per_source", Kind::Text, "\"50/s burst 200\"", &[
-        "Events that one neighbour, and one source, may send; known peers may send 10 times as much.",
-        "Less protects a small machine, more lets busy strangers in.",
-    ]),
-    field("journal", "keep", Kind::Text, "\"7d\"", &[
-        "Age at which events are dropped, 1h to 365d, never before the bus has them.",
-        "A peer that is away for longer misses events.",
-    ]),
-    field("journal", "bytes", Kind::Text, "\"1GiB\"", &[
-        "Size from which the oldest events are dropped, 16MiB or more, never before the bus has them.",
-    ]),
+    field(
+        "trust",
+        "firehose",
+        Kind::List,
+        "[]",
+        &["Node ids that may subscribe to everything; manual peers may in any case."],
+    ),
+    field(
+        "limits",
+        "per_source",
+        Kind::Text,
+        "\"50/s burst 200\"",
+        &[
+            "Events that one neighbour, and one source, may send; known peers may send 10 times as much.",
+            "Less protects a small machine, more lets busy strangers in.",
+        ],
+    ),
+    field(
+        "journal",
+        "keep",
+        Kind::Text,
+        "\"7d\"",
+        &[
+            "Age at which events are dropped, 1h to 365d, never before the bus has them.",
+            "A peer that is away for longer misses events.",
+        ],
+    ),
+    field(
+        "journal",
+        "bytes",
+        Kind::Text,
+        "\"1GiB\"",
+        &["Size from which the oldest events are dropped, 16MiB or more, never before the bus has them."],
+    ),
     derived(
         "admin",
         "socket",

@@ -194,7 +194,11 @@ impl Layers {
         put(&mut target.listen, node.list("listen", listen));
         if target.listen.is_empty() {
             let next = "write `listen = [\"[::]:7443\"]`".to_owned();
-            node.refuse("`node.listen` is empty".to_owned(), "a node that listens nowhere cannot be given events", next);
+            node.refuse(
+                "`node.listen` is empty".to_owned(),
+                "a node that listens nowhere cannot be given events",
+                next,
+            );
         }
         let count = std::cell::Cell::new(0);
         let address = |text: &str| {
@@ -336,7 +340,8 @@ fn unknown_override(each: &Override) -> Mistake {
             Some(near) => format!("write `{near}`"),
             None => "leave it out".to_owned(),
         };
-        let (what, why) = (format!("unknown table `{}`", each.section), format!("the tables are {}", sections.join(", ")));
+        let (what, why) =
+            (format!("unknown table `{}`", each.section), format!("the tables are {}", sections.join(", ")));
         Mistake { code: "AF0103", what, why, next, place: None }
     };
     if each.section != "peers" {

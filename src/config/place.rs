@@ -66,9 +66,9 @@ pub struct Found {
 /// /etc/afferent/afferent.toml, else `$XDG_CONFIG_HOME/afferent/afferent.toml` where they exist; else
 /// none.
 pub fn find(flag: Option<&Path>, surroundings: &Surroundings) -> Option<Found> {
-    let named = flag.map(Path::to_owned).or_else(|| {
-        surroundings.env.get("AFFERENT_CONFIG").filter(|value| !value.is_empty()).map(PathBuf::from)
-    });
+    let named = flag
+        .map(Path::to_owned)
+        .or_else(|| surroundings.env.get("AFFERENT_CONFIG").filter(|value| !value.is_empty()).map(PathBuf::from));
     if let Some(path) = named {
         return Some(Found { path, by_name: true });
     }

@@ -58,6 +58,11 @@ impl DataDir {
         self.held.path.join("journal")
     }
 
+    /// What the command line asked for instead of the configuration.
+    pub fn interests_path(&self) -> PathBuf {
+        self.held.path.join("interests")
+    }
+
     /// The peer file.
     pub fn peers_path(&self) -> PathBuf {
         self.held.path.join("peers")

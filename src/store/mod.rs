@@ -5,6 +5,7 @@
 //!   lock  VERSION           who is in it; which format it has
 //!   node.key                the secret half of the node's identity, 0600
 //!   record-seq              the number of our last node record
+//!   interests               what the command line asked for instead of the configuration
 //!   peers                   whom we know, checksummed, replaced whole
 //!   journal/                every event that was acknowledged, the dedupe index, the cursors
 //! ```
@@ -22,6 +23,7 @@
 mod directory;
 mod error;
 mod files;
+pub mod interests;
 pub mod journal;
 pub mod key;
 pub mod peers;

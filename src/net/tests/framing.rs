@@ -42,11 +42,17 @@ async fn shapes_that_two_readers_read_differently_are_refused() {
     let chunked = format!("{:x}\r\n{line}\r\n0\r\n\r\n", line.len());
     let length = line.len();
     for head in [
-        format!("POST /mesh/v1/events HTTP/1.1\r\nHost: x\r\n{kind}Content-Length: {length}\r\nTransfer-Encoding: chunked\r\n"),
-        format!("POST /mesh/v1/events HTTP/1.1\r\nHost: x\r\n{kind}Transfer-Encoding: chunked\r\nContent-Length: {length}\r\n"),
+        format!(
+            "POST /mesh/v1/events HTTP/1.1\r\nHost: x\r\n{kind}Content-Length: {length}\r\nTransfer-Encoding: chunked\r\n"
+        ),
+        format!(
+            "POST /mesh/v1/events HTTP/1.1\r\nHost: x\r\n{kind}Transfer-Encoding: chunked\r\nContent-Length: {length}\r\n"
+        ),
         format!("POST /mesh/v1/events HTTP/1.1\r\nHost: x\r\n{kind}Transfer-Encoding: gzip, chunked\r\n"),
         format!("POST /mesh/v1/events HTTP/1.1\r\nHost: x\r\n{kind}Transfer-Encoding: chunked, chunked\r\n"),
-        format!("POST /mesh/v1/events HTTP/1.1\r\nHost: x\r\n{kind}Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n"),
+        format!(
+            "POST /mesh/v1/events HTTP/1.1\r\nHost: x\r\n{kind}Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n"
+        ),
         format!("POST /mesh/v1/events HTTP/1.1\r\nHost: x\r\n{kind}Transfer-Encoding: gzip\r\n"),
         format!("POST /mesh/v1/events HTTP/1.1\r\n{kind}Transfer-Encoding: chunked\r\n"),
         format!("POST /mesh/v1/events HTTP/1.1\r\nHost: x\r\nHost: y\r\n{kind}Transfer-Encoding: chunked\r\n"),
@@ -100,7 +106,9 @@ async fn connections_are_kept_between_plain_requests() {
 async fn sizes_are_refused_before_they_are_read() {
     let node = Node::start(1).await;
     let head = |length: u64| {
-        format!("POST /mesh/v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: {LINES_TYPE}\r\nContent-Length: {length}\r\n\r\n")
+        format!(
+            "POST /mesh/v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: {LINES_TYPE}\r\nContent-Length: {length}\r\n\r\n"
+        )
     };
     for length in [BODY_BYTES_MAX as u64 + 1, 10_000_000_000] {
         let answer = raw(&node, &head(length)).await;

@@ -19,9 +19,11 @@ fn bad_lines() -> Vec<(&'static str, String, u16, &'static str)> {
     let (head, json) = good.split_at(1 + 1 + 86 + 1);
     let unsigned = |json: &str| format!("{head}{json}");
     let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
-    let lived = |from: Wall, life| drafted("late", |draft| {
-        draft.living(from, life).with("time", crate::wire::Scalar::Text(crate::wire::timestamp::format(from)))
-    });
+    let lived = |from: Wall, life| {
+        drafted("late", |draft| {
+            draft.living(from, life).with("time", crate::wire::Scalar::Text(crate::wire::timestamp::format(from)))
+        })
+    };
     let flipped = good.replace("build.finished", "build.finishee");
     let other_signature = format!("1 {} {json}", &event(&key(3), "other")[2..88]);
     let lab: Network = "lab".parse().expect("a network");
@@ -148,8 +150,9 @@ async fn above_the_rate_of_a_source_only_its_own_later_lines_wait() {
     let mut body: Vec<String> = names.iter().map(|name| event(&key(3), name)).collect();
     body.insert(7, event(&key(4), "other"));
     // A forger cannot use up the rate of the source it names.
-    let forged: Vec<String> =
-        (0..10).map(|number| event(&key(3), &format!("f{number}")).replace("build.finished", "build.finishee")).collect();
+    let forged: Vec<String> = (0..10)
+        .map(|number| event(&key(3), &format!("f{number}")).replace("build.finished", "build.finishee"))
+        .collect();
     let refused = receipt(&node.post(Some(&key(9)), &forged.join("\n")).await);
     assert_eq!(refused.rejected.len(), 10);
     let receipt = receipt(&node.post(Some(&key(9)), &body.join("\n")).await);
@@ -210,7 +213,9 @@ async fn exchanges_take_the_callers_own_record_only() {
     let plain = event(&caller, "no-record");
     let lab = RecordDraft { seq: 9, network: "lab".parse().expect("a network"), ..RecordDraft::default() };
     let lab = lab.seal(NOW, &caller).expect("a record").envelope().line(0, false);
-    for (body, status) in [(forged, 400), (plain, 403), (lab, 421), ("x".repeat(161 << 10), 413), ("\n".repeat(33), 413)] {
+    for (body, status) in
+        [(forged, 400), (plain, 403), (lab, 421), ("x".repeat(161 << 10), 413), ("\n".repeat(33), 413)]
+    {
         assert_eq!(node.ask(Some(&caller), &exchange(body)).await.status, status);
     }
     node.still_takes_events().await;

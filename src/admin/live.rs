@@ -1,0 +1,222 @@
+//! Live events: the journal as one object a line, from any point on, without a gap or a repetition.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::{Stream, stream};
+use tokio::sync::watch;
+
+use super::fault::{Fault, FaultCode};
+use super::routes::Desk;
+use crate::core::ports::{Entry, Log, PageError, Seq, Stored};
+use crate::time::Wall;
+use crate::wire::{NodeId, Pattern, timestamp};
+
+/// Entries read from the journal at once.
+const ENTRIES_MAX: usize = 256;
+/// Bytes of events read from the journal at once.
+const BYTES_MAX: usize = 1 << 20;
+
+/// What a subscriber asked for.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Wish {
+    /// Types that match any of them; empty = all.
+    patterns: Vec<Pattern>,
+    since: Since,
+    /// End after so many.
+    count: Option<u64>,
+    /// Leave out what was published here.
+    others_only: bool,
+    /// Say where in the journal each event stands.
+    positions: bool,
+}
+
+/// Where a subscriber wants to begin.
+#[derive(Debug, Default, PartialEq, Clone, Copy)]
+enum Since {
+    /// With what comes next.
+    #[default]
+    Now,
+    /// With the oldest that is kept.
+    All,
+    /// With the first one received at or after this moment.
+    Moment(Wall),
+    /// With the one after this position.
+    Position(Seq),
+}
+
+impl Wish {
+    /// Reads `pattern` (any number of times), `since`, `count`, `own`, `seq` from a query.
+    ///
+    /// # Errors
+    /// [`FaultCode::BadRequest`] with the parameter and what it takes.
+    pub(super) fn parse(query: &[(String, String)], now: Wall) -> Result<Wish, Fault> {
+        let mut wish = Wish::default();
+        for (name, value) in query {
+            let wrong = |why: &str| Fault::new(FaultCode::BadRequest, format!("`{name}`: {why}"));
+            match name.as_str() {
+                "pattern" => wish.patterns.push(value.parse().map_err(|why| wrong(&format!("{why}")))?),
+                "since" => wish.since = since(value, now).map_err(wrong)?,
+                "count" => {
+                    let count = value.parse().ok().filter(|count| *count > 0);
+                    wish.count = Some(count.ok_or_else(|| wrong("a number from 1 on is expected"))?);
+                }
+                "own" => wish.others_only = !flag(value).map_err(wrong)?,
+                "seq" => wish.positions = flag(value).map_err(wrong)?,
+                _ => {
+                    let why = "the parameters of this route are pattern, since, count, own and seq";
+                    return Err(Fault::new(FaultCode::BadRequest, why));
+                }
+            }
+        }
+        Ok(wish)
+    }
+
+    fn wants(&self, entry: &Entry, own: &NodeId) -> bool {
+        let event = entry.envelope.event();
+        !event.kind.is_reserved()
+            && !(self.others_only && event.source == *own)
+            && (self.patterns.is_empty() || self.patterns.iter().any(|pattern| pattern.matches(&event.kind)))
+    }
+}
+
+fn flag(text: &str) -> Result<bool, &'static str> {
+    text.parse().map_err(|_| "true or false is expected")
+}
+
+fn since(text: &str, now: Wall) -> Result<Since, &'static str> {
+    if text == "all" {
+        return Ok(Since::All);
+    }
+    if let Ok(position) = text.parse() {
+        return Ok(Since::Position(Seq(position)));
+    }
+    if let Ok(moment) = timestamp::parse(text) {
+        return Ok(Since::Moment(moment));
+    }
+    let ago = text.parse::<jiff::Span>().ok();
+    let ago = ago.and_then(|span| span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).ok());
+    match ago.and_then(|ago| std::time::Duration::try_from(ago).ok()) {
+        Some(ago) => Ok(Since::Moment(now - ago)),
+        None => Err("a time such as 2026-11-21T06:41:02Z, a span such as 10m, `all`, or a position is expected"),
+    }
+}
+
+/// The position after which a subscriber begins. Touches the disk.
+fn start(log: &dyn Log, since: Since) -> Result<Seq, Fault> {
+    let before = |seq: Seq| Seq(seq.0.saturating_sub(1));
+    match since {
+        Since::Now => Ok(log.head()),
+        Since::All => Ok(before(log.earliest())),
+        Since::Moment(moment) => log.since(moment).map(before).map_err(|error| fault(&error)),
+        Since::Position(seq) if seq > log.head() => Err(Fault::new(
+            FaultCode::PositionAhead,
+            format!("the journal ends at {}: is {} a position of another journal?", log.head().0, seq.0),
+        )),
+        Since::Position(seq) if seq < before(log.earliest()) => {
+            Err(fault(&PageError::Gone { earliest: log.earliest() }))
+        }
+        Since::Position(seq) => Ok(seq),
+    }
+}
+
+fn fault(error: &PageError) -> Fault {
+    match error {
+        PageError::Gone { earliest } => Fault::new(
+            FaultCode::PositionGone,
+            format!("the journal begins at {} now; `since=all` starts there", earliest.0),
+        ),
+        PageError::Unreadable => Fault::new(FaultCode::Unreadable, "the journal cannot be read"),
+    }
+}
+
+/// One subscriber on its way through the journal.
+struct Subscriber {
+    log: Arc<dyn Log>,
+    head: watch::Receiver<Seq>,
+    stop: watch::Receiver<bool>,
+    own: NodeId,
+    wish: Wish,
+    /// Everything up to here was looked at.
+    after: Seq,
+    /// How many more it wants.
+    left: u64,
+}
+
+/// The events that a subscriber asked for: chunks of whole lines, without an end unless it named a
+/// count. The end of the daemon ends it; a journal that dropped what was not read yet breaks it off.
+pub(super) async fn events(
+    desk: &Desk,
+    wish: Wish,
+    stop: watch::Receiver<bool>,
+) -> Result<impl Stream<Item = Result<Bytes, Fault>> + use<>, Fault> {
+    let (log, since) = (Arc::clone(&desk.log), wish.since);
+    let after = tokio::task::spawn_blocking(move || start(&*log, since)).await.map_err(|_| Fault::stopping())??;
+    let subscriber = Subscriber {
+        log: Arc::clone(&desk.log),
+        head: desk.head.clone(),
+        stop,
+        own: desk.key.id(),
+        left: wish.count.unwrap_or(u64::MAX),
+        wish,
+        after,
+    };
+    Ok(stream::try_unfold(subscriber, |mut subscriber| async {
+        let chunk = subscriber.next_chunk().await?;
+        Ok(chunk.map(|chunk| (chunk, subscriber)))
+    }))
+}
+
+impl Subscriber {
+    /// Lines to send; `None` at the end.
+    async fn next_chunk(&mut self) -> Result<Option<Bytes>, Fault> {
+        while self.left > 0 && !*self.stop.borrow() {
+            // Marked as seen before the page is read: what is appended meanwhile wakes us again.
+            self.head.mark_unchanged();
+            let (log, after) = (Arc::clone(&self.log), self.after);
+            let page = tokio::task::spawn_blocking(move || log.page(after, ENTRIES_MAX, BYTES_MAX));
+            let page = page.await.map_err(|_| Fault::stopping())?.map_err(|error| fault(&error))?;
+            let is_at_the_end = page.upto <= self.after;
+            self.after = self.after.max(page.upto);
+            let lines = self.write(&page.entries);
+            if !lines.is_empty() {
+                return Ok(Some(Bytes::from(lines)));
+            }
+            if is_at_the_end {
+                // Neither arm loses anything when dropped: both only wait for a change.
+                tokio::select! {
+                    moved = self.head.changed() => if moved.is_err() { return Ok(None) },
+                    _ = self.stop.changed() => return Ok(None),
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn write(&mut self, entries: &[Stored]) -> String {
+        let mut lines = String::new();
+        for stored in entries.iter().filter(|stored| self.wish.wants(&stored.entry, &self.own)) {
+            if self.left == 0 {
+                break;
+            }
+            self.left -= 1;
+            write_line(&mut lines, stored, self.wish.positions);
+        }
+        lines
+    }
+}
+
+/// One event as one object: the members in this order, the event as the exact text that was signed.
+fn write_line(lines: &mut String, stored: &Stored, positions: bool) {
+    let Entry { envelope, from, hops, received, .. } = &stored.entry;
+    let from = from.map_or("null".to_owned(), |id| format!("\"{id}\""));
+    let received = timestamp::format(*received);
+    let position = if positions { format!(r#""seq":{},"#, stored.seq.0) } else { String::new() };
+    let _ = writeln!(
+        lines,
+        r#"{{"digest":"{}","hops":{hops},"from":{from},"received":"{received}",{position}"event":{}}}"#,
+        envelope.digest(),
+        envelope.event().text(),
+    );
+}

@@ -1,0 +1,335 @@
+//! The routes, and the server that answers them.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post};
+use axum::{Router, serve as serve_http};
+use futures_util::StreamExt;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::answers::{Document, Peer, Peers, Status, document};
+use super::caller::{Caller, Gate, Writer};
+use super::fault::{Fault, FaultCode};
+use super::request::{InterestsChange, Request};
+use super::socket::Socket;
+use super::{BODY_BYTES_MAX, live, publish, select};
+use crate::core::ports::{Log, Seq};
+use crate::time::Wall;
+use crate::wire::message::{Durability, PROBLEM_TYPE};
+use crate::wire::{Code, HostPort, Keypair, Network, NodeId, PeerAddress};
+
+/// Content type of one object a line.
+pub(super) const LINES_TYPE: &str = "application/x-ndjson";
+/// How long the driver may take for an answer; dialling a stranger is the longest.
+const ANSWER_MAX: Duration = Duration::from_secs(15);
+/// How long a probe waits: longer means that nobody is driving.
+const PROBE_MAX: Duration = Duration::from_secs(5);
+/// How long answers in the making may take once the daemon stops.
+const FAREWELL_MAX: Duration = Duration::from_secs(2);
+
+/// What the local API works with.
+pub struct Desk {
+    /// The driver.
+    pub requests: mpsc::Sender<Request>,
+    /// Who signs what is published here.
+    pub key: Arc<Keypair>,
+    /// The mesh it belongs to.
+    pub network: Network,
+    /// What an acknowledgement promises.
+    pub durability: Durability,
+    /// The wall clock.
+    pub clock: Arc<dyn Fn() -> Wall + Send + Sync>,
+    /// The journal.
+    pub log: Arc<dyn Log>,
+    /// Its head; every move wakes the subscribers.
+    pub head: watch::Receiver<Seq>,
+}
+
+/// A desk in use: what every handler gets.
+#[derive(Clone)]
+struct Office {
+    desk: Arc<Desk>,
+    /// Becomes true when the daemon stops.
+    stop: watch::Receiver<bool>,
+}
+
+/// Answers until `shutdown` completes, then for two more seconds at most what is being answered.
+/// The socket's file is gone afterwards.
+///
+/// # Errors
+/// When the socket itself breaks.
+pub async fn serve(socket: Socket, desk: Desk, shutdown: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
+    let (stopping, stop) = watch::channel(false);
+    let office = Office { desk: Arc::new(desk), stop: stop.clone() };
+    let service = routes(office).into_make_service_with_connect_info::<Caller>();
+    let told = async move {
+        shutdown.await;
+        stopping.send_replace(true);
+    };
+    let mut is_late = stop;
+    let too_late = async move {
+        // An error means that `told` is done and dropped: the same as a change.
+        let _ = is_late.wait_for(|stopping| *stopping).await;
+        tokio::time::sleep(FAREWELL_MAX).await;
+    };
+    tokio::select! {
+        served = serve_http(Gate::new(socket), service).with_graceful_shutdown(told).into_future() => served,
+        () = too_late => Ok(()),
+    }
+}
+
+fn routes(office: Office) -> Router {
+    Router::new()
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/v1/status", get(status))
+        .route("/v1/id", get(id))
+        .route("/v1/peers", get(peers).post(add_peer))
+        .route("/v1/peers/{peer}", delete(remove_peer).get(peer))
+        .route("/v1/identify", post(identify))
+        .route("/v1/events", get(events).post(publish_events))
+        .route("/v1/interests", get(interests).post(set_interests))
+        .fallback(async || Fault::new(FaultCode::NotFound, "there is no such route; the API begins at /v1/status"))
+        .method_not_allowed_fallback(async || Fault::new(FaultCode::Method, "this route does not know the method"))
+        .with_state(office)
+}
+
+impl Office {
+    /// Asks the driver.
+    async fn ask<T>(&self, make: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, Fault> {
+        self.ask_within(ANSWER_MAX, make).await
+    }
+
+    async fn ask_within<T>(
+        &self,
+        limit: Duration,
+        make: impl FnOnce(oneshot::Sender<T>) -> Request,
+    ) -> Result<T, Fault> {
+        let (answer, answered) = oneshot::channel();
+        let asked = async {
+            self.desk.requests.send(make(answer)).await.ok()?;
+            answered.await.ok()
+        };
+        tokio::time::timeout(limit, asked).await.ok().flatten().ok_or_else(Fault::stopping)
+    }
+
+    async fn peers(&self) -> Result<Peers, Fault> {
+        self.ask(|answer| Request::Peers { answer }).await
+    }
+
+    async fn peer(&self, id: NodeId) -> Result<Peer, Fault> {
+        let mut peers = self.peers().await?.peers;
+        let at = peers.iter().position(|peer| peer.id == id);
+        at.map(|at| peers.swap_remove(at)).ok_or_else(|| Fault::new(FaultCode::NoSuchPeer, "the peer is gone already"))
+    }
+}
+
+type Answer = Result<Response, Fault>;
+
+fn answer<T: Document>(status: StatusCode, value: &T) -> Response {
+    (status, [(header::CONTENT_TYPE, "application/json")], document(value) + "\n").into_response()
+}
+
+fn ok<T: Document>(value: &T) -> Answer {
+    Ok(answer(StatusCode::OK, value))
+}
+
+impl IntoResponse for Fault {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.code.status()).expect("every status of the table is one");
+        let body = serde_json::to_string(&self.problem()).expect("a problem always encodes") + "\n";
+        let mut response = (status, [(header::CONTENT_TYPE, PROBLEM_TYPE)], body).into_response();
+        if let Some(after) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, after.as_secs().max(1).into());
+        }
+        response
+    }
+}
+
+/// A body that is read as a whole.
+async fn whole(body: Body) -> Result<Bytes, Fault> {
+    let too_large = |_| {
+        Fault::new(
+            FaultCode::BodyTooLarge,
+            format!("one body has {BODY_BYTES_MAX} bytes at most; lines may be streamed"),
+        )
+    };
+    axum::body::to_bytes(body, BODY_BYTES_MAX).await.map_err(too_large)
+}
+
+async fn read<T: for<'de> Deserialize<'de>>(body: Body) -> Result<T, Fault> {
+    let bytes = whole(body).await?;
+    serde_json::from_slice(&bytes).map_err(|why| Fault::new(FaultCode::BadRequest, format!("the body: {why}")))
+}
+
+async fn livez(State(office): State<Office>) -> Answer {
+    office.ask_within(PROBE_MAX, |answer| Request::Status { answer }).await?;
+    Ok((StatusCode::OK, "alive\n").into_response())
+}
+
+/// The answer to `/readyz`. Schema `afferent.ready/1`.
+#[derive(Serialize)]
+struct Ready {
+    ready: bool,
+    durability: Durability,
+    warnings: Vec<String>,
+}
+
+impl Document for Ready {
+    const SCHEMA: &'static str = "afferent.ready/1";
+}
+
+async fn readyz(State(office): State<Office>) -> Answer {
+    let Status { ready, durability, warnings, .. } =
+        office.ask_within(PROBE_MAX, |answer| Request::Status { answer }).await?;
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    Ok(answer(status, &Ready { ready, durability, warnings }))
+}
+
+async fn status(State(office): State<Office>) -> Answer {
+    ok(&office.ask(|answer| Request::Status { answer }).await?)
+}
+
+async fn id(State(office): State<Office>) -> Answer {
+    ok(&office.ask(|answer| Request::Id { answer }).await?)
+}
+
+async fn peers(State(office): State<Office>) -> Answer {
+    ok(&office.peers().await?)
+}
+
+async fn peer(State(office): State<Office>, Path(name): Path<String>) -> Answer {
+    let id = select(&office.peers().await?, &name)?;
+    ok(&office.peer(id).await?)
+}
+
+/// The body of `POST /v1/peers`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewPeer {
+    address: PeerAddress,
+    #[serde(default)]
+    alias: Option<String>,
+    /// Pin whatever key answers there now.
+    #[serde(default)]
+    trust_first_use: bool,
+}
+
+async fn add_peer(State(office): State<Office>, writer: Writer, body: Body) -> Answer {
+    let NewPeer { address, alias, trust_first_use } = read(body).await?;
+    let id = match address.id {
+        Some(id) => id,
+        None if trust_first_use => ask_who(&office, address.at.clone()).await?.id,
+        None => {
+            let why = "the address names no id, and nobody vouched for the one that answers there";
+            return Err(Fault::new(FaultCode::Unpinned, why));
+        }
+    };
+    if id == office.desk.key.id() {
+        return Err(Fault::new(FaultCode::OwnAddress, "this is the address of this very node"));
+    }
+    if let Some(alias) = &alias {
+        check_alias(alias, id, &office.peers().await?)?;
+    }
+    let at = address.at;
+    tracing::info!(uid = writer.uid, peer = %id, %at, "a peer is added by hand");
+    office.ask(|answer| Request::AddPeer { id, at, alias, answer }).await??;
+    Ok(answer(StatusCode::CREATED, &office.peer(id).await?))
+}
+
+/// An alias means one peer, and is never mistaken for an address.
+fn check_alias(alias: &str, id: NodeId, peers: &Peers) -> Result<(), Fault> {
+    let shaped = (1..=64).contains(&alias.len())
+        && alias.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && alias.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
+    if !shaped {
+        let why = "an alias is a letter or digit, then letters, digits, `.`, `_` or `-`, 64 at most";
+        return Err(Fault::new(FaultCode::Alias, why));
+    }
+    match peers.peers.iter().find(|peer| peer.alias.as_deref() == Some(alias) && peer.id != id) {
+        Some(other) => Err(Fault::new(FaultCode::Alias, format!("`{alias}` is what {} is called", other.id.short()))),
+        None => Ok(()),
+    }
+}
+
+async fn remove_peer(State(office): State<Office>, writer: Writer, Path(name): Path<String>) -> Answer {
+    let id = select(&office.peers().await?, &name)?;
+    let gone = office.peer(id).await?;
+    tracing::info!(uid = writer.uid, peer = %id, "a peer is removed by hand");
+    office.ask(|answer| Request::RemovePeer { id, answer }).await??;
+    ok(&gone)
+}
+
+/// The body of `POST /v1/identify`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Where {
+    address: HostPort,
+}
+
+async fn identify(State(office): State<Office>, _: Writer, body: Body) -> Answer {
+    let Where { address } = read(body).await?;
+    ok(&ask_who(&office, address).await?)
+}
+
+async fn ask_who(office: &Office, at: HostPort) -> Result<super::answers::Identified, Fault> {
+    office.ask(|answer| Request::Identify { at, answer }).await?
+}
+
+async fn interests(State(office): State<Office>) -> Answer {
+    ok(&office.ask(|answer| Request::Interests { answer }).await?)
+}
+
+async fn set_interests(State(office): State<Office>, writer: Writer, body: Body) -> Answer {
+    let change: InterestsChange = read(body).await?;
+    tracing::info!(uid = writer.uid, ?change, "the interests are changed by hand");
+    ok(&office.ask(|answer| Request::SetInterests { change, answer }).await??)
+}
+
+async fn events(State(office): State<Office>, Query(query): Query<Vec<(String, String)>>) -> Answer {
+    let wish = live::Wish::parse(&query, (office.desk.clock)())?;
+    let events = live::events(&office.desk, wish, office.stop.clone()).await?;
+    Ok(([(header::CONTENT_TYPE, LINES_TYPE)], Body::from_stream(events)).into_response())
+}
+
+async fn publish_events(State(office): State<Office>, _: Writer, headers: HeaderMap, body: Body) -> Answer {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    match kind.split(';').next().unwrap_or_default().trim() {
+        // What `curl -d` says of everything; there is no form here that it could be taken for.
+        "" | "application/x-www-form-urlencoded" | "application/json" | "application/cloudevents+json" => {
+            publish_one(&office, whole(body).await?).await
+        }
+        LINES_TYPE | "application/jsonl" => {
+            let answers = publish::many(office.desk, body.into_data_stream());
+            let answers = answers.map(Ok::<Bytes, std::convert::Infallible>);
+            Ok(([(header::CONTENT_TYPE, LINES_TYPE)], Body::from_stream(answers)).into_response())
+        }
+        _ => {
+            let why = "one event is application/json, lines of events are application/x-ndjson";
+            Err(Fault::new(FaultCode::ContentType, why))
+        }
+    }
+}
+
+async fn publish_one(office: &Office, body: Bytes) -> Answer {
+    let malformed = |why: &str| Fault::new(FaultCode::Event(Code::Malformed), why);
+    let text = std::str::from_utf8(&body).map_err(|_| malformed("the event is not UTF-8"))?;
+    let published = publish::one(&office.desk, text.trim()).await;
+    match published.code {
+        None if published.duplicate => Ok(answer(StatusCode::OK, &published)),
+        None => Ok(answer(StatusCode::ACCEPTED, &published)),
+        Some(code) => Err(Fault {
+            code: FaultCode::Event(code),
+            why: published.why.unwrap_or_default(),
+            retry_after: published.retry_after_ms.map(Duration::from_millis),
+        }),
+    }
+}

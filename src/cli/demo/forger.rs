@@ -1,0 +1,77 @@
+//! Somebody with a key of their own who changes another's event on its way.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use bytes::Bytes;
+use tokio::sync::{mpsc, watch};
+
+use crate::core::ports::{Known, LaneId, Seen, ShipmentId};
+use crate::net;
+use crate::time::Wall;
+use crate::wire::message::Durability;
+use crate::wire::{Digest, Keypair, Network, PeerAddress, Profile, RecordDraft};
+
+/// Nothing was ever seen by a stranger.
+struct NothingKnown;
+
+impl Known for NothingKnown {
+    fn seen(&self, _: &Digest) -> Option<Seen> {
+        None
+    }
+}
+
+/// Connects to this node as a stranger, posts the line, and gives the code it was refused with.
+pub(super) fn offer(address: &str, line: &str) -> anyhow::Result<String> {
+    let address: PeerAddress = address.parse()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let told = runtime.block_on(async { tokio::time::timeout(Duration::from_secs(5), post(address, line)).await });
+    told.context("no answer to the forged event")?
+}
+
+async fn post(address: PeerAddress, line: &str) -> anyhow::Result<String> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).context("no randomness")?;
+    let key = Arc::new(Keypair::from_seed(&seed));
+    let record = RecordDraft { seq: 1, ..RecordDraft::default() }.seal(now(), &key)?;
+    let (_record, records) = watch::channel(Arc::<str>::from(record.envelope().line(0, false)));
+    let (_neighbours, neighbours) = watch::channel(Arc::new(BTreeSet::new()));
+    let (_ready, ready) = watch::channel(false);
+    let context = net::Context::new(net::Settings {
+        key,
+        network: Network::default(),
+        profile: Profile::Loopback,
+        listen: Vec::new(),
+        known: Arc::new(NothingKnown),
+        clock: Arc::new(now),
+        record: records,
+        neighbours,
+        ready,
+        rate: net::Rate::default(),
+        durability: Durability::Fsync,
+        limits: net::Limits::default(),
+    })?;
+    let (reports, mut inbox) = mpsc::channel(16);
+    let peer = address.id.context("an address with an id")?;
+    let lane = net::open(&context, peer, LaneId(0), vec![address.at], true, reports);
+    while let Some(report) = inbox.recv().await {
+        match report {
+            net::Report::Connected { .. } => drop(lane.send(ShipmentId(0), vec![Bytes::copy_from_slice(line.as_bytes())])),
+            net::Report::Sent { result: Ok(receipt), .. } => {
+                let refused = receipt.rejected.first();
+                return Ok(refused.map_or_else(|| String::from("stored"), |refused| refused.code.to_string()));
+            }
+            net::Report::Sent { result: Err(error), .. } => bail!("the forged event was not answered: {error:?}"),
+            net::Report::Broken { why, .. } => bail!("the stranger's connection broke: {why}"),
+            _ => {}
+        }
+    }
+    bail!("the stranger's connection ended")
+}
+
+fn now() -> Wall {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Wall::default() + since
+}

@@ -1,0 +1,300 @@
+//! The task that owns the `Node`: takes what devices report, feeds it in, carries out what comes out.
+//!
+//! One task, one owner, no locks. Every wait is in [`Driver::run`]; everything else is plain calls.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::block_in_place;
+
+use super::clock::Clock;
+use super::facts::Facts;
+use super::record::OwnRecord;
+use crate::admin::{Fault, FaultCode};
+use crate::core::Node;
+use crate::core::params::Params;
+use crate::core::ports::{Input, LaneId, Log, Output, Page, PageError, SendError, Seq, Ticket};
+use crate::store::{DataDir, Journal, journal, peers};
+use crate::wire::message::Outcome;
+use crate::wire::{Interests, NodeId};
+use crate::{admin, bus, net};
+
+/// What devices report by. All but `journal` and `scanned` are bounded; those two never hold more than
+/// the core has asked for (`Params::appending_max`, one scan a peer).
+pub(super) struct Inbox {
+    pub(super) net: mpsc::Receiver<net::Report>,
+    pub(super) journal: mpsc::UnboundedReceiver<journal::Report>,
+    pub(super) publications: mpsc::Receiver<bus::Publication>,
+    pub(super) requests: mpsc::Receiver<admin::Request>,
+}
+
+/// Everything the driver acts on.
+pub(super) struct Hands {
+    pub(super) journal: Journal,
+    pub(super) dir: DataDir,
+    pub(super) net: net::Context,
+    pub(super) reports: net::Reports,
+    pub(super) neighbours: watch::Sender<Arc<std::collections::BTreeSet<NodeId>>>,
+    pub(super) head: watch::Sender<Seq>,
+    pub(super) interests: watch::Sender<Interests>,
+    pub(super) ready: watch::Sender<bool>,
+}
+
+/// Who waits for an answer of the core.
+pub(super) enum Waiting {
+    Neighbour(oneshot::Sender<net::Answer>),
+    Publisher(oneshot::Sender<Vec<Outcome>>),
+    /// A change of the peer table, answered when it is durable.
+    Saved(oneshot::Sender<Result<(), Fault>>),
+}
+
+/// Why the daemon ends by itself: nothing more may be acknowledged.
+#[derive(Debug, thiserror::Error)]
+#[error("the journal cannot go on: {0}")]
+pub struct Fatal(pub String);
+
+/// The owner of the node.
+pub(super) struct Driver {
+    pub(super) node: Node,
+    pub(super) clock: Clock,
+    pub(super) hands: Hands,
+    pub(super) record: OwnRecord,
+    pub(super) facts: Facts,
+    waiting: BTreeMap<Ticket, Waiting>,
+    next_ticket: u64,
+    lanes: BTreeMap<NodeId, (LaneId, net::LaneHandle)>,
+    scanned: (mpsc::UnboundedSender<Scan>, mpsc::UnboundedReceiver<Scan>),
+    page_max: (usize, usize),
+    out: Vec<Output>,
+}
+
+struct Scan {
+    peer: NodeId,
+    after: Seq,
+    page: Result<Page, PageError>,
+}
+
+impl Driver {
+    pub(super) fn new(
+        params: Params,
+        seed: u64,
+        clock: Clock,
+        hands: Hands,
+        record: OwnRecord,
+        facts: Facts,
+    ) -> Driver {
+        let page_max = (params.peer_queue_max, params.peer_queue_bytes_max);
+        Driver {
+            node: Node::new(hands.net.id(), params, seed),
+            clock,
+            hands,
+            record,
+            facts,
+            waiting: BTreeMap::new(),
+            next_ticket: 0,
+            lanes: BTreeMap::new(),
+            scanned: mpsc::unbounded_channel(),
+            page_max,
+            out: Vec::new(),
+        }
+    }
+
+    /// Reads what the disk remembers and says it to the node. First of all.
+    pub(super) fn restore(&mut self) {
+        let now = self.clock.now();
+        let loaded = peers::load(&self.hands.dir.peers_path(), now.wall);
+        if let Some(warning) = loaded.warning {
+            tracing::warn!("{warning}");
+        }
+        let head = self.hands.journal.head();
+        let mut peers = loaded.peers;
+        for peer in &mut peers {
+            // No cursor: nothing was stored since the peer was added (`Node::open_account`).
+            peer.cursor = self.hands.journal.cursor(&cursor_name(&peer.id)).unwrap_or(head);
+        }
+        self.hands.head.send_replace(head);
+        let interests = self.record.interests().clone();
+        self.hands.interests.send_replace(interests.clone());
+        self.feed(Input::Interests(interests));
+        self.feed(Input::Restored { head, peers });
+        self.hands.ready.send_replace(true);
+    }
+
+    /// Runs until `stop`, which comes when every device that asks has ended.
+    ///
+    /// # Errors
+    /// [`Fatal`] when the journal can promise nothing any more.
+    pub(super) async fn run(mut self, mut inbox: Inbox, mut stop: oneshot::Receiver<()>) -> Result<(), Fatal> {
+        let mut minute = tokio::time::interval(std::time::Duration::from_secs(60));
+        minute.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        loop {
+            let deadline = self.node.deadline().map(|mono| tokio::time::Instant::from_std(self.clock.instant(mono)));
+            // Dropping any of these arms loses nothing: receiving from a channel, a timer and a
+            // oneshot by reference are all cancel safe.
+            tokio::select! {
+                biased;
+                Some(report) = inbox.journal.recv() => self.on_journal(report)?,
+                Some(scan) = self.scanned.1.recv() => self.feed(Input::Scanned { peer: scan.peer, after: scan.after, page: scan.page }),
+                Some(report) = inbox.net.recv() => self.on_net(report),
+                Some(publication) = inbox.publications.recv() => self.on_publication(publication),
+                Some(request) = inbox.requests.recv() => self.on_request(request),
+                () = sleep_until(deadline) => self.feed(Input::Tick),
+                _ = minute.tick() => self.on_minute(),
+                _ = &mut stop => break,
+            }
+        }
+        self.feed(Input::Stop);
+        self.lanes.clear();
+        block_in_place(|| self.hands.journal.close());
+        Ok(())
+    }
+
+    /// One input, and everything that follows from it at once.
+    pub(super) fn feed(&mut self, input: Input) {
+        let mut out = std::mem::take(&mut self.out);
+        self.node.handle(input, self.clock.now(), &mut out);
+        for output in out.drain(..) {
+            self.carry_out(output);
+        }
+        self.out = out;
+    }
+
+    /// A ticket under which somebody waits.
+    pub(super) fn ticket(&mut self, waiting: Waiting) -> Ticket {
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        self.waiting.insert(ticket, waiting);
+        ticket
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        match output {
+            Output::Append { batch, entries } => self.hands.journal.append(batch, entries),
+            Output::Answer { ticket, outcomes, credit } => self.answer(ticket, outcomes, credit),
+            Output::Dial { peer, lane, at, by_hand } => {
+                let handle = net::open(&self.hands.net, peer, lane, at, by_hand, self.hands.reports.clone());
+                self.lanes.insert(peer, (lane, handle));
+            }
+            Output::Hangup { lane, peer } => self.close_lane(&peer, lane),
+            Output::Send { peer, lane, shipment, lines } => {
+                let handle = self.lanes.get(&peer).filter(|(current, _)| *current == lane);
+                let given = handle.map_or(Err(SendError::Lost), |(_, handle)| handle.send(shipment, lines));
+                if let Err(error) = given {
+                    self.feed(Input::Sent { peer, shipment, result: Err(error) });
+                }
+            }
+            Output::Scan { peer, after } => self.scan(peer, after),
+            Output::SaveCursor { peer, cursor } => self.hands.journal.set_cursor(&cursor_name(&peer), cursor),
+            Output::SavePeers { ticket, peers } => self.save_peers(ticket, &peers),
+            Output::Neighbours(neighbours) => drop(self.hands.neighbours.send_replace(neighbours)),
+            Output::Note(note) => super::notes::tell(&note),
+        }
+    }
+
+    fn answer(&mut self, ticket: Ticket, outcomes: Vec<Outcome>, credit: u32) {
+        // Whoever gave up waiting asks again and learns `duplicate`.
+        match self.waiting.remove(&ticket) {
+            Some(Waiting::Neighbour(asker)) => drop(asker.send(net::Answer { outcomes, credit })),
+            Some(Waiting::Publisher(asker)) => drop(asker.send(outcomes)),
+            Some(Waiting::Saved(_)) | None => {}
+        }
+    }
+
+    fn scan(&self, peer: NodeId, after: Seq) {
+        let (journal, answer, (entries, bytes)) = (self.hands.journal.clone(), self.scanned.0.clone(), self.page_max);
+        tokio::task::spawn_blocking(move || {
+            let page = journal.page(after, entries, bytes);
+            // The driver has ended: nobody is left to serve.
+            let _ = answer.send(Scan { peer, after, page });
+        });
+    }
+
+    /// In line with everything else, since an event that is stored next may be owed to a peer that
+    /// is new in this file. A peer file is small and changes rarely.
+    fn save_peers(&mut self, ticket: Option<Ticket>, peers: &[crate::core::ports::SavedPeer]) {
+        let saved = block_in_place(|| peers::save(&self.hands.dir.peers_path(), peers));
+        if let Err(error) = &saved {
+            tracing::error!("the peer file is not saved: {error}");
+        }
+        if let Some(Waiting::Saved(asker)) = ticket.and_then(|ticket| self.waiting.remove(&ticket)) {
+            let _ = asker.send(saved.map_err(|error| Fault::new(FaultCode::Storage, error.to_string())));
+        }
+    }
+
+    fn close_lane(&mut self, peer: &NodeId, lane: LaneId) {
+        if self.lanes.get(peer).is_some_and(|(current, _)| *current == lane) {
+            self.lanes.remove(peer);
+        }
+    }
+
+    fn on_journal(&mut self, report: journal::Report) -> Result<(), Fatal> {
+        match report {
+            journal::Report::Appended { batch, result } => self.feed(Input::Appended { batch, result }),
+            journal::Report::Head(head) => drop(self.hands.head.send_replace(head)),
+            journal::Report::Full(why) => {
+                tracing::error!("nothing is stored or acknowledged: {why}");
+                self.hands.ready.send_replace(false);
+            }
+            journal::Report::Well => {
+                tracing::info!("events are stored again");
+                self.hands.ready.send_replace(true);
+            }
+            journal::Report::Swept(swept) if swept.entries > 0 => {
+                tracing::info!(entries = swept.entries, earliest = swept.earliest.0, "old events dropped");
+            }
+            journal::Report::Swept(_) => {}
+            journal::Report::Fatal(why) => return Err(Fatal(why)),
+        }
+        Ok(())
+    }
+
+    fn on_net(&mut self, report: net::Report) {
+        match report {
+            net::Report::Received { from, arrived, answer } => {
+                let ticket = self.ticket(Waiting::Neighbour(answer));
+                self.feed(Input::Received { ticket, from, arrived });
+            }
+            net::Report::Met { record } => self.feed(Input::Met { record }),
+            net::Report::Contact { peer } => self.feed(Input::Contact { peer }),
+            net::Report::Connected { peer, lane, rtt, observed } => {
+                let now = self.clock.now();
+                if let Err(error) = block_in_place(|| self.record.learn(&observed, now)) {
+                    tracing::error!("the node record is not renewed: {error}");
+                }
+                self.feed(Input::Connected { peer, lane, rtt });
+            }
+            net::Report::Broken { peer, lane, why } => {
+                self.close_lane(&peer, lane);
+                self.feed(Input::Broken { peer, lane, why });
+            }
+            net::Report::Pong { peer, rtt } => self.feed(Input::Pong { peer, rtt }),
+            net::Report::Sent { peer, shipment, result } => self.feed(Input::Sent { peer, shipment, result }),
+        }
+    }
+
+    pub(super) fn on_publication(&mut self, publication: bus::Publication) {
+        let ticket = self.ticket(Waiting::Publisher(publication.answer));
+        self.feed(Input::Emitted { ticket, envelopes: publication.envelopes });
+    }
+
+    fn on_minute(&mut self) {
+        let now = self.clock.now();
+        self.hands.journal.sweep(now);
+        if let Err(error) = block_in_place(|| self.record.renew_if_due(now.wall)) {
+            tracing::error!("the node record is not renewed: {error}");
+        }
+    }
+}
+
+/// The name of a peer's cursor in the journal.
+fn cursor_name(peer: &NodeId) -> String {
+    format!("peer:{peer}")
+}
+
+async fn sleep_until(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,183 @@
+//! What people see of this node that the core does not know: filled in once at start, or read from
+//! the devices at the moment of asking.
+
+use std::net::SocketAddr;
+
+use tokio::sync::watch;
+
+use super::clock::Clock;
+use crate::admin::answers::{
+    BusKind, BusStatus, Identity, InterestsView, JournalStatus, Peer, PeerInterests, PeerState, Peers, PeersStatus,
+    Status,
+};
+use crate::bus::{BusState, Condition};
+use crate::core::{PeerView, View};
+use crate::store::Stats;
+use crate::time::Mono;
+use crate::wire::message::Durability;
+use crate::wire::{HostPort, Network, NodeId, PeerAddress};
+
+/// Fixed at start.
+pub(super) struct Facts {
+    pub(super) name: String,
+    pub(super) network: Network,
+    pub(super) listen: Vec<SocketAddr>,
+    pub(super) durability: Durability,
+    pub(super) bus: Bus,
+    pub(super) started: Mono,
+    pub(super) peers_max: usize,
+    /// The patterns of the configuration: a change by command line lasts while these stay.
+    pub(super) configured: crate::wire::Interests,
+}
+
+/// The local bus.
+pub(super) enum Bus {
+    Embedded,
+    Redis {
+        /// Without its password.
+        place: String,
+        state: watch::Receiver<BusState>,
+    },
+}
+
+impl Facts {
+    pub(super) fn identity(&self, me: NodeId, addresses: &[HostPort]) -> Identity {
+        Identity {
+            id: me,
+            name: self.name.clone(),
+            network: self.network.as_str().to_owned(),
+            addresses: pasteable(me, addresses),
+        }
+    }
+
+    pub(super) fn status(&self, view: &View, stats: &Stats, addresses: &[HostPort], clock: &Clock) -> Status {
+        let connected = view.peers.iter().filter(|peer| state_of(peer) == PeerState::Connected).count();
+        let warnings = self.warnings(view, stats, addresses);
+        let bus = self.bus_status();
+        Status {
+            id: view.me,
+            name: self.name.clone(),
+            ready: stats.full.is_none() && bus.connected,
+            bus,
+            peers: PeersStatus { connected: connected as u64, known: view.peers.len() as u64 },
+            journal: JournalStatus { events: stats.entries, bytes: stats.bytes_on_disk },
+            warnings,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            network: self.network.as_str().to_owned(),
+            listen: self.listen.clone(),
+            addresses: pasteable(view.me, addresses),
+            uptime_s: clock.mono().since(self.started).as_secs(),
+            durability: self.durability,
+        }
+    }
+
+    fn bus_status(&self) -> BusStatus {
+        let Bus::Redis { place, state } = &self.bus else {
+            return BusStatus { kind: BusKind::Embedded, connected: true, lag: 0, url: None, why: None };
+        };
+        let state = state.borrow();
+        let trouble = [&state.egress, &state.intake].into_iter().find_map(trouble);
+        BusStatus {
+            kind: BusKind::Redis,
+            connected: state.is_well(),
+            lag: state.lag,
+            url: Some(place.clone()),
+            why: trouble.or_else(|| (!state.is_well()).then(|| String::from("connecting"))),
+        }
+    }
+
+    fn warnings(&self, view: &View, stats: &Stats, addresses: &[HostPort]) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if let Some(why) = &stats.full {
+            warnings.push(format!("nothing is stored or acknowledged: {why}"));
+        }
+        if let Bus::Redis { place, state } = &self.bus {
+            for condition in [&state.borrow().egress, &state.borrow().intake] {
+                if let Some(why) = trouble(condition) {
+                    warnings.push(format!("the bus at {place} gets nothing now, the journal keeps it: {why}"));
+                }
+            }
+        }
+        if stats.damaged > 0 {
+            warnings.push(format!("{} damaged journal entries were skipped: check the disk", stats.damaged));
+        }
+        if self.durability == Durability::Interval {
+            warnings.push("durability = \"interval\": a power loss may take the last second".to_owned());
+        }
+        if addresses.is_empty() {
+            warnings.push(
+                "no address to be dialled at is known yet: set node.addresses, or wait for the first peer".to_owned(),
+            );
+        }
+        if view.peers.is_empty() {
+            warnings.push("no peers: afferent peers add mesh://<id>@host:port".to_owned());
+        }
+        warnings.dedup();
+        warnings
+    }
+
+    pub(super) fn peers(&self, view: &View, clock: &Clock) -> Peers {
+        let mut peers: Vec<Peer> = view.peers.iter().map(|peer| describe(peer, clock.mono())).collect();
+        peers.sort_by_key(|peer| (peer.state, std::cmp::Reverse(peer.last_seen)));
+        Peers { peers }
+    }
+
+    pub(super) fn interests(&self, view: &View, lasting: bool) -> InterestsView {
+        let wants = |peer: &PeerView| PeerInterests {
+            id: peer.id,
+            alias: peer.alias.clone(),
+            patterns: peer.interests.patterns().to_vec(),
+        };
+        InterestsView {
+            patterns: view.interests.patterns().to_vec(),
+            lasting,
+            peers: view.peers.iter().map(wants).collect(),
+        }
+    }
+}
+
+fn trouble(condition: &Condition) -> Option<String> {
+    match condition {
+        Condition::Running | Condition::Connecting => None,
+        Condition::Waiting { why } => Some(why.clone()),
+        Condition::Stopped { why, remedy } => Some(format!("{why}; {remedy}")),
+    }
+}
+
+fn state_of(peer: &PeerView) -> PeerState {
+    match peer.state {
+        crate::core::PeerState::Connected { .. } => PeerState::Connected,
+        crate::core::PeerState::Dialling => PeerState::Probing,
+        crate::core::PeerState::Backoff { .. } => PeerState::Backoff,
+        crate::core::PeerState::Waiting => PeerState::Heard,
+    }
+}
+
+fn describe(peer: &PeerView, now: Mono) -> Peer {
+    let (why, retry) = match &peer.state {
+        crate::core::PeerState::Backoff { until, why } => (Some(why.clone()), Some(until.since(now))),
+        crate::core::PeerState::Waiting => (
+            Some(String::from("it gave no address that this node may dial; it has to call, or be added by hand")),
+            None,
+        ),
+        _ => (None, None),
+    };
+    Peer {
+        id: peer.id,
+        alias: peer.alias.clone(),
+        addresses: pasteable(peer.id, &peer.addresses),
+        state: state_of(peer),
+        origin: peer.origin,
+        rtt_ms: peer.rtt.map(|rtt| (rtt.as_secs_f64() * 1e6).round() / 1e3),
+        events_in: peer.events_in,
+        events_out: peer.events_out,
+        last_seen: peer.seen,
+        why,
+        retry_in_ms: retry.map(|retry| u64::try_from(retry.as_millis()).unwrap_or(u64::MAX)),
+        lagging: peer.lagging,
+    }
+}
+
+fn pasteable(id: NodeId, addresses: &[HostPort]) -> Vec<PeerAddress> {
+    addresses.iter().map(|at| PeerAddress { id: Some(id), at: at.clone() }).collect()
+}

@@ -1,0 +1,273 @@
+//! Floor 4: one running node. Starts the devices in order, owns the driver, stops everything in the
+//! reverse order.
+//!
+//! ```text
+//!   start  data directory, key, journal → TLS, receptor's sockets → record → admin socket → driver → bus → receptor
+//!   run    devices report to the driver; the driver alone owns the Node and carries out its outputs
+//!   stop   no more connections, requests, entries → what is in hand is answered → driver → journal
+//! ```
+//!
+//! How it is driven: [`run`] blocks until SIGTERM, SIGINT, or a [`Fatal`] of the journal. Nothing here
+//! takes a decision of the protocol, and nothing here is shared: devices get channels, the driver has
+//! the rest.
+
+mod clock;
+mod driver;
+mod facts;
+mod notes;
+mod record;
+mod requests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+
+use crate::config::{BusUrl, RedisUrl, Settings};
+use crate::core::ports::{Input, Log, Seq};
+use crate::store::{DataDir, Journal, JournalSettings, interests, key};
+use crate::wire::{Interests, Keypair};
+use crate::{admin, bus, net};
+use clock::{Clock, wall};
+use driver::{Driver, Hands, Inbox, Waiting};
+use facts::{Bus, Facts};
+use record::{Basis, OwnRecord};
+
+pub use driver::Fatal;
+
+/// Reports of the network that wait for the driver; full = requests are told 503.
+const REPORTS_MAX: usize = 1_024;
+/// Publications of the bus that wait for the driver.
+const PUBLICATIONS_MAX: usize = 16;
+/// How long devices get to finish what is in hand.
+const STOP_MAX: Duration = Duration::from_secs(9);
+
+/// Runs a node until it is told to stop.
+///
+/// # Errors
+/// What kept it from starting, or [`Fatal`].
+pub fn run(settings: Settings) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no threads")?;
+    let outcome = runtime.block_on(serve(settings));
+    // A device that outlived its patience must not keep a fatal end waiting.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    outcome
+}
+
+async fn serve(settings: Settings) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("no signal handler")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("no signal handler")?;
+    let House { mut devices, driver, quiet, shutdown } = start(settings).await?;
+    let mut driver = tokio::spawn(driver);
+    tokio::select! {
+        // Dropping the signals loses nothing: we stop once. The driver's handle is kept.
+        _ = terminate.recv() => tracing::info!("told to stop"),
+        _ = interrupt.recv() => tracing::info!("told to stop"),
+        ended = &mut driver => return Ok(ended.context("the driver panicked")??),
+    }
+    shutdown.send_replace(true);
+    let all_ended = async { while devices.join_next().await.is_some() {} };
+    if tokio::time::timeout(STOP_MAX, all_ended).await.is_err() {
+        tracing::warn!("some connections did not end in time and are cut");
+        devices.abort_all();
+    }
+    let _ = quiet.send(());
+    driver.await.context("the driver panicked")??;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Everything that runs.
+struct House<D> {
+    devices: JoinSet<()>,
+    driver: D,
+    quiet: oneshot::Sender<()>,
+    shutdown: watch::Sender<bool>,
+}
+
+async fn start(settings: Settings) -> anyhow::Result<House<impl Future<Output = Result<(), Fatal>>>> {
+    let clock = Clock::start();
+    let dir = DataDir::open(&settings.node.data_dir)?;
+    let key = Arc::new(identity(&settings, &dir)?);
+    let (journal_reports, journal_inbox) = mpsc::unbounded_channel();
+    let journal = Journal::open(&dir, journal_settings(&settings), move |report| {
+        // The driver has ended: nobody is left to be told.
+        let _ = journal_reports.send(report);
+    })?;
+
+    let wanted = interests::load(&dir, &settings.interests).unwrap_or_else(|| settings.interests.clone());
+    let (record_line, record_lines) = watch::channel(Arc::<str>::from(""));
+    let (neighbours, neighbours_seen) = watch::channel(Arc::default());
+    let (head, heads) = watch::channel(Seq(0));
+    let (interests, interests_seen) = watch::channel(Interests::default());
+    let (ready, readies) = watch::channel(false);
+    let (shutdown, stopping) = watch::channel(false);
+    let context = net::Context::new(net::Settings {
+        key: key.clone(),
+        network: settings.node.network.clone(),
+        profile: settings.node.profile,
+        listen: settings.node.listen.clone(),
+        known: Arc::new(journal.clone()),
+        clock: Arc::new(wall),
+        record: record_lines,
+        neighbours: neighbours_seen,
+        ready: readies,
+        rate: net::Rate {
+            per_second: settings.limits.per_source.per_second.get(),
+            burst: settings.limits.per_source.burst.get(),
+        },
+        durability: settings.node.durability,
+        limits: net::Limits::default(),
+    })?;
+    let receptor = net::Receptor::bind(&context).await?;
+    let listen = receptor.addresses().to_vec();
+    let basis = Basis {
+        key: key.clone(),
+        dir: dir.clone(),
+        network: settings.node.network.clone(),
+        profile: settings.node.profile,
+        configured: settings.node.addresses.clone(),
+        listening: &listen,
+        interests: wanted,
+    };
+    let record = OwnRecord::new(basis, record_line, clock.now())?;
+    let socket = admin::bind(&settings.admin.socket).await?;
+
+    let (reports, net_inbox) = mpsc::channel(REPORTS_MAX);
+    let (publications, publications_inbox) = mpsc::channel(PUBLICATIONS_MAX);
+    let (requests, requests_inbox) = mpsc::channel(admin::REQUESTS_MAX);
+    let url = bus_url(&settings, &journal).await;
+    let (bus_state, bus_states) = watch::channel(bus::BusState::default());
+    let bus_facts = match &url {
+        Some(url) => Bus::Redis { place: bus::place(url), state: bus_states },
+        None => Bus::Embedded,
+    };
+    let facts = Facts {
+        name: settings.node.name.to_string(),
+        network: settings.node.network.clone(),
+        listen: listen.clone(),
+        durability: settings.node.durability,
+        bus: bus_facts,
+        started: clock.mono(),
+        peers_max: settings.discovery.max_peers,
+        configured: settings.interests.clone(),
+    };
+    let hands = Hands {
+        journal: journal.clone(),
+        dir,
+        net: context,
+        reports: reports.clone(),
+        neighbours,
+        head,
+        interests,
+        ready,
+    };
+    let mut driver = Driver::new(settings.params(), fastrand::u64(..), clock, hands, record, facts);
+    driver.restore();
+    add_configured_peers(&mut driver, &settings);
+
+    let mut devices = JoinSet::new();
+    forget_other_cursors(&journal, url.as_ref().map(|_| settings.bus.stream.as_str()));
+    if let Some(url) = url {
+        let ends = bus::Ends {
+            log: Arc::new(journal.clone()),
+            head: heads.clone(),
+            interests: interests_seen,
+            key: key.clone(),
+            publications,
+            state: bus_state,
+            counters: Arc::default(),
+            shutdown: stopping.clone(),
+        };
+        devices.spawn(bus::run(bus_settings(&settings, url, &key, journal.head()), ends));
+    }
+    let desk = admin::Desk {
+        requests,
+        log: Arc::new(journal),
+        head: heads,
+        key: key.clone(),
+        network: settings.node.network.clone(),
+        durability: settings.node.durability,
+        clock: Arc::new(wall),
+    };
+    let mut told = stopping.clone();
+    devices.spawn(async move {
+        let stop = async move { drop(told.wait_for(|stops| *stops).await) };
+        if let Err(error) = admin::serve(socket, desk, stop).await {
+            tracing::error!("the local API has ended: {error}");
+        }
+    });
+    devices.spawn(receptor.run(reports, stopping));
+    for address in &listen {
+        tracing::info!(id = %key.id(), %address, "ready");
+    }
+    let inbox =
+        Inbox { net: net_inbox, journal: journal_inbox, publications: publications_inbox, requests: requests_inbox };
+    let (quiet, told) = oneshot::channel();
+    Ok(House { devices, driver: driver.run(inbox, told), quiet, shutdown })
+}
+
+fn identity(settings: &Settings, dir: &DataDir) -> anyhow::Result<Keypair> {
+    if let Some(credential) = settings.node.credential.as_ref().filter(|path| path.exists()) {
+        return Ok(key::load(credential)?);
+    }
+    Ok(key::load_or_create(&dir.key_path())?)
+}
+
+fn journal_settings(settings: &Settings) -> JournalSettings {
+    JournalSettings { keep: settings.journal.keep, bytes_max: settings.journal.bytes, ..JournalSettings::default() }
+}
+
+/// Where the bus is; `None` = the journal itself. Without a word in the configuration it is a Redis at
+/// the default address, if one answers now or was bridged to before.
+async fn bus_url(settings: &Settings, journal: &Journal) -> Option<String> {
+    match &settings.bus.url {
+        BusUrl::Embedded => None,
+        BusUrl::Redis(url) => Some(url.expose().to_owned()),
+        BusUrl::Auto => {
+            let was_used = journal.cursor(&bus_cursor(&settings.bus.stream)).is_some();
+            let is_there = was_used || bus::probe(RedisUrl::DEFAULT, Duration::from_millis(500)).await;
+            is_there.then(|| RedisUrl::DEFAULT.to_owned())
+        }
+    }
+}
+
+fn bus_settings(settings: &Settings, url: String, key: &Keypair, start: Seq) -> bus::Settings {
+    bus::Settings {
+        url,
+        stream: settings.bus.stream.clone(),
+        outbox: settings.bus.outbox.clone(),
+        maxlen: settings.bus.maxlen,
+        own: settings.bus.own,
+        node: key.id(),
+        network: settings.node.network.clone(),
+        start,
+        timing: bus::Timing::default(),
+    }
+}
+
+fn bus_cursor(stream: &str) -> String {
+    format!("bus:{stream}")
+}
+
+/// A stream that is bridged no more must not hold events back for ever.
+fn forget_other_cursors(journal: &Journal, stream: Option<&str>) {
+    let kept = stream.map(bus_cursor);
+    for (name, _) in journal.cursors() {
+        if name.starts_with("bus:") && Some(&name) != kept.as_ref() {
+            tracing::info!(cursor = name, "a stream that is bridged no more is forgotten");
+            journal.forget_cursor(&name);
+        }
+    }
+}
+
+fn add_configured_peers(driver: &mut Driver, settings: &Settings) {
+    for peer in &settings.peers {
+        let (nobody, _) = oneshot::channel();
+        let ticket = driver.ticket(Waiting::Saved(nobody));
+        driver.feed(Input::PeerAdded { ticket, id: peer.id, at: peer.at.clone(), alias: peer.alias.clone() });
+    }
+}

@@ -1,0 +1,113 @@
+//! What people and local programs ask of the driver.
+
+use tokio::sync::oneshot;
+use tokio::task::block_in_place;
+
+use super::driver::{Driver, Waiting};
+use crate::admin::answers::{Identified, InterestsView};
+use crate::admin::{Fault, FaultCode, InterestsChange, Request};
+use crate::core::ports::{Input, Origin};
+use crate::store::interests;
+use crate::wire::{HostPort, NodeId, PeerAddress};
+use crate::{bus, net};
+
+impl Driver {
+    /// Answers at once, or hands the question on and answers later. An asker that is gone is no loss.
+    pub(super) fn on_request(&mut self, request: Request) {
+        match request {
+            Request::Status { answer } => {
+                let stats = block_in_place(|| self.hands.journal.stats());
+                let status = self.facts.status(&self.node.view(), &stats, &self.record.addresses(), &self.clock);
+                let _ = answer.send(status);
+            }
+            Request::Id { answer } => {
+                let _ = answer.send(self.facts.identity(self.hands.net.id(), &self.record.addresses()));
+            }
+            Request::Peers { answer } => {
+                let _ = answer.send(self.facts.peers(&self.node.view(), &self.clock));
+            }
+            Request::Identify { at, answer } => self.identify(at, answer),
+            Request::AddPeer { id, at, alias, answer } => self.add_peer(id, at, alias, answer),
+            Request::RemovePeer { id, answer } => self.remove_peer(id, answer),
+            Request::Publish { envelopes, answer } => self.on_publication(bus::Publication { envelopes, answer }),
+            Request::Interests { answer } => {
+                let _ = answer.send(self.interests_view());
+            }
+            Request::SetInterests { change, answer } => {
+                let _ = answer.send(self.change_interests(&change));
+            }
+        }
+    }
+
+    fn identify(&self, at: HostPort, answer: oneshot::Sender<Result<Identified, Fault>>) {
+        let (net, me) = (self.hands.net.clone(), self.hands.net.id());
+        tokio::spawn(async move {
+            let found = match net::identify(&net, &at).await {
+                Ok(id) if id == me => Err(Fault::new(FaultCode::OwnAddress, format!("{at} leads to this very node"))),
+                Ok(id) => Ok(Identified { address: PeerAddress { id: Some(id), at }, id }),
+                Err(why) => Err(Fault::new(FaultCode::Unreachable, why)),
+            };
+            let _ = answer.send(found);
+        });
+    }
+
+    fn add_peer(
+        &mut self,
+        id: NodeId,
+        at: HostPort,
+        alias: Option<String>,
+        answer: oneshot::Sender<Result<(), Fault>>,
+    ) {
+        if let Err(fault) = self.may_add(id, alias.as_deref()) {
+            let _ = answer.send(Err(fault));
+            return;
+        }
+        let ticket = self.ticket(Waiting::Saved(answer));
+        self.feed(Input::PeerAdded { ticket, id, at, alias });
+    }
+
+    fn may_add(&self, id: NodeId, alias: Option<&str>) -> Result<(), Fault> {
+        if id == self.hands.net.id() {
+            return Err(Fault::new(FaultCode::OwnAddress, "this is the id of this very node"));
+        }
+        let peers = self.node.view().peers;
+        let holder = peers.iter().find(|peer| alias.is_some() && peer.alias.as_deref() == alias && peer.id != id);
+        if let Some(holder) = holder {
+            return Err(Fault::new(FaultCode::Alias, format!("this alias means {} already", holder.id.short())));
+        }
+        let manual = peers.iter().filter(|peer| peer.origin == Origin::Manual && peer.id != id).count();
+        if manual >= self.facts.peers_max {
+            let why = format!("{manual} peers were added by hand, the limit of discovery.max_peers; remove one first");
+            return Err(Fault::new(FaultCode::PeersFull, why));
+        }
+        Ok(())
+    }
+
+    fn remove_peer(&mut self, id: NodeId, answer: oneshot::Sender<Result<(), Fault>>) {
+        if !self.node.view().peers.iter().any(|peer| peer.id == id) {
+            let _ = answer.send(Err(Fault::new(FaultCode::NoSuchPeer, "no such peer")));
+            return;
+        }
+        let ticket = self.ticket(Waiting::Saved(answer));
+        self.feed(Input::PeerRemoved { ticket, id });
+    }
+
+    fn interests_view(&self) -> InterestsView {
+        self.facts.interests(&self.node.view(), true)
+    }
+
+    /// Durable first, then signed into the record that neighbours get, then in force.
+    fn change_interests(&mut self, change: &InterestsChange) -> Result<InterestsView, Fault> {
+        let wanted = change.apply(self.record.interests())?;
+        let now = self.clock.now();
+        let storage = |error: crate::store::StoreError| Fault::new(FaultCode::Storage, error.to_string());
+        block_in_place(|| {
+            interests::save(&self.hands.dir, &self.facts.configured, &wanted)?;
+            self.record.set_interests(wanted.clone(), now.wall)
+        })
+        .map_err(storage)?;
+        self.hands.interests.send_replace(wanted.clone());
+        self.feed(Input::Interests(wanted));
+        Ok(self.interests_view())
+    }
+}

@@ -1,0 +1,10 @@
+//! Real daemons as child processes, real Redis servers, real kills: the promises as a user meets them.
+//! Everything listens on loopback, on free ports, in temporary directories.
+
+mod bad_input;
+mod bus;
+mod catch_up;
+mod crossing;
+mod kills;
+mod people;
+mod support;
