@@ -12,6 +12,7 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Slice};
 use super::super::{StoreError, files};
 use super::layout;
 use super::span::Span;
+use super::wal::{self, Mended};
 use crate::core::ports::{Seen, Seq};
 use crate::time::Wall;
 use crate::wire::Digest;
@@ -148,21 +149,15 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    /// Opens what is there, or makes it. Bytes at the end of the write-ahead files that belong to no
-    /// whole commit are cut off by the engine; how many is the second answer.
-    pub(super) fn open(folder: &Path) -> Result<(Engine, u64), Fault> {
-        let before = wal_ends(folder)?;
+    /// Opens what is there, or makes it; says what had to be taken out of the write-ahead files.
+    pub(super) fn open(folder: &Path) -> Result<(Engine, Mended), Fault> {
+        let mended = wal::mend(folder)?;
         let db = Database::builder(folder)
             .cache_size(CACHE_BYTES)
             .max_journaling_size(WAL_BYTES)
             .max_cached_files(Some(FILES_OPEN_MAX))
             .worker_threads(WORKERS)
             .open()?;
-        let mut cut = 0;
-        for (path, end) in before {
-            // A file that is gone by now was written out whole.
-            cut += std::fs::metadata(path).map_or(0, |meta| end.saturating_sub(meta.len()));
-        }
         let state = db.keyspace(&Place::State.name(), || Place::State.options())?;
         let mut engine = Engine { log: BTreeMap::new(), ids: BTreeMap::new(), state, db, folder: folder.to_owned() };
         for name in engine.db.list_keyspace_names() {
@@ -171,7 +166,7 @@ impl Engine {
             engine.adopt(place, keyspace);
         }
         engine.sync_names()?;
-        Ok((engine, cut))
+        Ok((engine, mended))
     }
 
     fn adopt(&mut self, place: Place, keyspace: Keyspace) {
@@ -223,15 +218,15 @@ impl Engine {
     }
 
     /// Commits all or nothing, durably when this returns.
-    pub(super) fn commit(&self, items: Vec<Item>) -> Result<(), Fault> {
+    pub(super) fn commit<'a>(&self, items: impl IntoIterator<Item = &'a Item>) -> Result<(), Fault> {
         let mut batch = self.db.batch().durability(Some(PersistMode::SyncData));
         for Item { place, key, value } in items {
-            let Some(keyspace) = self.keyspace(place) else {
+            let Some(keyspace) = self.keyspace(*place) else {
                 return Err(Fault::Damage(format!("the keyspace {} is gone", place.name())));
             };
             match value {
-                Some(value) => batch.insert(keyspace, key, value),
-                None => batch.remove(keyspace, key),
+                Some(value) => batch.insert(keyspace, key.as_slice(), value.as_slice()),
+                None => batch.remove(keyspace, key.as_slice()),
             }
         }
         Ok(batch.commit()?)
@@ -243,41 +238,36 @@ impl Engine {
     }
 
     /// The moments at which the live keyspaces of digests may be forgotten.
-    pub(super) fn ids_ends(&self) -> Vec<Wall> {
-        self.ids.keys().copied().collect()
+    pub(super) fn ids_ends(&self) -> impl Iterator<Item = Wall> {
+        self.ids.keys().copied()
     }
 
     /// The numbers of the live keyspaces of entries.
-    pub(super) fn log_numbers(&self) -> Vec<u64> {
-        self.log.keys().copied().collect()
+    pub(super) fn log_numbers(&self) -> impl DoubleEndedIterator<Item = u64> {
+        self.log.keys().copied()
     }
 
-    /// Looks a digest or a name up, first where it ought to be, then in all other periods, those that
-    /// are forgotten last first. The second answer is true when something could not be read.
-    fn find(&self, key: &[u8], home: Option<Wall>) -> (Option<Slice>, bool) {
-        let mut unreadable = false;
-        let first = home.and_then(|end| self.ids.get(&end));
-        let others = self.ids.iter().rev().filter(|(end, _)| Some(**end) != home).map(|(_, keyspace)| keyspace);
-        for keyspace in first.into_iter().chain(others) {
-            match keyspace.get(key) {
-                Ok(Some(value)) => return (Some(value), unreadable),
-                Ok(None) => {}
-                Err(_) => unreadable = true,
-            }
-        }
-        (None, unreadable)
+    /// Looks a digest or a name up in all periods, those that are forgotten last first. A period that
+    /// cannot be read is taken for silent: the worst that follows is an event stored twice.
+    fn find(&self, key: &[u8]) -> Option<Slice> {
+        self.ids.values().rev().find_map(|keyspace| keyspace.get(key).ok().flatten())
     }
 
     /// What a digest means here.
-    pub(super) fn meaning(&self, digest: &Digest, home: Option<Wall>) -> Option<Seen> {
-        let (value, _) = self.find(&layout::digest_key(digest), home);
-        value.and_then(|value| layout::meaning(&value))
+    pub(super) fn meaning(&self, digest: &Digest) -> Option<Seen> {
+        self.find(&layout::digest_key(digest)).and_then(|value| layout::meaning(&value))
+    }
+
+    /// The same, asked of one period only.
+    pub(super) fn meaning_at(&self, digest: &Digest, home: Wall) -> Option<Seen> {
+        let value = self.ids.get(&home)?.get(layout::digest_key(digest)).ok().flatten()?;
+        layout::meaning(&value)
     }
 
     /// The digest that has this name.
-    pub(super) fn named(&self, name: &[u8; 17], home: Wall) -> Option<Digest> {
-        let (value, _) = self.find(name, Some(home));
-        value.and_then(|value| Some(Digest::from_bytes(value.as_ref().try_into().ok()?)))
+    pub(super) fn named(&self, name: &[u8; 17]) -> Option<Digest> {
+        let value = self.find(name)?;
+        Some(Digest::from_bytes(value.as_ref().try_into().ok()?))
     }
 
     /// One value of `state`.
@@ -358,22 +348,4 @@ impl Removed {
     pub(super) fn delete(self) -> Result<(), Fault> {
         Ok(self.db.delete_keyspace(self.keyspace)?)
     }
-}
-
-/// Where what was written to each write-ahead file ends: they are made long and zero.
-fn wal_ends(folder: &Path) -> Result<Vec<(PathBuf, u64)>, Fault> {
-    let mut ends = Vec::new();
-    let listing = match std::fs::read_dir(folder) {
-        Ok(listing) => listing,
-        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(ends),
-        Err(cause) => return Err(cause.into()),
-    };
-    for file in listing {
-        let path = file?.path();
-        if path.extension().is_some_and(|extension| extension == "jnl") {
-            let end = files::written_end(&path)?;
-            ends.push((path, end));
-        }
-    }
-    Ok(ends)
 }

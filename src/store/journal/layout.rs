@@ -85,7 +85,8 @@ pub(super) fn entry_value(entry: &Entry, high: Wall) -> Vec<u8> {
     let event = entry.envelope.event().bytes();
     let mut value = Vec::with_capacity(HEAD_BYTES + 32 + 64 + event.len());
     let from = if entry.from.is_some() { FROM } else { 0 };
-    value.extend([VERSION, u8::from(entry.duty) * DUTY | from, entry.hops]);
+    let duty = if entry.duty { DUTY } else { 0 };
+    value.extend([VERSION, duty | from, entry.hops]);
     value.extend(entry.received.0.to_be_bytes());
     value.extend(high.0.to_be_bytes());
     if let Some(from) = &entry.from {

@@ -23,6 +23,7 @@ mod read;
 mod room;
 mod shared;
 mod span;
+mod wal;
 mod watch;
 mod writer;
 
@@ -45,7 +46,7 @@ use crate::wire::Digest;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct JournalSettings {
     /// Length of a period: what is dropped at once. Shorter means finer retention and more files; each
-    /// look-up asks every live period of digests, some `7 days / period + 2` of them.
+    /// look-up asks every live period of digests, some `7 days / (4 x period) + 2` of them.
     pub period: Duration,
     /// How long entries are kept.
     pub keep: Duration,
@@ -128,6 +129,8 @@ pub struct Stats {
     pub damaged: u64,
     /// Bytes of commits cut short by a crash that the start cut off.
     pub cut_bytes: u64,
+    /// Places in the write-ahead files where the start found no commits but damage.
+    pub damaged_commits: u64,
     /// Why nothing is stored now.
     pub full: Option<String>,
 }

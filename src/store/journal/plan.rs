@@ -14,6 +14,7 @@ use crate::wire::{Code, Digest};
 pub(super) struct Plan<'a> {
     engine: &'a Engine,
     settings: &'a JournalSettings,
+    is_aligned: bool,
     /// What the entries so far make of digests and names that the engine does not know yet.
     digests: HashMap<Digest, Seen>,
     names: HashMap<[u8; 17], Digest>,
@@ -40,21 +41,22 @@ impl<'a> Plan<'a> {
         let (outcomes, items) = Default::default();
         let written = Written { outcomes, items, spans, next, bytes: 0 };
         let (digests, names, touched) = Default::default();
-        Plan { engine, settings, digests, names, touched, written }
+        let is_aligned = engine.ids_ends().all(|end| span::is_aligned(end, settings.period));
+        Plan { engine, settings, is_aligned, digests, names, touched, written }
     }
 
     /// Decides what this entry is.
     pub(super) fn judge(&mut self, entry: &Entry) {
         let event = entry.envelope.event();
         let digest = event.digest();
-        let home = span::slot_end(event.expires, self.settings.period);
-        let meaning = self.digests.get(&digest).copied().or_else(|| self.engine.meaning(&digest, Some(home)));
+        let home = span::forgotten_at(event.expires, self.settings.period);
+        let meaning = self.digests.get(&digest).copied().or_else(|| self.known(&digest, home));
         let outcome = match meaning {
             Some(Seen::Stored) => Appended::Duplicate,
             Some(Seen::Refused(_)) => Appended::Conflict,
             None => {
                 let name = layout::name_key(event);
-                let first = self.names.get(&name).copied().or_else(|| self.engine.named(&name, home));
+                let first = self.names.get(&name).copied().or_else(|| self.engine.named(&name));
                 match first {
                     // The same digest under this name was found unreadable above: it is stored anew.
                     Some(first) if first != digest => self.refuse(digest, home),
@@ -63,6 +65,12 @@ impl<'a> Plan<'a> {
             }
         };
         self.written.outcomes.push(outcome);
+    }
+
+    /// The same bytes expire at the same moment, so their digest can only be at home, as long as all
+    /// periods were of this length.
+    fn known(&self, digest: &Digest, home: Wall) -> Option<Seen> {
+        if self.is_aligned { self.engine.meaning_at(digest, home) } else { self.engine.meaning(digest) }
     }
 
     /// The same bytes get the same answer until they expire.
@@ -102,7 +110,7 @@ impl<'a> Plan<'a> {
         if span::begins_anew(spans, received, period, bytes_max) {
             let n = spans.last().map_or(0, |last| last.n + 1);
             // Numbers of periods that were dropped are not used again while their files may be around.
-            let n = n.max(self.engine.log_numbers().last().map_or(0, |last| last + 1));
+            let n = n.max(self.engine.log_numbers().next_back().map_or(0, |last| last + 1));
             spans.push(Span::new(n, seq, received));
         }
         spans.last_mut().expect("a period was begun if there was none")

@@ -50,22 +50,19 @@ impl Shared {
     }
 }
 
-/// Halves the period: `high` never goes back in it. An entry that cannot be read counts as too early.
+/// Halves the period: `high` never goes back in it. What cannot be read counts as late enough.
 fn first_since(engine: &Engine, span: &Span, moment: Wall) -> Seq {
-    let (mut from, mut to) = (span.first.0, span.last.0);
+    let (mut from, mut to) = (span.first, span.last);
     while from < to {
-        let middle = from + (to - from) / 2;
-        // Gaps are rare: the next entry that can be read stands for what lies before it.
-        let found = (middle..to).find_map(|seq| {
-            let value = engine.entry(span.n, Seq(seq)).ok().flatten()?;
-            Some((seq, layout::high(&value)?))
-        });
-        match found {
-            Some((seq, high)) if high < moment => from = seq + 1,
+        let middle = Seq(from.0 + (to.0 - from.0) / 2);
+        // After a gap the next entry stands for what is missing.
+        let high = engine.entries(span.n, middle).next().and_then(Result::ok);
+        match high.and_then(|(seq, value)| Some((seq, layout::high(&value)?))) {
+            Some((seq, high)) if high < moment => from = Seq(seq.0 + 1),
             Some(_) | None => to = middle,
         }
     }
-    Seq(from)
+    from
 }
 
 impl Filling<'_> {

@@ -146,7 +146,7 @@ impl Writer {
         let (engine, _) = opened?;
         self.shared.replace_engine(Some(engine));
         let items = self.undo(doubtful);
-        if items.is_empty() { Ok(()) } else { self.commit(items).map(drop) }
+        if items.is_empty() { Ok(()) } else { self.commit(&items).map(drop) }
     }
 
     fn undo(&self, doubtful: &[Item]) -> Vec<Item> {
@@ -180,7 +180,7 @@ impl Writer {
         let is_due = |wall| self.room.mark_saved.is_none_or(|saved| wall >= saved + MARK_STEP);
         if self.mark.wall.is_some_and(is_due) {
             let mark = self.unsaved_mark();
-            self.commit(mark)?;
+            self.commit(&mark)?;
             self.room.mark_saved = self.mark.wall;
         }
         Ok((entries, ids))
@@ -201,7 +201,7 @@ impl Writer {
         }
         let mut items = vec![Item::put(Place::State, layout::NEXT, self.next.0.to_be_bytes())];
         items.extend(self.spans[..count].iter().map(|span| Item::remove(Place::State, layout::span_key(span.n))));
-        self.commit(items)?;
+        self.commit(&items)?;
         let gone: Vec<_> = self.spans.drain(..count).collect();
         self.publish();
         for span in &gone {
@@ -212,8 +212,8 @@ impl Writer {
 
     /// Forgets the digests that expired in periods that are over.
     fn forget_ids(&mut self, clock: Wall) -> Result<u64, Fault> {
-        let ends = self.shared.reading(Engine::ids_ends).unwrap_or_default();
-        let over: Vec<_> = ends.into_iter().filter(|end| *end <= clock).collect();
+        let over = self.shared.reading(|engine| engine.ids_ends().filter(|end| *end <= clock).collect::<Vec<_>>());
+        let over = over.unwrap_or_default();
         for end in &over {
             self.delete(Place::Ids(*end))?;
         }

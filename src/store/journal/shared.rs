@@ -10,6 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::engine::{Engine, Fault, Item, Place};
 use super::span::{self, Span};
+use super::wal::Mended;
 use super::{DataDir, Stats, StoreError, layout};
 use crate::core::ports::{Seen, Seq};
 use crate::time::Wall;
@@ -17,6 +18,8 @@ use crate::wire::{Digest, Keys};
 
 /// Damaged entries remembered one by one, so that many readers count each of them once.
 const DAMAGED_MAX: usize = 10_000;
+/// Positions left out when the end of a write-ahead file was cut: more than one commit can hold.
+const POSITIONS_SKIPPED: u64 = 1 << 16;
 
 /// What is behind a lock is whole at every moment, so a panic elsewhere does not spoil it.
 pub(super) fn locked<T: ?Sized>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -41,7 +44,7 @@ pub(super) struct Shared {
     pub(super) counts: Counts,
     damaged: Mutex<BTreeSet<Seq>>,
     pub(super) keys: Mutex<Keys>,
-    cut_bytes: u64,
+    mended: Mended,
 }
 
 /// Counted since the start.
@@ -119,12 +122,18 @@ impl Shared {
         let folder = dir.journal_path();
         fs::create_dir_all(&folder).map_err(StoreError::disk("create", &folder))?;
         let failed = |fault: Fault| fault.on_opening(&folder);
-        let (mut engine, cut_bytes) = Engine::open(&folder).map_err(failed)?;
+        let (mut engine, mended) = Engine::open(&folder).map_err(failed)?;
         let lost = AtomicU64::new(0);
         let spans = restore(&mut engine, &lost).map_err(failed)?;
         let number = |key| Ok(engine.state(key)?.and_then(|value| layout::number(&value)));
         let next = number(layout::NEXT).map_err(failed)?.unwrap_or(1);
-        let head = spans.last().map_or(0, |span| span.last.0).max(next.saturating_sub(1));
+        let mut head = spans.last().map_or(0, |span| span.last.0).max(next.saturating_sub(1));
+        if mended != Mended::default() {
+            // Whoever read what is gone now must not take what comes for it.
+            head += POSITIONS_SKIPPED;
+            let item = Item::put(Place::State, layout::NEXT, (head + 1).to_be_bytes());
+            engine.commit(&[item]).map_err(failed)?;
+        }
         let mark = engine.state(layout::MARK).map_err(failed)?.and_then(|value| layout::moment(&value));
         let mut cursors = Cursors::default();
         cursors.at.extend(engine.cursors().map_err(failed)?);
@@ -145,14 +154,13 @@ impl Shared {
             counts: Counts { lost, ..Counts::default() },
             damaged: Mutex::new(BTreeSet::new()),
             keys: Mutex::new(Keys::default()),
-            cut_bytes,
+            mended,
         })
     }
 
-    /// What this digest means here. A period that cannot be read is taken for silent: the worst that
-    /// follows is an event stored twice.
+    /// What this digest means here.
     pub(super) fn seen(&self, digest: &Digest) -> Option<Seen> {
-        self.reading(|engine| engine.meaning(digest, None)).flatten()
+        self.reading(|engine| engine.meaning(digest)).flatten()
     }
 
     /// Lends the engine to a reader; `None` when there is none now.
@@ -192,7 +200,7 @@ impl Shared {
             let until = spans.iter().map(|span| span.until).max();
             (oldest.begun, until.unwrap_or(oldest.until))
         });
-        let ids = self.reading(|engine| engine.ids_ends().len()).unwrap_or(0);
+        let ids = self.reading(|engine| engine.ids_ends().count()).unwrap_or(0);
         Stats {
             entries: spans.iter().map(|span| span.entries).sum(),
             bytes: span::bytes(&spans),
@@ -206,7 +214,8 @@ impl Shared {
             duplicates: count(&self.counts.duplicates),
             conflicts: count(&self.counts.conflicts),
             damaged: locked(&self.damaged).len() as u64 + count(&self.counts.lost),
-            cut_bytes: self.cut_bytes,
+            cut_bytes: self.mended.cut_bytes,
+            damaged_commits: self.mended.damaged,
             full: locked(&self.full).clone(),
         }
     }
@@ -226,7 +235,7 @@ fn restore(engine: &mut Engine, lost: &AtomicU64) -> Result<Vec<Span>, Fault> {
     }
     // A crash between the commit that dropped a period and the deletion of its files, or between making
     // a period and its first commit.
-    for n in engine.log_numbers() {
+    for n in engine.log_numbers().collect::<Vec<_>>() {
         if !spans.iter().any(|span| span.n == n) {
             engine.remove(Place::Log(n)).map_or(Ok(()), |removed| removed.delete())?;
         }
@@ -246,7 +255,7 @@ fn recount(engine: &Engine, n: u64) -> Option<Span> {
 /// Gives a new journal its incarnation.
 fn found(engine: &Engine) -> Result<u64, Fault> {
     let incarnation = getrandom::u64().map_err(|cause| Fault::Disk(io::Error::other(cause.to_string())))?;
-    engine.commit(vec![Item::put(Place::State, layout::INCARNATION, incarnation.to_be_bytes())])?;
+    engine.commit(&[Item::put(Place::State, layout::INCARNATION, incarnation.to_be_bytes())])?;
     Ok(incarnation)
 }
 

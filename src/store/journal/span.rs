@@ -11,6 +11,9 @@ pub(super) const INDEX_BYTES: u64 = 160;
 /// A period is closed when it holds this part of the quota, so retention by size never has to drop
 /// more than an eighth at once.
 pub(super) const PARTS: u64 = 8;
+/// Digests are forgotten this many periods at once. Each keyspace of digests costs every look-up 1 µs;
+/// to keep some longer than needed costs 160 bytes each.
+const IDS_PERIODS: u32 = 4;
 /// A clock that flaps makes no more periods than this.
 const SPANS_MAX: usize = 64;
 /// A clock that jumped ahead and then ran true for this long is believed.
@@ -77,9 +80,15 @@ pub(super) fn slot(moment: Wall, period: Duration) -> i64 {
     moment.0.div_euclid(micros(period))
 }
 
-/// The end of that period: from then on nothing that expires in it is needed any more.
-pub(super) fn slot_end(moment: Wall, period: Duration) -> Wall {
-    Wall(slot(moment, period).saturating_add(1).saturating_mul(micros(period)))
+/// When what expires at this moment is forgotten: at the end of the span of digests it falls in.
+pub(super) fn forgotten_at(expires: Wall, period: Duration) -> Wall {
+    let period = period * IDS_PERIODS;
+    Wall(slot(expires, period).saturating_add(1).saturating_mul(micros(period)))
+}
+
+/// Is this such a moment? Not when the length of a period was another then.
+pub(super) fn is_aligned(end: Wall, period: Duration) -> bool {
+    end.0.rem_euclid(micros(period * IDS_PERIODS)) == 0
 }
 
 fn micros(period: Duration) -> i64 {
@@ -227,7 +236,7 @@ mod tests {
         assert!(begins_anew(&[], T0, DAY, 1_000));
         assert!(!begins(T0, 1_000));
         assert!(begins(T0, 80));
-        assert!(begins(slot_end(T0, DAY), 1_000));
+        assert!(begins(Wall((slot(T0, DAY) + 1) * micros(DAY)), 1_000));
         assert!(!begins(T0 - DAY, 1_000), "a clock put back a little stays in the period");
         assert!(begins(T0 - DAY * 2, 1_000));
     }

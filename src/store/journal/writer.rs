@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use super::engine::{Fault, Item, Place};
+use super::engine::{Engine, Fault, Item, Place};
 use super::plan::{Plan, Written};
 use super::room::Room;
 use super::shared::{Shared, locked};
@@ -170,7 +170,7 @@ impl Writer {
                 return self.append_while_full(group);
             }
         }
-        match self.commit(written.items.clone()) {
+        match self.commit(&written.items) {
             Ok(took) => self.settle(&group, written, took),
             Err(fault) => {
                 self.on_fault(fault, written.items);
@@ -202,14 +202,14 @@ impl Writer {
     }
 
     /// One durable commit of these and of the cursors that wait; says how long it took.
-    pub(super) fn commit(&mut self, mut items: Vec<Item>) -> Result<Duration, Fault> {
+    pub(super) fn commit(&mut self, items: &[Item]) -> Result<Duration, Fault> {
         let (names, cursors) = locked(&self.shared.cursors).settle();
-        items.extend(cursors);
         self.dirty = None;
         let shared = &self.shared;
         let (result, took) = self.watch.over(|| {
-            make_keyspaces(shared, &items)?;
-            shared.reading(|engine| engine.commit(items)).unwrap_or(Err(Fault::Poisoned))
+            make_keyspaces(shared, items)?;
+            let commit = |engine: &Engine| engine.commit(items.iter().chain(&cursors));
+            shared.reading(commit).unwrap_or(Err(Fault::Poisoned))
         });
         match result {
             Ok(()) => {
@@ -276,7 +276,7 @@ impl Writer {
             return;
         }
         if self.dirty.is_some_and(|since| since.elapsed() >= CURSOR_DELAY)
-            && let Err(fault) = self.commit(Vec::new())
+            && let Err(fault) = self.commit(&[])
         {
             self.on_fault(fault, Vec::new());
         }
@@ -299,7 +299,7 @@ impl Writer {
             let mark = self.unsaved_mark();
             let is_dirty = locked(&self.shared.cursors).is_dirty();
             if (is_dirty || !mark.is_empty())
-                && let Err(fault) = self.commit(mark)
+                && let Err(fault) = self.commit(&mark)
             {
                 self.on_fault(fault, Vec::new());
             }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::fixture::*;
-use crate::core::ports::{AppendError, Appended, Entry, Known as _, Log as _, Seq};
+use crate::core::ports::{AppendError, Appended, Entry, Known as _, Seq};
 use crate::store::JournalSettings;
 use crate::store::Report;
 

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::fixture::*;
 use crate::core::ports::{Appended, Entry, Known as _, Log as _, Seen, Seq};
 use crate::store::JournalSettings;
-use crate::store::journal::span::slot_end;
+use crate::store::journal::span::forgotten_at;
 use crate::time::Wall;
 use crate::wire::{Code, Digest};
 
@@ -64,7 +64,7 @@ impl Model {
 
     /// What expired may be forgotten, and is, once the period it expired in is over.
     fn sweep(&mut self) {
-        let is_needed = |end: Wall| slot_end(end, self.settings.period) > self.clock;
+        let is_needed = |end: Wall| forgotten_at(end, self.settings.period) > self.clock;
         self.digests.retain(|_, (_, end)| is_needed(*end));
         self.names.retain(|_, (_, end)| is_needed(*end));
     }
@@ -88,7 +88,7 @@ impl Model {
 
 fn run(steps: Vec<Step>) {
     let home = tempfile::tempdir().expect("a directory");
-    let settings = JournalSettings { period: HOUR * 6, keep: HOUR * 12, ..small() };
+    let settings = JournalSettings { period: HOUR * 2, keep: HOUR * 12, ..small() };
     let (digests, names, log) = Default::default();
     let mut model = Model { settings, clock: T0, digests, names, log, delivered: Seq(0) };
     let mut bench = Bench::open(home.path(), settings);
