@@ -276,8 +276,13 @@ fn reason(error: &reqwest::Error, at: SocketAddr, expected: &NodeId, found: Opti
 }
 
 fn words(error: &io::Error, at: SocketAddr) -> Option<String> {
-    if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
-        return Some(format!("{at} does not speak TLS 1.3 with a node key"));
+    if let Some(inner) = error.get_ref() {
+        // An IO error in another is not in its chain of sources.
+        return match inner.downcast_ref::<io::Error>() {
+            Some(inner) => words(inner, at),
+            None if inner.is::<rustls::Error>() => Some(format!("{at} does not speak TLS 1.3 with a node key")),
+            None => None,
+        };
     }
     Some(match error.kind() {
         io::ErrorKind::ConnectionRefused => format!("connection refused by {at}"),

@@ -8,8 +8,9 @@
 //!   until it breaks:      Sent(Lost) for what was queued, then Broken
 //! ```
 //!
-//! The HTTP client may make its connection anew between two requests; it then proves the same key at
-//! the same checked address. A request that was under way is never repeated here.
+//! The HTTP client may make its connection anew between two requests; the peer then proves the same
+//! key at the same checked address. A request is repeated here only when it was never sent, or when
+//! the peer said in HTTP/2's own words that it did not look at it (RFC 9113 section 8.7).
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -308,7 +308,7 @@ mod tests {
         let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
         assert!(!frames(&preface[..23]).spoke);
         assert!(frames(&preface).spoke);
-        let all = [preface.clone(), frame(4, 0, &[]), frame(6, 0, &[0; 8]), frame(1, 4, &[1; 10])].concat();
+        let all = [preface, frame(4, 0, &[]), frame(6, 0, &[0; 8]), frame(1, 4, &[1; 10])].concat();
         let glance = frames(&[all.clone(), frame(0, 0, &[0; 1000]), frame(0, 1, &[])].concat());
         assert_eq!((glance.control, glance.overhead), (2, 5 * 9 + 8 + 10));
         assert!(!glance.is_in_head);

@@ -29,6 +29,7 @@ use super::routes::{self, Caller};
 use super::settings::StartError;
 use super::watch::{Activity, Answering, Verdict, Watched};
 use super::{Context, Limits, Report, Reports, tls};
+use crate::wire::NodeId;
 
 /// Sockets that listen, not yet served.
 pub struct Receptor {
@@ -74,6 +75,7 @@ impl Receptor {
         let mut connections = JoinSet::new();
         let mut sweep = interval(house.context.limits().sweep);
         let mut is_accepting = true;
+        let mut turn = 0;
         loop {
             tokio::select! {
                 biased;
@@ -84,7 +86,7 @@ impl Receptor {
                 // Cancel safe; the next tick comes all the same.
                 _ = sweep.tick() => house.context.0.rates.sweep(),
                 // A connection stays in the listener's queue until poll_accept returns it.
-                accepted = accept(&listeners) => match accepted {
+                accepted = accept(&listeners, &mut turn) => match accepted {
                     Ok((stream, address)) => {
                         if !std::mem::replace(&mut is_accepting, true) {
                             tracing::info!("accepting connections again");
@@ -129,14 +131,16 @@ async fn stopped(shutdown: &mut watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
-/// The next connection on any of the listeners.
-async fn accept(listeners: &[TcpListener]) -> io::Result<(TcpStream, SocketAddr)> {
+/// The next connection on any of the listeners, each of which has its turn.
+async fn accept(listeners: &[TcpListener], turn: &mut usize) -> io::Result<(TcpStream, SocketAddr)> {
     std::future::poll_fn(|cx| {
-        let ready = listeners.iter().find_map(|listener| match listener.poll_accept(cx) {
-            Poll::Ready(accepted) => Some(accepted),
-            Poll::Pending => None,
-        });
-        ready.map_or(Poll::Pending, Poll::Ready)
+        for _ in listeners {
+            *turn = (*turn + 1) % listeners.len();
+            if let Poll::Ready(accepted) = listeners[*turn].poll_accept(cx) {
+                return Poll::Ready(accepted);
+            }
+        }
+        Poll::Pending
     })
     .await
 }
@@ -201,12 +205,11 @@ impl Newcomer {
         if self.place.settle(id.is_some_and(|id| self.context.is_neighbour(&id))).is_err() {
             return counters.turned_away.one();
         }
-        if let Some(peer) = id {
-            // A driver that does not take it within the time of a request has other worries.
-            let _ = timeout(self.context.limits().request, self.reports.send(Report::Contact { peer })).await;
-        }
         let caller = Caller { id, address: self.address };
-        Box::pin(self.serve(stream, caller, is_http2)).await;
+        let contact = announce(self.reports.clone(), id);
+        // Requests are served meanwhile: they are told at once when the driver is behind.
+        let patience = self.context.limits().request;
+        let _ = tokio::join!(timeout(patience, contact), Box::pin(self.serve(stream, caller, is_http2)));
     }
 
     async fn serve(self, stream: TlsStream<TcpStream>, caller: Caller, is_http2: bool) {
@@ -241,6 +244,13 @@ impl Newcomer {
             }
             End::Closed => {}
         }
+    }
+}
+
+/// Tells the driver who called. When it is gone there is nobody to tell.
+async fn announce(reports: Reports, caller: Option<NodeId>) {
+    if let Some(peer) = caller {
+        let _ = reports.send(Report::Contact { peer }).await;
     }
 }
 

@@ -118,21 +118,21 @@ mod tests {
     #[tokio::test]
     async fn a_full_queue_is_said_at_once() {
         let workers = Workers::start(&Limits { verify_queue: 1, ..Limits::default() }).expect("threads");
-        let gate = Arc::new(Mutex::new(()));
-        let held = gate.lock().expect("nobody panics with it");
+        let (hold, held) = std::sync::mpsc::channel::<()>();
+        let held = Arc::new(Mutex::new(held));
         let threads = std::thread::available_parallelism().map_or(2, NonZeroUsize::get);
         let mut waiting = Vec::new();
         // One for each worker and one for the queue; workers take theirs in their own time.
         while waiting.len() < threads + 1 {
-            let gate = Arc::clone(&gate);
-            let check = Arc::new(move |(), _: &mut Keys| drop(gate.lock()));
+            let held = Arc::clone(&held);
+            let check = Arc::new(move |(), _: &mut Keys| held.lock().expect("unpoisoned").recv().is_err());
             match workers.submit(vec![()], check) {
                 Ok(result) => waiting.push(result),
                 Err(Behind) => tokio::task::yield_now().await,
             }
         }
         assert_eq!(workers.map(vec![()], |(), _| ()).await, Err(Behind));
-        drop(held);
+        drop(hold);
         for result in waiting {
             assert!(result.await.is_ok());
         }

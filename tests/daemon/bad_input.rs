@@ -1,16 +1,12 @@
 //! The bad-input table of 7-promises.md against a real daemon: the stated answer, nothing journaled,
 //! and a good event accepted on a new connection right after.
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use afferent::time::Wall;
 use afferent::wire::envelope::{EVENT_PAYLOAD_TYPE, SIGNATURE_LEN};
 use afferent::wire::message::{HELLO_PAYLOAD_TYPE, LINES_TYPE};
 use afferent::wire::{Draft, Envelope, Keypair, NodeId, Scalar, Signature, Verified, envelope, timestamp};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{DigitallySignedStruct, SignatureScheme};
 use serde_json::Value;
 
 use crate::support::Daemon;
@@ -186,7 +182,7 @@ fn a_body_is_judged_before_it_is_read() {
     let fine = good("fine").line(0, false);
     assert_eq!(post().post(b"").status, 400);
     assert_eq!(post().post(&vec![b'x'; (1 << 20) + 1]).status, 413);
-    assert_eq!(post().post("x\n".repeat(257).as_bytes()).status, 400);
+    assert_eq!(post().post("x\n".repeat(257).as_bytes()).status, 413);
     assert_eq!(post().send("POST", "/mesh/v1/events", &[("content-type", "text/plain")], fine.as_bytes()).status, 415);
     assert_eq!(post().send("POST", "/mesh/v1/events", &[], fine.as_bytes()).status, 415);
     let gzip = [("content-type", LINES_TYPE), ("content-encoding", "gzip")];
@@ -232,15 +228,7 @@ struct Caller {
 
 impl Caller {
     fn new(daemon: &Daemon) -> Caller {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .expect("TLS 1.3")
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyNode))
-            .with_no_client_auth();
-        tls.alpn_protocols = vec![b"h2".to_vec()];
-        let client = reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy().build().expect("a client");
+        let client = crate::support::tls::client();
         Caller { client, base: format!("https://127.0.0.1:{}", daemon.port) }
     }
 
@@ -263,45 +251,6 @@ impl Caller {
             let body: Value = serde_json::from_slice(&response.bytes().await.expect("a body")).unwrap_or_default();
             Answer { status, code: body["code"].as_str().map(str::to_owned), body, retry_after }
         })
-    }
-}
-
-/// Trusts any certificate: what is tested is what the daemon makes of strangers.
-#[derive(Debug)]
-struct AnyNode;
-
-impl ServerCertVerifier for AnyNode {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::Error::General("TLS 1.3 only".into()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ED25519]
     }
 }
 

@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
+#[path = "support/tls.rs"]
+pub mod tls;
+
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Waits until `claim` gives something; fails with `what` when it does not in time.

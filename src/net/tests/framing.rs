@@ -29,7 +29,7 @@ async fn paths_and_methods_have_their_answers() {
         let says = answer.head.lines().any(|line| line == format!("allow: {allow}"));
         assert_eq!(says, status == 405, "{method} {path}");
     }
-    node.ready.send_replace(false);
+    node.strings.ready.send_replace(false);
     assert_eq!(raw(&node, "GET /mesh/v1/health HTTP/1.1\r\nHost: x\r\n\r\n").await.status, 503);
     node.still_takes_events().await;
 }

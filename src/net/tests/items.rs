@@ -3,7 +3,7 @@
 use super::*;
 use crate::wire::message::{BODY_BYTES_MAX, Receipt};
 
-fn receipt(answer: &super::Reply) -> Receipt {
+fn receipt(answer: &Reply) -> Receipt {
     assert_eq!(answer.status, 200, "{}", answer.text);
     serde_json::from_str(&answer.text).expect("a receipt")
 }
@@ -176,7 +176,7 @@ async fn a_driver_that_is_gone_or_late_is_said_so() {
 
 #[tokio::test]
 async fn a_full_driver_is_said_at_once() {
-    let (settings, ..) = settings(1);
+    let (settings, _strings) = settings(1);
     let context = Context::new(settings).expect("a context");
     let receptor = Receptor::bind(&context).await.expect("a port");
     let at = receptor.addresses()[0];

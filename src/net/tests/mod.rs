@@ -21,6 +21,7 @@ use crate::time::Wall;
 use crate::wire::message::{Durability, LINES_TYPE};
 use crate::wire::{Code, Digest, Draft, Envelope, Keypair, Network, Profile, RecordDraft, envelope};
 
+mod bad_peers;
 mod flood;
 mod framing;
 mod identity;
@@ -66,9 +67,7 @@ struct Node {
     at: SocketAddr,
     memory: Arc<Memory>,
     script: watch::Sender<Script>,
-    record: watch::Sender<Arc<str>>,
-    neighbours: watch::Sender<Arc<BTreeSet<NodeId>>>,
-    ready: watch::Sender<bool>,
+    strings: Strings,
     shutdown: watch::Sender<bool>,
     reports: mpsc::Sender<Report>,
     told: mpsc::UnboundedReceiver<Report>,
@@ -84,10 +83,15 @@ fn record_line(key: &Keypair, seq: u64) -> Arc<str> {
     record.envelope().line(0, false).into()
 }
 
+/// The ends of what the settings watch.
+struct Strings {
+    record: watch::Sender<Arc<str>>,
+    neighbours: watch::Sender<Arc<BTreeSet<NodeId>>>,
+    ready: watch::Sender<bool>,
+}
+
 /// Ready-made figures, for tests to change.
-fn settings(
-    number: u8,
-) -> (Settings, watch::Sender<Arc<str>>, watch::Sender<Arc<BTreeSet<NodeId>>>, watch::Sender<bool>) {
+fn settings(number: u8) -> (Settings, Strings) {
     let key = key(number);
     let (record, record_seen) = watch::channel(record_line(&key, 1));
     let (neighbours, neighbours_seen) = watch::channel(Arc::default());
@@ -106,7 +110,7 @@ fn settings(
         durability: Durability::Fsync,
         limits: Limits { tick: Duration::from_millis(10), ..Limits::default() },
     };
-    (settings, record, neighbours, ready)
+    (settings, Strings { record, neighbours, ready })
 }
 
 impl Node {
@@ -115,7 +119,7 @@ impl Node {
     }
 
     async fn with(number: u8, change: impl FnOnce(&mut Settings)) -> Node {
-        let (mut settings, record, neighbours, ready) = settings(number);
+        let (mut settings, strings) = settings(number);
         let memory = Arc::new(Memory::default());
         settings.known = Arc::clone(&memory) as Arc<dyn Known>;
         change(&mut settings);
@@ -129,7 +133,7 @@ impl Node {
         let (tell, told) = mpsc::unbounded_channel();
         let receptor = tokio::spawn(bound.run(reports.clone(), stop));
         tokio::spawn(drive(inbox, Arc::clone(&memory), plot, tell));
-        Node { key, context, at, memory, script, record, neighbours, ready, shutdown, reports, told, receptor }
+        Node { key, context, at, memory, script, strings, shutdown, reports, told, receptor }
     }
 
     fn id(&self) -> NodeId {
@@ -141,7 +145,7 @@ impl Node {
     }
 
     fn befriend(&self, ids: &[NodeId]) {
-        self.neighbours.send_replace(Arc::new(ids.iter().copied().collect()));
+        self.strings.neighbours.send_replace(Arc::new(ids.iter().copied().collect()));
     }
 
     /// The next report that is one of these.

@@ -154,7 +154,7 @@ async fn a_stop_lets_requests_finish_and_then_ends() {
     let requests = &node.context.counters().requests;
     let begun = async {
         while requests.value() < 2 {
-            tokio::task::yield_now().await
+            tokio::task::yield_now().await;
         }
     };
     timeout(PATIENCE, begun).await.expect("the request begins");
@@ -176,7 +176,7 @@ async fn a_stop_does_not_wait_for_ever() {
     let requests = &node.context.counters().requests;
     let begun = async {
         while requests.value() < 1 {
-            tokio::task::yield_now().await
+            tokio::task::yield_now().await;
         }
     };
     timeout(PATIENCE, begun).await.expect("the request begins");

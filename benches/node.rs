@@ -1,0 +1,272 @@
+//! Whole nodes, as ratios of one run: what an event costs beyond its signature check, how long one hop
+//! takes against its unavoidable parts, what an idle node holds. `cargo bench --bench node`
+//!
+//! Everything shares the machine: the daemons, the load generator and Redis. Quote ratios only.
+
+#[path = "../tests/daemon/support.rs"]
+#[allow(dead_code)]
+mod support;
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use afferent::core::ports::{Known, LaneId, Seen, ShipmentId};
+use afferent::net;
+use afferent::time::Wall;
+use afferent::wire::message::Durability;
+use afferent::wire::{
+    Digest, Draft, Keypair, Keys, Line, Network, PeerAddress, Profile, RecordDraft, Scalar, envelope,
+};
+use bytes::Bytes;
+use support::{Daemon, Publisher, Redis, eventually};
+use tokio::sync::{mpsc, watch};
+
+const EVENTS: usize = 40_000;
+const BATCH: usize = 64;
+const LANES: usize = 4;
+const HOPS: usize = 600;
+
+fn main() {
+    // `cargo test --benches` asks for nothing to be measured.
+    if std::env::args().any(|argument| argument == "--test") {
+        return;
+    }
+    let check = signature_check();
+    println!("signature check           {check:>8.1} us of one core");
+    idle();
+    receive(check);
+    hop();
+}
+
+fn now() -> Wall {
+    Wall::default() + std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970")
+}
+
+/// Events of about 1 KB.
+fn lines(key: &Keypair, count: usize) -> Vec<Bytes> {
+    let pad = "0123456789abcdef".repeat(36);
+    let line = |n: usize| {
+        let data = format!(r#"{{"service":"proxy","n":{n},"duration_s":42.5,"log":["{pad}"]}}"#);
+        let draft = Draft::new(format!("bench-{n}"), "load.event", now())
+            .with("subject", Scalar::Text("service:proxy".into()))
+            .with_data(serde_json::value::RawValue::from_string(data).expect("JSON"));
+        Bytes::from(envelope::seal(&draft, key).expect("a good draft").line(1, false))
+    };
+    (0..count).map(line).collect()
+}
+
+/// Microseconds of one check, the median of many.
+fn signature_check() -> f64 {
+    let mut keys = Keys::default();
+    let parsed: Vec<_> = lines(&Keypair::from_seed(&[9; 32]), 200)
+        .iter()
+        .map(|line| Line::split(line).and_then(|line| line.parse(&mut keys)).expect("a good line"))
+        .collect();
+    let mut times: Vec<f64> = (0..15)
+        .map(|_| {
+            let began = Instant::now();
+            assert!(parsed.iter().all(|one| one.clone().verify().is_ok()));
+            began.elapsed().as_secs_f64() * 1e6 / parsed.len() as f64
+        })
+        .collect();
+    median(&mut times)
+}
+
+fn idle() {
+    let daemon = Daemon::running("idle", &["a.*"], "", "");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).expect("a process");
+    let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+    println!("idle node                 {:>8}", rss.trim());
+}
+
+/// User and system time of a process, in seconds.
+fn cpu_seconds(pid: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("a process");
+    let after_name = stat.rsplit_once(')').expect("a name in brackets").1;
+    let ticks: Vec<f64> =
+        after_name.split_whitespace().skip(11).take(2).map(|number| number.parse().expect("ticks")).collect();
+    ticks.iter().sum::<f64>() / 100.0
+}
+
+fn receive(check: f64) {
+    let daemon = Daemon::new("receiver", &["load.*"], "", "");
+    let text = std::fs::read_to_string(daemon.config()).expect("a configuration");
+    std::fs::write(daemon.config(), text.replace("20000/s burst 40000", "1000000/s burst 1000000"))
+        .expect("a configuration");
+    let mut daemon = daemon;
+    daemon.start();
+    let address: PeerAddress = daemon.address().parse().expect("an address");
+    let key = Arc::new(Keypair::from_seed(&[9; 32]));
+    let lines = lines(&key, EVENTS);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    let before = cpu_seconds(daemon.pid());
+    let began = Instant::now();
+    runtime.block_on(async {
+        let share = EVENTS / LANES;
+        let tasks: Vec<_> = (0..LANES)
+            .map(|lane| {
+                let mine = lines[lane * share..(lane + 1) * share].to_vec();
+                tokio::spawn(send(Arc::clone(&key), address.clone(), mine))
+            })
+            .collect();
+        for task in tasks {
+            task.await.expect("a lane");
+        }
+    });
+    let took = began.elapsed().as_secs_f64();
+    let cpu = (cpu_seconds(daemon.pid()) - before) * 1e6 / EVENTS as f64;
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get) as f64;
+    let bound = cores * 1e6 / check;
+    println!("receive, verified, fsynced{:>8.1} us of CPU an event", cpu);
+    println!("  beyond the check        {:>8.1} us", cpu - check);
+    println!(
+        "  rate                    {:>8.0} events/s = {:.2} of the pure check on {cores} cores",
+        EVENTS as f64 / took,
+        EVENTS as f64 / took / bound
+    );
+    assert_eq!(daemon.journal_events(), EVENTS as u64);
+}
+
+struct NothingKnown;
+
+impl Known for NothingKnown {
+    fn seen(&self, _: &Digest) -> Option<Seen> {
+        None
+    }
+}
+
+/// Sends everything over one lane, a batch at a time.
+async fn send(key: Arc<Keypair>, to: PeerAddress, lines: Vec<Bytes>) {
+    let record = RecordDraft { seq: 1, ..RecordDraft::default() }.seal(now(), &key).expect("a record");
+    let (_line, record) = watch::channel(Arc::<str>::from(record.envelope().line(0, false)));
+    let (_neighbours, neighbours) = watch::channel(Arc::new(BTreeSet::new()));
+    let (_ready, ready) = watch::channel(false);
+    let context = net::Context::new(net::Settings {
+        key,
+        network: Network::default(),
+        profile: Profile::Loopback,
+        listen: Vec::new(),
+        known: Arc::new(NothingKnown),
+        clock: Arc::new(now),
+        record,
+        neighbours,
+        ready,
+        rate: net::Rate::default(),
+        durability: Durability::Fsync,
+        limits: net::Limits::default(),
+    })
+    .expect("a context");
+    let (reports, mut inbox) = mpsc::channel(16);
+    let lane = net::open(&context, to.id.expect("an id"), LaneId(0), vec![to.at], true, reports);
+    let mut batches = lines.chunks(BATCH).map(<[Bytes]>::to_vec).enumerate();
+    let mut stored = 0;
+    while let Some(report) = inbox.recv().await {
+        match report {
+            net::Report::Connected { .. } => {}
+            net::Report::Sent { result, .. } => stored += result.expect("a receipt").stored as usize,
+            net::Report::Broken { why, .. } => panic!("{why}"),
+            _ => continue,
+        }
+        match batches.next() {
+            Some((number, batch)) => lane.send(ShipmentId(number as u64), batch).expect("room"),
+            None => break,
+        }
+    }
+    assert_eq!(stored, lines.len());
+}
+
+fn hop() {
+    let redis = Redis::start();
+    let a = Daemon::running("a", &[], "", "");
+    let b = Daemon::running("b", &["load.*"], &redis.url(), "");
+    a.befriend(&b);
+    let client = redis::Client::open(redis.url()).expect("a URL");
+    let mut reader = client.get_connection().expect("a connection");
+    let mut publisher = Publisher::start(&a);
+    let mut last = String::from("$");
+    let mut times = Vec::new();
+    for n in 0..HOPS {
+        let next = Instant::now() + Duration::from_millis(5);
+        if n == 0 {
+            last = String::from("0");
+        }
+        let began = Instant::now();
+        assert!(publisher.write(&format!(r#"{{"type":"load.hop","data":{n}}}"#)));
+        let found: redis::streams::StreamReadReply = redis::cmd("XREAD")
+            .arg("BLOCK")
+            .arg(10_000)
+            .arg("STREAMS")
+            .arg("mesh:events")
+            .arg(&last)
+            .query(&mut reader)
+            .expect("an entry");
+        times.push(began.elapsed().as_secs_f64() * 1e3);
+        last = found.keys[0].ids.last().expect("an entry").id.clone();
+        let parts = Duration::from_millis(1).min(next.saturating_duration_since(Instant::now()));
+        std::thread::park_timeout(parts);
+    }
+    drop(publisher);
+    let (sync, trip, xadd) = (fdatasync_ms(), round_trip_ms(&b), xadd_ms(&redis));
+    let floor = 2.0 * sync + trip + xadd;
+    let p99 = {
+        times.sort_by(f64::total_cmp);
+        times[times.len() * 99 / 100]
+    };
+    let p50 = median(&mut times);
+    println!("hop, publish -> readable  {p50:>8.2} ms p50, {p99:.2} ms p99");
+    println!("  two fdatasync, a TLS round trip, an XADD: 2x{sync:.2} + {trip:.2} + {xadd:.2} = {floor:.2} ms");
+    println!("  ratio                   {:>8.2}", p50 / floor);
+    eventually("all of them", Duration::from_secs(5), || (redis.digests().len() >= HOPS).then_some(()));
+}
+
+fn fdatasync_ms() -> f64 {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut file = std::fs::File::create(dir.path().join("log")).expect("a file");
+    let mut times: Vec<f64> = (0..200)
+        .map(|_| {
+            let began = Instant::now();
+            file.write_all(&[7; 1_200]).and_then(|()| file.sync_data()).expect("a disk");
+            began.elapsed().as_secs_f64() * 1e3
+        })
+        .collect();
+    median(&mut times)
+}
+
+/// A request over a warm connection that does nothing but answer.
+fn round_trip_ms(daemon: &Daemon) -> f64 {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let client = support::tls::client();
+        let url = format!("https://127.0.0.1:{}/mesh/v1/health", daemon.port);
+        let mut times = Vec::new();
+        for _ in 0..300 {
+            let began = Instant::now();
+            let answer = client.get(&url).send().await.expect("an answer");
+            answer.bytes().await.expect("a body");
+            times.push(began.elapsed().as_secs_f64() * 1e3);
+        }
+        median(&mut times)
+    })
+}
+
+fn xadd_ms(redis: &Redis) -> f64 {
+    let client = redis::Client::open(redis.url()).expect("a URL");
+    let mut connection = client.get_connection().expect("a connection");
+    let value = "x".repeat(1_000);
+    let mut times: Vec<f64> = (0..300)
+        .map(|_| {
+            let began = Instant::now();
+            let _: String =
+                redis::cmd("XADD").arg("bench").arg("*").arg("v").arg(&value).query(&mut connection).expect("an entry");
+            began.elapsed().as_secs_f64() * 1e3
+        })
+        .collect();
+    median(&mut times)
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
