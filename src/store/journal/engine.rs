@@ -10,7 +10,7 @@ use fjall::config::{BlockSizePolicy, CompressionPolicy};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Slice};
 
 use super::super::{StoreError, files};
-use super::layout;
+use super::layout::{self, ShortDigest};
 use super::span::Span;
 use super::wal::{self, Mended};
 use crate::core::ports::{Seen, Seq};
@@ -19,6 +19,8 @@ use crate::wire::Digest;
 
 /// More makes fewer and larger tables and costs memory (8-performance.md).
 const MEMTABLE_BYTES: u64 = 16 << 20;
+/// Searched for every event: what fits the processor's cache is found faster (CPU of an append -15 %).
+const IDS_MEMTABLE_BYTES: u64 = 4 << 20;
 /// Cursors and counters: small, rewritten all the time.
 const STATE_MEMTABLE_BYTES: u64 = 4 << 20;
 /// Above this the engine writes out what keeps the oldest write-ahead file alive.
@@ -115,7 +117,9 @@ impl Place {
             // Read in order: larger blocks compress better.
             Place::Log(_) => options.data_block_size_policy(BlockSizePolicy::all(16 << 10)),
             // Hashes do not compress.
-            Place::Ids(_) => options.data_block_compression_policy(CompressionPolicy::disabled()),
+            Place::Ids(_) => options
+                .max_memtable_size(IDS_MEMTABLE_BYTES)
+                .data_block_compression_policy(CompressionPolicy::disabled()),
         }
     }
 }
@@ -265,9 +269,8 @@ impl Engine {
     }
 
     /// The digest that has this name.
-    pub(super) fn named(&self, name: &[u8; 17]) -> Option<Digest> {
-        let value = self.find(name)?;
-        Some(Digest::from_bytes(value.as_ref().try_into().ok()?))
+    pub(super) fn named(&self, name: &[u8; 17]) -> Option<ShortDigest> {
+        self.find(name)?.as_ref().try_into().ok()
     }
 
     /// One value of `state`.

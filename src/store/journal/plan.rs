@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::JournalSettings;
 use super::engine::{Engine, Item, Place};
-use super::layout;
+use super::layout::{self, ShortDigest};
 use super::span::{self, INDEX_BYTES, Span};
 use crate::core::ports::{Appended, Entry, Seen, Seq};
 use crate::time::Wall;
@@ -17,7 +17,7 @@ pub(super) struct Plan<'a> {
     is_aligned: bool,
     /// What the entries so far make of digests and names that the engine does not know yet.
     digests: HashMap<Digest, Seen>,
-    names: HashMap<[u8; 17], Digest>,
+    names: HashMap<[u8; 17], ShortDigest>,
     touched: BTreeSet<u64>,
     written: Written,
 }
@@ -59,7 +59,7 @@ impl<'a> Plan<'a> {
                 let first = self.names.get(&name).copied().or_else(|| self.engine.named(&name));
                 match first {
                     // The same digest under this name was found unreadable above: it is stored anew.
-                    Some(first) if first != digest => self.refuse(digest, home),
+                    Some(first) if first != layout::short(&digest) => self.refuse(digest, home),
                     Some(_) | None => self.store(entry, digest, name, home),
                 }
             }
@@ -96,10 +96,10 @@ impl<'a> Plan<'a> {
         self.written.items.extend([
             Item::put(place, seq.0.to_be_bytes(), value),
             Item::put(ids, layout::digest_key(&digest), layout::meaning_of_stored(seq)),
-            Item::put(ids, name, *digest.as_bytes()),
+            Item::put(ids, name, layout::short(&digest)),
         ]);
         self.digests.insert(digest, Seen::Stored);
-        self.names.insert(name, digest);
+        self.names.insert(name, layout::short(&digest));
         Appended::Stored(seq)
     }
 
