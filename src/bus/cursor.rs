@@ -5,7 +5,7 @@
 
 use redis::aio::MultiplexedConnection;
 
-use super::trouble::Trouble;
+use super::trouble::{Trouble, wrong_type};
 use crate::core::ports::{Log, Seq};
 use crate::wire::NodeId;
 
@@ -59,25 +59,18 @@ pub(super) async fn survey(redis: &mut MultiplexedConnection, stream: &str, key:
         ask.cmd("HMGET").arg(key).arg("epoch").arg("seq");
         match ask.query_async(redis).await {
             Ok(answer) => answer,
-            Err(error) if error.to_string().contains("WRONGTYPE") => return Err(wrong_type(key, "hash")),
+            Err(error) if error.to_string().contains("WRONGTYPE") => return Err(wrong_type(key, "hash", "bus.stream")),
             Err(error) => return Err(error.into()),
         }
     };
     match (kind.as_str(), holder.as_str()) {
-        (_, held) if !matches!(held, "hash" | "none") => Err(wrong_type(key, "hash")),
+        (_, held) if !matches!(held, "hash" | "none") => Err(wrong_type(key, "hash", "bus.stream")),
         ("stream" | "none", _) => {
             let text = |bytes: Option<Vec<u8>>| bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
             Ok(Survey { stream: kind == "stream", cursor: Found { epoch: text(epoch), seq: text(seq) } })
         }
-        _ => Err(wrong_type(stream, "stream")),
+        _ => Err(wrong_type(stream, "stream", "bus.stream")),
     }
-}
-
-fn wrong_type(key: &str, expected: &str) -> Trouble {
-    Trouble::stop(
-        format!("WRONGTYPE: the key `{key}` of Redis is not a {expected}"),
-        format!("rename or delete it (redis-cli TYPE '{key}'), or set another `bus.stream`"),
-    )
 }
 
 /// The journal's side of the matter.

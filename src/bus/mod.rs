@@ -37,6 +37,8 @@ mod connection;
 mod cursor;
 mod egress;
 mod fields;
+mod intake;
+mod outbox;
 mod settings;
 mod state;
 mod trouble;
@@ -82,22 +84,32 @@ pub struct Ends {
 /// driver's answer to a publication) and returns. Trouble never ends it: it is in [`BusState`].
 pub async fn run(settings: Settings, ends: Ends) {
     let settings = Arc::new(settings);
-    let Ends { log, head, interests, key: _, publications: _, state, counters, shutdown } = ends;
+    let Ends { log, head, interests, key, publications, state, counters, shutdown } = ends;
     let known = cursor::Hint::of(&settings.stream).pin(&*log, settings.start);
     let (progress, bridged) = watch::channel(known);
-    let place = place(&settings.url);
+    let report = |side| Report::new(side, place(&settings.url), state.clone());
     let egress = egress::Egress {
         settings: Arc::clone(&settings),
         log,
         head: head.clone(),
         interests,
-        counters,
-        report: Report::new(Side::Egress, place, state.clone()),
+        counters: Arc::clone(&counters),
+        report: report(Side::Egress),
         progress,
         shutdown: shutdown.clone(),
     };
+    let sealer = outbox::Sealer::new(key, settings.network.clone(), &settings.outbox);
+    let intake =
+        intake::Intake::new(Arc::clone(&settings), sealer, publications, counters, report(Side::Intake), shutdown);
     let backoff = || Backoff::new(settings.timing, fastrand::Rng::new());
-    tokio::join!(Box::pin(egress.run(backoff())), gauge(head, bridged, state));
+    let intake = async {
+        if settings.outbox.is_empty() {
+            state.send_modify(|state| state.intake = Condition::Off);
+        } else {
+            intake.run(backoff()).await;
+        }
+    };
+    tokio::join!(Box::pin(egress.run(backoff())), Box::pin(intake), gauge(head, bridged, state.clone()));
 }
 
 /// Keeps the lag in the state up to date, until the egress is gone.

@@ -28,7 +28,8 @@ impl BusState {
 
     /// Both directions work.
     pub fn is_well(&self) -> bool {
-        self.connected && self.egress == Condition::Running && self.intake == Condition::Running
+        let is_well = |side: &Condition| matches!(side, Condition::Running | Condition::Off);
+        self.connected && is_well(&self.egress) && is_well(&self.intake)
     }
 }
 
@@ -40,6 +41,8 @@ pub enum Condition {
     Connecting,
     /// Nothing.
     Running,
+    /// Nothing, ever: the configuration does not ask for this direction.
+    Off,
     /// Trouble that passes; it tries again by itself.
     Waiting {
         /// What it is.

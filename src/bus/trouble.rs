@@ -163,6 +163,14 @@ fn socket(error: &RedisError) -> Trouble {
     }
 }
 
+/// A key that holds something else than we keep there; `setting` is the way around it.
+pub(super) fn wrong_type(key: &str, expected: &str, setting: &str) -> Trouble {
+    Trouble::stop(
+        format!("WRONGTYPE: the key `{key}` of Redis is not a {expected}"),
+        format!("rename or delete it (redis-cli TYPE '{key}'), or set another `{setting}`"),
+    )
+}
+
 /// The library shares the error below it, so that is what stands between.
 fn io_kind(error: &RedisError) -> Option<io::ErrorKind> {
     let shared = error.source()?.downcast_ref::<Arc<dyn Error + Send + Sync>>()?;

@@ -14,6 +14,7 @@ use journal::Journal;
 use server::Server;
 
 mod egress;
+mod intake;
 mod journal;
 mod server;
 mod weather;

@@ -1,0 +1,357 @@
+//! What a local program writes to the outbox, and the event it becomes.
+//!
+//! ```text
+//!   XADD mesh:outbox * type deployment.started data '{"service":"web"}' subject web
+//! ```
+//!
+//! | field | meaning | when absent |
+//! |---|---|---|
+//! | `type` | the event type | malformed |
+//! | `data` | JSON text; blank lines and indentation between its tokens are dropped | no data |
+//! | `data_base64` | binary data, padded base64; not together with `data` | |
+//! | `id` | unique within this node | eight characters for the stream, then the entry's id |
+//! | `time` | RFC 3339 | the milliseconds of the entry's id |
+//! | `expirytime` | RFC 3339, at most 7 days ahead | `time` and 24 h |
+//! | `maxhops`, `spread` | decimal integers | |
+//! | `source`, `specversion`, `net` | this node's to say: allowed when they say the same | |
+//! | any other `[a-z0-9]{1,20}` | an attribute by its name, as text: also `true` and `7` | |
+//!
+//! The same entry always becomes the same bytes, so a redelivered one is the same event. A program
+//! that writes an entry twice gets two events, unless it names `id` and `time` itself.
+
+use serde_json::value::RawValue;
+
+use super::trouble::printable;
+use crate::time::Wall;
+use crate::wire::{Code, Digest, Draft, Envelope, Keypair, Network, NodeId, Rejection, Scalar, Verified};
+use crate::wire::{envelope, json, timestamp};
+
+/// One entry as Redis delivers it: any bytes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Taken {
+    /// Its id in the stream: `milliseconds-number`.
+    pub(super) id: String,
+    /// Names and values in turn; `None` when the entry was deleted after it was delivered.
+    pub(super) fields: Option<Vec<Vec<u8>>>,
+}
+
+/// Why an entry can never be an event.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Malformed {
+    /// The stable word.
+    pub(super) code: Code,
+    /// The field that is wrong; empty when it is the entry as a whole.
+    pub(super) field: String,
+    /// What is wrong with it.
+    pub(super) reason: String,
+}
+
+impl Malformed {
+    fn new(field: &str, reason: impl Into<String>) -> Malformed {
+        Malformed { code: Code::Malformed, field: printable(field), reason: reason.into() }
+    }
+
+    /// By a rule that the entry broke; `fields` to name the one at fault.
+    pub(super) fn by(rejection: &Rejection, taken: &Taken) -> Malformed {
+        let fields = taken.fields.as_deref().unwrap_or_default();
+        let text = |wanted: &str| {
+            let mut pairs = fields.chunks_exact(2);
+            pairs.find(|pair| pair[0] == wanted.as_bytes()).and_then(|pair| std::str::from_utf8(&pair[1]).ok())
+        };
+        let field = match rejection {
+            Rejection::Attribute { name, .. } => (*name).to_owned(),
+            Rejection::Json(_) | Rejection::TooLarge => "data".to_owned(),
+            Rejection::TypeDenied => "type".to_owned(),
+            Rejection::OtherNetwork => "net".to_owned(),
+            Rejection::Expired | Rejection::ExpiryTooFar => "expirytime".to_owned(),
+            Rejection::Future => "time".to_owned(),
+            Rejection::Conflict => "id".to_owned(),
+            Rejection::NodeId(_) => {
+                if text("to").is_some_and(|to| !are_nodes(to)) { "to" } else { "replyto" }.to_owned()
+            }
+            Rejection::Extension(_) => {
+                let is_bad = |value: &str| value.len() > EXTENSION_BYTES_MAX || value.chars().any(char::is_control);
+                let mut names = fields.chunks_exact(2).filter_map(|pair| std::str::from_utf8(&pair[0]).ok());
+                names.find(|name| !OURS.contains(name) && text(name).is_some_and(is_bad)).unwrap_or("").to_owned()
+            }
+            _ => String::new(),
+        };
+        Malformed { code: rejection.code(), field, reason: rejection.to_string() }
+    }
+}
+
+fn are_nodes(text: &str) -> bool {
+    text.split(' ').all(|uri| uri.strip_prefix("mesh:").is_some_and(|id| id.parse::<NodeId>().is_ok()))
+}
+
+/// Attributes with limits of their own: never at fault when an extension is.
+const OURS: [&str; 5] = ["data", "data_base64", "subject", "dataschema", "to"];
+const EXTENSION_BYTES_MAX: usize = 256;
+
+/// Makes entries of one outbox into events of one node.
+#[derive(Clone)]
+pub(super) struct Sealer {
+    /// Signs.
+    pub(super) key: std::sync::Arc<Keypair>,
+    /// The network they belong to.
+    pub(super) network: Network,
+    /// Eight characters that stand for the stream, so that two outboxes never share an id.
+    pub(super) mark: String,
+}
+
+impl Sealer {
+    pub(super) fn new(key: std::sync::Arc<Keypair>, network: Network, outbox: &str) -> Sealer {
+        let mark = Digest::of(outbox.as_bytes()).to_string()[..8].to_owned();
+        Sealer { key, network, mark }
+    }
+
+    /// The event that this entry is; 20 µs of signing.
+    ///
+    /// # Errors
+    /// [`Malformed`], for ever.
+    pub(super) fn seal(&self, taken: &Taken) -> Result<Verified<Envelope>, Malformed> {
+        let draft = self.draft(taken)?;
+        let sealed = envelope::seal(&draft, &self.key).map_err(|rejection| Malformed::by(&rejection, taken))?;
+        if sealed.event().kind.is_reserved() {
+            return Err(Malformed::by(&Rejection::TypeDenied, taken));
+        }
+        Ok(sealed)
+    }
+
+    fn draft(&self, taken: &Taken) -> Result<Draft, Malformed> {
+        let fields = Fields::read(taken)?;
+        let kind = fields.text("type").ok_or_else(|| Malformed::new("type", "missing"))?;
+        let time = match fields.text("time") {
+            Some(text) => timestamp::parse(text).map_err(|why| Malformed::new("time", why))?,
+            None => time_of(&taken.id).ok_or_else(|| Malformed::new("", "the id of the entry is not one of Redis"))?,
+        };
+        let mut draft = Draft::new(format!("{}-{}", self.mark, taken.id), kind, time).in_network(&self.network);
+        for (name, value) in &fields.0 {
+            draft = match *name {
+                "data" => draft.with_data(json_of(value)?),
+                "source" | "specversion" | "net" => {
+                    self.check_ours(name, value)?;
+                    draft
+                }
+                "maxhops" | "spread" => {
+                    let number = value.parse().map_err(|_| Malformed::new(name, "must be an integer"))?;
+                    draft.with(name, Scalar::Integer(number))
+                }
+                _ => draft.with(name, Scalar::Text((*value).to_owned())),
+            };
+        }
+        Ok(draft)
+    }
+
+    /// What only the node can say may be repeated, never contradicted.
+    fn check_ours(&self, name: &str, value: &str) -> Result<(), Malformed> {
+        let expected = match name {
+            "source" => self.key.id().uri(),
+            "net" => self.network.as_str().to_owned(),
+            _ => "1.0".to_owned(),
+        };
+        if value == expected { Ok(()) } else { Err(Malformed::new(name, "is this node's to say: leave it out")) }
+    }
+}
+
+/// The fields as text, each name once.
+struct Fields<'t>(Vec<(&'t str, &'t str)>);
+
+impl<'t> Fields<'t> {
+    fn read(taken: &'t Taken) -> Result<Fields<'t>, Malformed> {
+        let mut fields: Vec<(&str, &str)> = Vec::new();
+        for pair in taken.fields.as_deref().unwrap_or_default().chunks_exact(2) {
+            let lossy = || String::from_utf8_lossy(&pair[0]).into_owned();
+            let name = std::str::from_utf8(&pair[0]).map_err(|_| Malformed::new(&lossy(), "the name is not UTF-8"))?;
+            let value = std::str::from_utf8(&pair[1]).map_err(|_| Malformed::new(name, "not UTF-8"))?;
+            if !is_name(name) {
+                return Err(Malformed::new(name, "a name is 1-20 characters of a-z and 0-9"));
+            }
+            if fields.iter().any(|(known, _)| *known == name) {
+                return Err(Malformed::new(name, "is there twice"));
+            }
+            if fields.len() == FIELDS_MAX {
+                return Err(Malformed::new(name, "more than 32 fields"));
+            }
+            fields.push((name, value));
+        }
+        Ok(Fields(fields))
+    }
+
+    fn text(&self, name: &str) -> Option<&'t str> {
+        self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
+    }
+}
+
+/// An event has no more members than this.
+const FIELDS_MAX: usize = 32;
+
+fn is_name(name: &str) -> bool {
+    let is_attribute = |name: &str| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    name == "data_base64" || ((1..=20).contains(&name.len()) && is_attribute(name))
+}
+
+/// JSON text on one line, as events are signed. What is dropped cannot stand inside a string: JSON
+/// allows no raw control character there.
+fn json_of(text: &str) -> Result<Box<RawValue>, Malformed> {
+    let one_line: String = text.trim().chars().filter(|c| !matches!(c, '\n' | '\r' | '\t')).collect();
+    // Of the text as it came: without its line breaks, a broken token could look whole.
+    json::check(text).map_err(|why| Malformed::new("data", why.to_string()))?;
+    RawValue::from_string(one_line).map_err(|_| Malformed::new("data", "not JSON"))
+}
+
+/// The milliseconds before the `-`.
+fn time_of(entry: &str) -> Option<Wall> {
+    let millis: u64 = entry.split('-').next()?.parse().ok()?;
+    Some(Wall::from_millis(i64::try_from(millis).unwrap_or(i64::MAX)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Event;
+    use std::sync::Arc;
+
+    const ENTRY: &str = "1795262400123-7";
+
+    fn sealer(network: &str) -> Sealer {
+        let key = Arc::new(Keypair::from_seed(&[5; 32]));
+        Sealer::new(key, network.parse().expect("a network"), "mesh:outbox")
+    }
+
+    fn taken(fields: &[(&str, &str)]) -> Taken {
+        let bytes = fields.iter().flat_map(|(name, value)| [name.as_bytes().to_vec(), value.as_bytes().to_vec()]);
+        Taken { id: ENTRY.into(), fields: Some(bytes.collect()) }
+    }
+
+    fn event(fields: &[(&str, &str)]) -> Event {
+        sealer("main").seal(&taken(fields)).expect("a good entry").event().clone()
+    }
+
+    fn fault(fields: &[(&str, &str)]) -> (String, Code) {
+        let malformed = sealer("main").seal(&taken(fields)).expect_err("a malformed entry");
+        assert!(!malformed.reason.is_empty());
+        (malformed.field, malformed.code)
+    }
+
+    #[test]
+    fn an_entry_is_the_same_event_each_time() {
+        let least = event(&[("type", "a.b")]);
+        assert_eq!(least.bytes(), event(&[("type", "a.b")]).bytes());
+        assert_eq!(least.time, Wall::from_millis(1_795_262_400_123));
+        assert!(least.id.ends_with("-1795262400123-7") && least.id.len() == 24, "{}", least.id);
+        assert_eq!(least.expires.since(least.time).as_secs(), 86_400);
+        assert_eq!(least.data(), None);
+        let other = Sealer::new(sealer("main").key, Network::default(), "another");
+        assert_ne!(other.seal(&taken(&[("type", "a.b")])).expect("good").event().id, least.id);
+    }
+
+    #[test]
+    fn every_attribute_has_its_kind() {
+        let to = Keypair::from_seed(&[6; 32]).id().uri();
+        let full = event(&[
+            ("type", "a.b"),
+            ("id", "mine"),
+            ("time", "2026-11-21T12:00:00.5+01:00"),
+            ("expirytime", "2026-11-22T12:00:00Z"),
+            ("data", "{\n\t\"x\": [1,\r\n 2], \"y\": \"a\\nb\"\n}\n"),
+            ("subject", "web"),
+            ("to", &to),
+            ("maxhops", "3"),
+            ("spread", "250"),
+            ("urgent", "true"),
+            ("level", "7"),
+            ("source", &Keypair::from_seed(&[5; 32]).id().uri()),
+            ("specversion", "1.0"),
+            ("net", "main"),
+        ]);
+        assert_eq!((&*full.id, full.hops_max, full.to.len()), ("mine", 3, 1));
+        assert_eq!(full.data(), Some(r#"{"x": [1, 2], "y": "a\nb"}"#));
+        for member in
+            [r#""spread":250"#, r#""urgent":"true""#, r#""level":"7""#, r#""time":"2026-11-21T12:00:00.5+01:00""#]
+        {
+            assert!(full.text().contains(member), "{}", full.text());
+        }
+        assert!(!full.text().contains("\"net\""), "the default network is left out");
+        assert_eq!(event(&[("type", "a.b"), ("data_base64", "AAEC")]).data_base64().as_deref(), Some("AAEC"));
+    }
+
+    #[test]
+    fn an_event_of_another_network_says_so() {
+        let sealed = sealer("lab").seal(&taken(&[("type", "a.b")])).expect("good");
+        assert_eq!(sealed.event().network(), "lab");
+        assert!(sealer("lab").seal(&taken(&[("type", "a.b"), ("net", "main")])).is_err());
+    }
+
+    #[test]
+    fn a_malformed_entry_names_the_field() {
+        let long = "x".repeat(257);
+        let huge = format!("\"{}\"", "x".repeat(65_536));
+        for (field, value) in [
+            ("type", "one"),
+            ("type", "a..b"),
+            ("data", "{"),
+            ("data", "tr\nue"),
+            ("data", ""),
+            ("data", r#"{"a":1,"a":2}"#),
+            ("data", "1e999"),
+            ("data", huge.as_str()),
+            ("data_base64", "A"),
+            ("id", "a b"),
+            ("id", ""),
+            ("time", "yesterday"),
+            ("expirytime", "tomorrow"),
+            ("subject", ""),
+            ("subject", "a\u{7}b"),
+            ("to", "mesh:nobody"),
+            ("to", "nobody"),
+            ("replyto", "mesh:nobody"),
+            ("maxhops", "17"),
+            ("maxhops", "many"),
+            ("spread", "1.5"),
+            ("source", "mesh:me"),
+            ("specversion", "0.3"),
+            ("net", "other"),
+            ("mesh_digest", "from-the-bus"),
+            ("Upper", "x"),
+            ("", "x"),
+            ("averyveryverylongname", "x"),
+            ("urgent", long.as_str()),
+            ("urgent", "a\nb"),
+        ] {
+            let mut fields = vec![(field, value)];
+            if field != "type" {
+                fields.push(("type", "a.b"));
+            }
+            assert_eq!(fault(&fields).0, field, "{field}={value}");
+        }
+        assert_eq!(fault(&[("data", "1")]), ("type".into(), Code::Malformed));
+        assert_eq!(fault(&[("type", "mesh.node.up")]), ("type".into(), Code::TypeDenied));
+        assert_eq!(fault(&[("type", "a.b"), ("data", &huge)]), ("data".into(), Code::TooLarge));
+        assert_eq!(fault(&[("type", "a.b"), ("x", "1"), ("x", "2")]).0, "x");
+        assert_eq!(fault(&[("type", "a.b"), ("data", "1"), ("data_base64", "AAEC")]).0, "data");
+        let to = Keypair::from_seed(&[6; 32]).id().uri();
+        assert_eq!(fault(&[("type", "a.b"), ("to", &to), ("replyto", "mesh:nobody")]).0, "replyto");
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_malformed() {
+        let mut entry = taken(&[("type", "a.b"), ("subject", "x")]);
+        let fields = entry.fields.as_mut().expect("set");
+        fields[3] = vec![0xff];
+        assert_eq!(sealer("main").seal(&entry).expect_err("not UTF-8").field, "subject");
+        entry.fields.as_mut().expect("set")[2] = vec![0xff, b'\n'];
+        assert_eq!(sealer("main").seal(&entry).expect_err("not UTF-8").field, "\u{fffd}\\n");
+        let many: Vec<(String, &str)> = (0..40).map(|number| (format!("f{number}"), "x")).collect();
+        let many: Vec<(&str, &str)> = many.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+        assert_eq!(fault(&many).0, "f32");
+    }
+
+    #[test]
+    fn a_strange_entry_id_cannot_break_the_time() {
+        for (id, is_good) in [("18446744073709551615-1", true), ("0-1", true), ("x-1", false), ("", false)] {
+            let entry = Taken { id: id.into(), ..taken(&[("type", "a.b")]) };
+            assert_eq!(sealer("main").seal(&entry).is_ok(), is_good, "{id}");
+        }
+    }
+}
