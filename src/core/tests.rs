@@ -257,7 +257,7 @@ fn duty_is_taken_from_a_known_neighbour_for_its_prefix_alone() {
     let mut desk = Desk::new(Params::default());
     desk.connect(inside, &["a.*"]);
     desk.connect(outside, &["a.*"]);
-    let mut arrive = |desk: &mut Desk, name: &str| {
+    let arrive = |desk: &mut Desk, name: &str| {
         let arrived = vec![Arrived { envelope: event(9, name, "a.x"), hops: 3, duty: true }];
         let out = desk.input(Input::Received { ticket: Ticket(1), from: Some(key(giver).id()), arrived });
         desk.commit(&out)

@@ -138,7 +138,7 @@ impl Facts {
 
 fn trouble(condition: &Condition) -> Option<String> {
     match condition {
-        Condition::Running | Condition::Connecting => None,
+        Condition::Running | Condition::Connecting | Condition::Off => None,
         Condition::Waiting { why } => Some(why.clone()),
         Condition::Stopped { why, remedy } => Some(format!("{why}; {remedy}")),
     }

@@ -218,7 +218,12 @@ fn identity(settings: &Settings, dir: &DataDir) -> anyhow::Result<Keypair> {
 }
 
 fn journal_settings(settings: &Settings) -> JournalSettings {
-    JournalSettings { keep: settings.journal.keep, bytes_max: settings.journal.bytes, ..JournalSettings::default() }
+    JournalSettings {
+        keep: settings.journal.keep,
+        bytes_max: settings.journal.bytes,
+        durability: settings.node.durability,
+        ..JournalSettings::default()
+    }
 }
 
 /// Where the bus is; `None` = the journal itself. Without a word in the configuration it is a Redis at

@@ -221,9 +221,14 @@ impl Engine {
         Some(Removed { db: self.db.clone(), keyspace })
     }
 
-    /// Commits all or nothing, durably when this returns.
-    pub(super) fn commit<'a>(&self, items: impl IntoIterator<Item = &'a Item>) -> Result<(), Fault> {
-        let mut batch = self.db.batch().durability(Some(PersistMode::SyncData));
+    /// Commits all or nothing; with `sync` durably, together with everything committed before.
+    pub(super) fn commit<'a>(&self, items: impl IntoIterator<Item = &'a Item>, sync: bool) -> Result<(), Fault> {
+        let mut items = items.into_iter().peekable();
+        if items.peek().is_none() && sync {
+            return Ok(self.db.persist(PersistMode::SyncData)?); // a batch of nothing would not ask the disk
+        }
+        let mode = if sync { PersistMode::SyncData } else { PersistMode::Buffer };
+        let mut batch = self.db.batch().durability(Some(mode));
         for Item { place, key, value } in items {
             let Some(keyspace) = self.keyspace(*place) else {
                 return Err(Fault::Damage(format!("the keyspace {} is gone", place.name())));

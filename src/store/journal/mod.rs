@@ -41,6 +41,7 @@ use super::{DataDir, StoreError};
 use crate::core::ports::{AppendError, Appended, BatchId, Entry, Known, Log, Page, PageError, Seen, Seq};
 use crate::time::{Now, Wall};
 use crate::wire::Digest;
+use crate::wire::message::Durability;
 
 /// How much the journal keeps.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,6 +54,8 @@ pub struct JournalSettings {
     /// How many bytes of entries, index included, are kept. The write-ahead files (192 MiB at most)
     /// come on top.
     pub bytes_max: u64,
+    /// When the disk is asked: before every answer, or within a second after it ([`INTERVAL`]).
+    pub durability: Durability,
     /// Free space of the file system that is left to others, in bytes: below it nothing is stored.
     pub reserve: u64,
 }
@@ -60,9 +63,18 @@ pub struct JournalSettings {
 impl Default for JournalSettings {
     fn default() -> JournalSettings {
         const DAY: Duration = Duration::from_secs(86_400);
-        JournalSettings { period: DAY, keep: DAY * 7, bytes_max: 1 << 30, reserve: 32 << 20 }
+        JournalSettings {
+            period: DAY,
+            keep: DAY * 7,
+            bytes_max: 1 << 30,
+            durability: Durability::Fsync,
+            reserve: 32 << 20,
+        }
     }
 }
+
+/// The longest time for which an answer may be ahead of the disk with [`Durability::Interval`].
+pub const INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the journal has to say, called from its own threads: the callee hands it on and returns.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -119,6 +131,8 @@ pub struct Stats {
     pub periods: (u64, u64),
     /// Since the start: commits, and entries stored, found again, and refused as conflicts.
     pub commits: u64,
+    /// Those of the commits that asked the disk before they were answered, and the delayed ones.
+    pub syncs: u64,
     /// See `commits`.
     pub stored: u64,
     /// See `commits`.

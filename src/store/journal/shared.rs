@@ -51,6 +51,7 @@ pub(super) struct Shared {
 #[derive(Default)]
 pub(super) struct Counts {
     pub(super) commits: AtomicU64,
+    pub(super) syncs: AtomicU64,
     pub(super) stored: AtomicU64,
     pub(super) duplicates: AtomicU64,
     pub(super) conflicts: AtomicU64,
@@ -132,7 +133,7 @@ impl Shared {
             // Whoever read what is gone now must not take what comes for it.
             head += POSITIONS_SKIPPED;
             let item = Item::put(Place::State, layout::NEXT, (head + 1).to_be_bytes());
-            engine.commit(&[item]).map_err(failed)?;
+            engine.commit(&[item], true).map_err(failed)?;
         }
         let mark = engine.state(layout::MARK).map_err(failed)?.and_then(|value| layout::moment(&value));
         let mut cursors = Cursors::default();
@@ -210,6 +211,7 @@ impl Shared {
             received,
             periods: (spans.len() as u64, ids as u64),
             commits: count(&self.counts.commits),
+            syncs: count(&self.counts.syncs),
             stored: count(&self.counts.stored),
             duplicates: count(&self.counts.duplicates),
             conflicts: count(&self.counts.conflicts),
@@ -255,7 +257,7 @@ fn recount(engine: &Engine, n: u64) -> Option<Span> {
 /// Gives a new journal its incarnation.
 fn found(engine: &Engine) -> Result<u64, Fault> {
     let incarnation = getrandom::u64().map_err(|cause| Fault::Disk(io::Error::other(cause.to_string())))?;
-    engine.commit(&[Item::put(Place::State, layout::INCARNATION, incarnation.to_be_bytes())])?;
+    engine.commit(&[Item::put(Place::State, layout::INCARNATION, incarnation.to_be_bytes())], true)?;
     Ok(incarnation)
 }
 

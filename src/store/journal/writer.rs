@@ -12,9 +12,10 @@ use super::room::Room;
 use super::shared::{Shared, locked};
 use super::span::{Mark, Span};
 use super::watch::Watch;
-use super::{JournalSettings, Report};
+use super::{INTERVAL, JournalSettings, Report};
 use crate::core::ports::{AppendError, Appended, BatchId, Entry, Seq};
 use crate::time::Now;
+use crate::wire::message::Durability;
 
 /// Entries of one commit. More gains nothing: the fsync is shared well enough.
 const GROUP_ENTRIES_MAX: usize = 256;
@@ -57,6 +58,8 @@ pub(super) struct Writer {
     pub(super) room: Room,
     /// Since when a cursor waits for the disk.
     dirty: Option<Instant>,
+    /// Since when answers are ahead of the disk; only ever with `Durability::Interval`.
+    unsynced: Option<Instant>,
     /// How long the last commit took, and of how many batches it was.
     last: (Duration, usize),
     /// After a fault that only a restart can mend.
@@ -76,7 +79,22 @@ impl Writer {
         let mark = Mark::new(*locked(&shared.mark));
         let room = Room::new(mark.wall);
         let (held, last) = Default::default();
-        Writer { shared, settings, queue, held, report, watch, spans, next, mark, room, dirty: None, last, dead: false }
+        Writer {
+            shared,
+            settings,
+            queue,
+            held,
+            report,
+            watch,
+            spans,
+            next,
+            mark,
+            room,
+            dirty: None,
+            unsynced: None,
+            last,
+            dead: false,
+        }
     }
 
     pub(super) fn run(mut self) {
@@ -101,7 +119,9 @@ impl Writer {
             return Some(held);
         }
         let dirty_for = self.dirty.map(|since| CURSOR_DELAY.saturating_sub(since.elapsed()));
-        let patience = if self.room.is_full() { Some(FULL_LOOKS_EVERY) } else { dirty_for };
+        let unsynced_for = self.unsynced.map(|since| INTERVAL.saturating_sub(since.elapsed()));
+        let due = [dirty_for, unsynced_for].into_iter().flatten().min();
+        let patience = if self.room.is_full() { Some(FULL_LOOKS_EVERY) } else { due };
         let received = match patience {
             None => self.queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
             Some(patience) => self.queue.recv_timeout(patience),
@@ -170,7 +190,7 @@ impl Writer {
                 return self.append_while_full(group);
             }
         }
-        match self.commit(&written.items) {
+        match self.commit_as(&written.items, self.must_sync()) {
             Ok(took) => self.settle(&group, written, took),
             Err(fault) => {
                 self.on_fault(fault, written.items);
@@ -201,19 +221,30 @@ impl Writer {
         })
     }
 
+    /// Is the disk to be asked before the next answer?
+    fn must_sync(&self) -> bool {
+        self.settings.durability == Durability::Fsync || self.unsynced.is_some_and(|since| since.elapsed() >= INTERVAL)
+    }
+
     /// One durable commit of these and of the cursors that wait; says how long it took.
     pub(super) fn commit(&mut self, items: &[Item]) -> Result<Duration, Fault> {
+        self.commit_as(items, true)
+    }
+
+    fn commit_as(&mut self, items: &[Item], sync: bool) -> Result<Duration, Fault> {
         let (names, cursors) = locked(&self.shared.cursors).settle();
         self.dirty = None;
         let shared = &self.shared;
         let (result, took) = self.watch.over(|| {
             make_keyspaces(shared, items)?;
-            let commit = |engine: &Engine| engine.commit(items.iter().chain(&cursors));
+            let commit = |engine: &Engine| engine.commit(items.iter().chain(&cursors), sync);
             shared.reading(commit).unwrap_or(Err(Fault::Poisoned))
         });
         match result {
             Ok(()) => {
+                self.unsynced = if sync { None } else { self.unsynced.or_else(|| Some(Instant::now())) };
                 self.shared.counts.commits.fetch_add(1, Ordering::Relaxed);
+                self.shared.counts.syncs.fetch_add(u64::from(sync), Ordering::Relaxed);
                 Ok(took)
             }
             Err(fault) => {
@@ -269,13 +300,14 @@ impl Writer {
     /// Nothing came for a while.
     fn tick(&mut self) {
         if self.dead {
-            self.dirty = None;
+            (self.dirty, self.unsynced) = (None, None);
             return;
         }
         if self.room.is_full() && !self.recover() {
             return;
         }
-        if self.dirty.is_some_and(|since| since.elapsed() >= CURSOR_DELAY)
+        let is_due = |since: Option<Instant>, delay| since.is_some_and(|since| since.elapsed() >= delay);
+        if (is_due(self.dirty, CURSOR_DELAY) || is_due(self.unsynced, INTERVAL))
             && let Err(fault) = self.commit(&[])
         {
             self.on_fault(fault, Vec::new());
@@ -298,7 +330,7 @@ impl Writer {
         if !self.dead && !self.room.is_full() {
             let mark = self.unsaved_mark();
             let is_dirty = locked(&self.shared.cursors).is_dirty();
-            if (is_dirty || !mark.is_empty())
+            if (is_dirty || self.unsynced.is_some() || !mark.is_empty())
                 && let Err(fault) = self.commit(&mark)
             {
                 self.on_fault(fault, Vec::new());

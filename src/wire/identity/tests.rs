@@ -82,7 +82,7 @@ fn a_signature_with_a_small_order_r_is_refused_though_plain_verification_takes_i
     let seed = [3u8; 32];
     let key = Keypair::from_seed(&seed);
     let dalek = VerifyingKey::from_bytes(key.id().as_bytes()).expect("a key");
-    let scalar = ed25519_dalek::SigningKey::from_bytes(&seed).to_scalar();
+    let scalar = SigningKey::from_bytes(&seed).to_scalar();
     let mut accepted_by_plain = 0;
     for point in SMALL_ORDER {
         for message in 0u32..64 {

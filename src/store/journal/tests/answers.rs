@@ -1,10 +1,13 @@
 //! What an append is answered, and what is known afterwards.
 
+use std::time::{Duration, Instant};
+
 use super::fixture::*;
 use crate::core::ports::{AppendError, Appended, Known as _, Log as _, Seen, Seq};
-use crate::store::Report;
 use crate::store::journal::shared::locked;
+use crate::store::{JournalSettings, Report};
 use crate::wire::Code;
+use crate::wire::message::Durability;
 
 #[test]
 fn what_is_stored_is_read_back_as_it_was() {
@@ -98,4 +101,31 @@ fn the_incarnation_stays_as_long_as_the_journal() {
     assert_eq!(Bench::open(home.path(), small()).journal.incarnation(), first);
     std::fs::remove_dir_all(home.path().join("journal")).expect("ours");
     assert_ne!(Bench::open(home.path(), small()).journal.incarnation(), first);
+}
+
+#[test]
+fn at_intervals_the_disk_is_asked_later_but_within_a_second_or_so() {
+    let home = tempfile::tempdir().expect("a directory");
+    let mut bench = Bench::open(home.path(), JournalSettings { durability: Durability::Interval, ..small() });
+    let before = bench.journal.stats();
+    let began = Instant::now();
+    for n in 0..20 {
+        assert!(bench.append(vec![entry(n, T0)]).is_ok());
+    }
+    let after = bench.journal.stats();
+    assert_eq!(after.commits - before.commits, 20);
+    let seconds = began.elapsed().as_secs();
+    assert!(after.syncs - before.syncs <= seconds, "{} syncs in {seconds} s", after.syncs - before.syncs);
+    let deadline = Instant::now() + PATIENCE;
+    while bench.journal.stats().syncs == before.syncs {
+        assert!(Instant::now() < deadline, "the disk is never asked");
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+    drop(bench);
+    let bench = Bench::open(home.path(), small());
+    assert_eq!(bench.read(Seq(0), 64).len(), 20);
+    let before = bench.journal.stats();
+    let mut bench = bench;
+    assert!(bench.append(vec![entry(99, T0)]).is_ok());
+    assert_eq!(bench.journal.stats().syncs, before.syncs + 1, "else every answer asks the disk");
 }

@@ -41,7 +41,7 @@ pub(super) fn number(stored: &Stored) -> u64 {
 }
 
 pub(super) fn small() -> JournalSettings {
-    JournalSettings { period: HOUR, keep: DAY, bytes_max: 1 << 30, reserve: 1 << 20 }
+    JournalSettings { period: HOUR, keep: DAY, reserve: 1 << 20, ..JournalSettings::default() }
 }
 
 /// A journal, and what it reports.
