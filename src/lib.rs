@@ -18,6 +18,7 @@
 
 pub mod admin;
 pub mod bus;
+pub mod cli;
 pub mod config;
 pub mod core;
 pub mod daemon;

@@ -145,6 +145,7 @@ impl Client {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err calls")]
 fn broken(error: hyper::Error) -> ClientError {
     let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
     ClientError::Broken(format!("{error}{cause}"))

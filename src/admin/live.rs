@@ -75,9 +75,8 @@ impl Wish {
 
     fn wants(&self, entry: &Entry, own: &NodeId) -> bool {
         let event = entry.envelope.event();
-        !event.kind.is_reserved()
-            && !(self.others_only && event.source == *own)
-            && (self.patterns.is_empty() || self.patterns.iter().any(|pattern| pattern.matches(&event.kind)))
+        let is_hidden = event.kind.is_reserved() || (self.others_only && event.source == *own);
+        !is_hidden && (self.patterns.is_empty() || self.patterns.iter().any(|pattern| pattern.matches(&event.kind)))
     }
 }
 

@@ -22,6 +22,8 @@ use crate::wire::{Digest, Draft, Envelope, Network, Rejection, Scalar, Verified,
 /// The rule that it breaks; what this node would refuse from others it refuses to sign.
 pub(super) fn seal(desk: &Desk, text: &str) -> Result<Verified<Envelope>, Rejection> {
     json::check(text)?;
+    // Valid JSON has these three between values alone, and a signed event has none of them.
+    let text = &*text.replace(['\n', '\r', '\t'], " ");
     let wrong = |_| Rejection::Json("an object is expected, such as {\"type\":\"demo.hello\",\"data\":{}}");
     let members: BTreeMap<String, Box<RawValue>> = serde_json::from_str(text).map_err(wrong)?;
     let now = (desk.clock)();

@@ -75,7 +75,7 @@ pub(super) async fn check_keeps_keys(redis: &mut MultiplexedConnection) -> Resul
 const POLICY: &str = "maxmemory-policy";
 
 fn is_forbidden(error: &RedisError) -> bool {
-    error.code() == Some("NOPERM") || error.detail().is_some_and(|detail| detail.contains("nknown command"))
+    error.code() == Some("NOPERM") || error.detail().is_some_and(|detail| detail.starts_with("unknown "))
 }
 
 fn policy_of(info: &Value) -> Option<String> {

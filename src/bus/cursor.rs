@@ -53,24 +53,24 @@ pub(super) struct Survey {
 /// # Errors
 /// Trouble with Redis; `WRONGTYPE` names the key.
 pub(super) async fn survey(redis: &mut MultiplexedConnection, stream: &str, key: &str) -> Result<Survey, Trouble> {
-    let (kind, holder, (epoch, seq)): (String, String, (Option<Vec<u8>>, Option<Vec<u8>>)) = {
-        let mut ask = redis::pipe();
-        ask.atomic().cmd("TYPE").arg(stream).cmd("TYPE").arg(key);
-        ask.cmd("HMGET").arg(key).arg("epoch").arg("seq");
-        match ask.query_async(redis).await {
-            Ok(answer) => answer,
-            Err(error) if error.to_string().contains("WRONGTYPE") => return Err(wrong_type(key, "hash", "bus.stream")),
-            Err(error) => return Err(error.into()),
-        }
+    let mut ask = redis::pipe();
+    ask.atomic().cmd("TYPE").arg(stream).cmd("TYPE").arg(key);
+    ask.cmd("HMGET").arg(key).arg("epoch").arg("seq");
+    let (kind, holder, fields): (String, String, [Option<Vec<u8>>; 2]) = match ask.query_async(redis).await {
+        Ok(answer) => answer,
+        // Of the three only the last cares what it finds.
+        Err(error) if error.to_string().contains("WRONGTYPE") => return Err(wrong_type(key, "hash", "bus.stream")),
+        Err(error) => return Err(error.into()),
     };
-    match (kind.as_str(), holder.as_str()) {
-        (_, held) if !matches!(held, "hash" | "none") => Err(wrong_type(key, "hash", "bus.stream")),
-        ("stream" | "none", _) => {
-            let text = |bytes: Option<Vec<u8>>| bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-            Ok(Survey { stream: kind == "stream", cursor: Found { epoch: text(epoch), seq: text(seq) } })
-        }
-        _ => Err(wrong_type(stream, "stream", "bus.stream")),
+    let is_one = |found: &str, expected: &str| found == expected || found == "none";
+    if !is_one(&holder, "hash") {
+        return Err(wrong_type(key, "hash", "bus.stream"));
     }
+    if !is_one(&kind, "stream") {
+        return Err(wrong_type(stream, "stream", "bus.stream"));
+    }
+    let [epoch, seq] = fields.map(|field| field.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()));
+    Ok(Survey { stream: kind == "stream", cursor: Found { epoch, seq } })
 }
 
 /// The journal's side of the matter.

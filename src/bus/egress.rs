@@ -63,8 +63,8 @@ impl Egress {
                 if has_ended(&self.shutdown) {
                     return Ok(());
                 }
-                self.head.borrow_and_update();
-                let batch = self.collect(at).await?;
+                let head = *self.head.borrow_and_update();
+                let batch = if at < head { self.collect(at).await? } else { Batch::after(at) };
                 if batch.upto == at {
                     self.well(backoff);
                     match self.idle().await {
@@ -189,11 +189,20 @@ struct Batch {
 }
 
 impl Batch {
+    /// Nothing yet.
+    fn after(at: Seq) -> Batch {
+        Batch { entries: Vec::new(), upto: at, skipped: 0, lost: 0 }
+    }
+
     /// Reads on from `after` until the batch is full, the journal ends, or enough was passed over.
     fn collect(log: &dyn Log, after: Seq, is_wanted: &dyn Fn(&Stored) -> bool) -> Result<Batch, PageError> {
-        let mut batch = Batch { entries: Vec::new(), upto: after, skipped: 0, lost: 0 };
+        let (mut batch, head) = (Batch::after(after), log.head());
         let mut bytes = 0;
-        while batch.entries.len() < ENTRIES_MAX && bytes <= BYTES_MAX / 2 && batch.skipped < SKIPPED_MAX {
+        while batch.upto < head
+            && batch.entries.len() < ENTRIES_MAX
+            && bytes <= BYTES_MAX / 2
+            && batch.skipped < SKIPPED_MAX
+        {
             // An entry takes a bit more than twice its event: its fields, and the signed line.
             let page = match log.page(batch.upto, ENTRIES_MAX - batch.entries.len(), BYTES_MAX / 5) {
                 Ok(page) => page,

@@ -152,7 +152,7 @@ impl Intake {
             // Dropping it may leave entries delivered and unread. They are pending: read first next time.
             read = timeout(patience, self.read(reader, ">", Some(block))) => match read {
                 Ok(taken) => Ok(taken?),
-                Err(_) => Err(Trouble::wait("no answer in time").into()),
+                Err(_) => Err(Trouble::silent().into()),
             },
             // Dropping it loses nothing: the flag stays.
             _ = shutdown.wait_for(|ended| *ended) => Err(Halt::Ended),

@@ -16,7 +16,9 @@ use super::settings::Timing;
 pub(super) enum Class {
     /// Nobody there, or the connection broke: connect again, at most 10 s apart.
     Absent,
-    /// It is there and busy with itself (loading, a slow script, no replicas, no answer): wait.
+    /// It is there and says nothing in time: connect again. What was sent may have been done.
+    Silent,
+    /// It is there and busy with itself (loading, a slow script, no replicas): wait.
     Wait,
     /// Its memory is full: wait; readers or the operator make room.
     Full,
@@ -45,6 +47,11 @@ impl Trouble {
         Trouble { class: Class::Wait, why: why.into(), remedy: String::new() }
     }
 
+    /// No answer; nobody knows what was done.
+    pub(super) fn silent() -> Trouble {
+        Trouble { class: Class::Silent, ..Trouble::wait("no answer in time") }
+    }
+
     /// Trouble that waits for a person.
     pub(super) fn stop(why: impl Into<String>, remedy: impl Into<String>) -> Trouble {
         Trouble { class: Class::Config, why: why.into(), remedy: remedy.into() }
@@ -52,7 +59,7 @@ impl Trouble {
 
     /// Is there a Redis that answers us?
     pub(super) fn is_answer(&self) -> bool {
-        self.class != Class::Absent
+        !matches!(self.class, Class::Absent | Class::Silent)
     }
 }
 
@@ -74,7 +81,7 @@ impl From<RedisError> for Trouble {
             ),
             ErrorKind::InvalidClientConfig => Trouble::stop(
                 "`bus.url` cannot be used",
-                "write it as redis://, rediss:// or unix:// with host or path; see `afferent config`",
+                "write redis://host:port, rediss://host:port or unix:///path; Sentinel and cluster URLs come later",
             ),
             // EXECABORT without its cause, a refused SELECT: the library's own words, without ours in them.
             ErrorKind::Server(_) => named(error.code().unwrap_or("ERR"), error.detail().unwrap_or("")),
@@ -144,7 +151,7 @@ fn socket(error: &RedisError) -> Trouble {
         return absent("nothing listens there".to_owned());
     }
     if error.is_timeout() {
-        return Trouble::wait("no answer in time");
+        return Trouble::silent();
     }
     if error.is_connection_dropped() {
         return absent("the connection broke".to_owned());
@@ -215,7 +222,7 @@ impl Backoff {
         let most = match trouble.class {
             Class::Config => return self.timing.stopped,
             Class::Absent | Class::Role | Class::Reread => self.timing.absent_max,
-            Class::Wait | Class::Full => self.timing.wait_max,
+            Class::Silent | Class::Wait | Class::Full => self.timing.wait_max,
         };
         let span = self.timing.backoff.saturating_mul(1 << self.failures.min(20)).min(most);
         self.failures = self.failures.saturating_add(1);
@@ -289,7 +296,7 @@ mod tests {
         assert_eq!(of(io::ErrorKind::NotFound), Class::Absent);
         assert_eq!(of(io::ErrorKind::BrokenPipe), Class::Absent);
         assert_eq!(of(io::ErrorKind::ConnectionReset), Class::Absent);
-        assert_eq!(of(io::ErrorKind::TimedOut), Class::Wait);
+        assert_eq!(of(io::ErrorKind::TimedOut), Class::Silent);
         assert_eq!(of(io::ErrorKind::PermissionDenied), Class::Config);
         assert_eq!(of(io::ErrorKind::InvalidData), Class::Config);
     }

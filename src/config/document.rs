@@ -193,7 +193,7 @@ impl<'t> Section<'_, 't> {
             _ => false,
         };
         if !is_off {
-            let next = format!("write `{key} = {}`, or leave the line out", field.example());
+            let next = format!("write `{key} = {}`, or leave the line out", field.example);
             self.unavailable(key, why, next, value.span());
         }
     }
@@ -214,7 +214,7 @@ impl<'t> Section<'_, 't> {
             code: "AF0107",
             what: format!("`{key}` is missing in [[{}]]", self.name),
             why: "every one has it".to_owned(),
-            next: format!("write `{key} = {}` below it", field.example()),
+            next: format!("write `{key} = {}` below it", field.example),
             place: Some(self.source.place(self.place.clone())),
         });
     }
@@ -254,7 +254,7 @@ impl<'t> Section<'_, 't> {
             code: "AF0104",
             what: format!("`{}.{key}` is of the wrong kind", self.name),
             why: format!("{} is expected, this is {}", kind.noun(), kind_of(value.get_ref())),
-            next: format!("write `{key} = {}`", self.field(key).example()),
+            next: format!("write `{key} = {}`", self.field(key).example),
             place: Some(self.source.place(value.span())),
         });
     }
@@ -264,7 +264,7 @@ impl<'t> Section<'_, 't> {
             code: "AF0105",
             what: format!("`{}.{key}` cannot be used", self.name),
             why: why.to_string(),
-            next: format!("write something like `{key} = {}`", self.field(key).example()),
+            next: format!("write something like `{key} = {}`", self.field(key).example),
             place: Some(self.source.place(span)),
         });
     }
@@ -353,7 +353,8 @@ fn values_shown(key: &str) -> String {
 /// The word that was probably meant.
 pub(super) fn nearest<'w>(word: &str, known: &[&'w str]) -> Option<&'w str> {
     let word = word.to_ascii_lowercase();
-    let likeness = |other: &str| strsim::jaro_winkler(&word, other);
+    let likeness = |other: &str| strsim::normalized_damerau_levenshtein(&word, other);
     let best = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
-    (likeness(best) >= 0.8).then_some(*best)
+    let is_part = |other: &str| word.len() >= 3 && (other.contains(&*word) || word.contains(other));
+    (likeness(best) >= 0.6 || is_part(best)).then_some(*best)
 }

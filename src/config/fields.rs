@@ -30,13 +30,8 @@ impl Kind {
 pub enum Preset {
     /// This value, as TOML.
     Value(&'static str),
-    /// It depends on the machine.
-    Derived {
-        /// A value as one would write it, as TOML.
-        example: &'static str,
-        /// On what.
-        from: &'static str,
-    },
+    /// It depends on the machine: on what, in words.
+    Derived(&'static str),
 }
 
 /// One key.
@@ -50,17 +45,16 @@ pub struct Field {
     pub kind: Kind,
     /// Its default.
     pub preset: Preset,
+    /// A value as one would write it, as TOML.
+    pub example: &'static str,
     /// What it is for; unit and trade-off where there is one. One sentence a line.
     pub purpose: &'static [&'static str],
 }
 
 impl Field {
-    /// A value as one would write it, as TOML.
-    pub fn example(&self) -> &'static str {
-        match self.preset {
-            Preset::Value(value) => value,
-            Preset::Derived { example, .. } => example,
-        }
+    /// With another example than the default, where that says little.
+    const fn like(self, example: &'static str) -> Field {
+        Field { example, ..self }
     }
 
     /// The field called `section.key`.
@@ -76,7 +70,7 @@ const fn field(
     value: &'static str,
     purpose: &'static [&'static str],
 ) -> Field {
-    Field { section, key, kind, preset: Preset::Value(value), purpose }
+    Field { section, key, kind, preset: Preset::Value(value), example: value, purpose }
 }
 
 const fn derived(
@@ -87,7 +81,7 @@ const fn derived(
     from: &'static str,
     purpose: &'static [&'static str],
 ) -> Field {
-    Field { section, key, kind, preset: Preset::Derived { example, from }, purpose }
+    Field { section, key, kind, preset: Preset::Derived(from), example, purpose }
 }
 
 /// The tables in the order of the template, with what each is about.
@@ -118,7 +112,7 @@ pub const FIELDS: &[Field] = &[
         "data_dir",
         Kind::Text,
         "\"/var/lib/afferent\"",
-        "/var/lib/afferent for root and for /etc/afferent/afferent.toml, else $XDG_DATA_HOME/afferent",
+        "/var/lib/afferent for root and /etc/afferent, else $XDG_DATA_HOME/afferent",
         &[
             "Key, journal and peer file live here; an absolute path on a disk of this machine.",
             "Two daemons never share one. Losing it means losing the identity of this node.",
@@ -140,7 +134,8 @@ pub const FIELDS: &[Field] = &[
             "What others dial, host:port, at most 4; [] = learned from peers.",
             "Set it when a name or a forwarded port leads here.",
         ],
-    ),
+    )
+    .like("[\"birch.example:7443\"]"),
     field(
         "node",
         "network",
@@ -179,7 +174,8 @@ pub const FIELDS: &[Field] = &[
             "`*` at the end = one or more segments, `+` = exactly one; at most 64 patterns, 8 with `+`.",
             "[] = only events addressed to this node. Wider patterns cost traffic and disk.",
         ],
-    ),
+    )
+    .like("[\"deployment.*\"]"),
     field(
         "bus",
         "url",
@@ -190,7 +186,8 @@ pub const FIELDS: &[Field] = &[
             "\"\" = no Redis, the journal is the bus; \"auto\" = redis://127.0.0.1:6379 if one answers at",
             "the start, else the journal. With an address, Redis may be down: it is caught up later.",
         ],
-    ),
+    )
+    .like("\"redis://127.0.0.1:6379\""),
     field("bus", "stream", Kind::Text, "\"mesh:events\"", &["The stream that events are appended to."]),
     field("bus", "layout", Kind::Text, "\"plain\"", &["The fields of an entry. This version writes plain alone."]),
     field(
@@ -273,15 +270,17 @@ pub const FIELDS: &[Field] = &[
         Kind::List,
         "[]",
         &["Node ids; not empty = a private mesh: events and calls of all others are refused."],
-    ),
-    field("trust", "mute", Kind::List, "[]", &["Node ids whose events are dropped."]),
+    )
+    .like("[\"<node id>\"]"),
+    field("trust", "mute", Kind::List, "[]", &["Node ids whose events are dropped."]).like("[\"<node id>\"]"),
     field(
         "trust",
         "firehose",
         Kind::List,
         "[]",
         &["Node ids that may subscribe to everything; manual peers may in any case."],
-    ),
+    )
+    .like("[\"<node id>\"]"),
     field(
         "limits",
         "per_source",

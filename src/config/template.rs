@@ -29,11 +29,15 @@ fn write_field(text: &mut String, field: &Field, value: Option<&str>) {
     for line in field.purpose {
         let _ = writeln!(text, "# {line}");
     }
-    if let Preset::Derived { from, .. } = field.preset {
-        let _ = writeln!(text, "# Default: {from}.");
-    }
+    let shown = match field.preset {
+        Preset::Value(preset) => preset,
+        Preset::Derived(from) => {
+            let _ = writeln!(text, "# Default: {from}.");
+            field.example
+        }
+    };
     let _ = match value {
         Some(value) => writeln!(text, "{} = {value}", field.key),
-        None => writeln!(text, "#{} = {}", field.key, field.example()),
+        None => writeln!(text, "#{} = {shown}", field.key),
     };
 }

@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -28,8 +29,13 @@ impl Server {
         Server::with(&["--appendonly", "no"]).await
     }
 
-    /// A server that keeps everything on disk.
+    /// A server that answers only when it is on disk.
     pub(super) async fn durable() -> Server {
+        Server::with(&["--appendonly", "yes", "--appendfsync", "always"]).await
+    }
+
+    /// A server as most are set up: a kill may lose what it answered a moment ago.
+    pub(super) async fn everysec() -> Server {
         Server::with(&["--appendonly", "yes"]).await
     }
 
@@ -92,7 +98,10 @@ impl Server {
     pub(super) async fn connect_as(&self, who: &str) -> MultiplexedConnection {
         let url = format!("redis://{who}127.0.0.1:{}", self.port);
         let client = redis::Client::open(url).expect("a URL");
-        client.get_multiplexed_async_connection().await.expect("Redis runs")
+        let patient = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(super::PATIENCE))
+            .set_response_timeout(Some(super::PATIENCE));
+        client.get_multiplexed_async_connection_with_config(&patient).await.expect("Redis runs")
     }
 
     /// One command as a person types it.

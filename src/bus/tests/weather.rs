@@ -1,5 +1,7 @@
 //! Redis in every bad state: the bridge waits or stops, says so, and is whole again after repair.
 
+use std::sync::atomic::Ordering;
+
 use super::journal::events;
 use super::server::Proxy;
 use super::*;
@@ -45,13 +47,19 @@ async fn a_full_redis_is_waited_for() {
     server.type_in(&["CONFIG", "SET", "maxmemory", "1"]).await;
     more(&node);
     node.waits("OOM").await;
+    // However often it tries: one state, and so one line in the log.
+    until("many tries", async || {
+        assert!(matches!(node.state.borrow().egress, Condition::Waiting { .. }), "{:?}", node.state.borrow());
+        node.counters.troubles.load(Ordering::Relaxed) > 10
+    })
+    .await;
     server.type_in(&["CONFIG", "SET", "maxmemory", "0"]).await;
     is_whole(&node, &server).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_is_waited_for_until_it_takes_writes() {
-    let (master, server) = (Server::start().await, Server::start().await);
+    let server = Server::start().await;
     let node = well(&server).await;
     // A replica of nobody yet: it keeps its data and refuses writes.
     server.type_in(&["REPLICAOF", "127.0.0.1", "1"]).await;
@@ -59,7 +67,6 @@ async fn a_replica_is_waited_for_until_it_takes_writes() {
     node.waits("READONLY").await;
     server.type_in(&["REPLICAOF", "NO", "ONE"]).await;
     is_whole(&node, &server).await;
-    drop(master);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -134,6 +141,7 @@ async fn a_frozen_redis_is_waited_for() {
     server.freeze();
     more(&node);
     node.waits("no answer in time").await;
+    assert!(!node.state.borrow().connected);
     server.thaw();
     is_whole(&node, &server).await;
 }
@@ -157,18 +165,52 @@ async fn something_else_on_the_port_stops_the_bridge() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let port = listener.local_addr().expect("bound").port();
     tokio::spawn(async move {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
         while let Ok((mut client, _)) = listener.accept().await {
             tokio::spawn(async move {
-                use tokio::io::AsyncWriteExt as _;
+                let _ = client.read(&mut [0; 1_024]).await;
                 let _ = client.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+                let _ = client.read(&mut [0; 1_024]).await;
             });
         }
     });
-    let mut node = Node::at(&format!("redis://127.0.0.1:{port}"));
-    node.start();
-    node.reaches("trouble", |state| matches!(state.egress, Condition::Waiting { .. } | Condition::Stopped { .. }))
-        .await;
-    node.stop().await;
+    for (scheme, words) in [("redis", "does not answer like a Redis"), ("rediss", "TLS to Redis failed")] {
+        let mut node = Node::at(&format!("{scheme}://127.0.0.1:{port}"));
+        node.start();
+        node.stops(words).await;
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unusable_address_or_database_stops_the_bridge() {
+    let server = Server::start().await;
+    for (url, words) in [
+        ("redis+sentinel://a,b/mymaster".to_owned(), "bus.url"),
+        ("not a url".to_owned(), "bus.url"),
+        (format!("{}/9", server.url()), "DB index"),
+    ] {
+        let mut node = Node::at(&url);
+        node.start();
+        node.stops(words).await;
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_unix_socket_and_another_database_serve_as_well() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let socket = dir.path().join("redis.sock");
+    let socket = socket.to_str().expect("a plain path");
+    let server = Server::with(&["--unixsocket", socket]).await;
+    for url in [format!("unix://{socket}"), format!("{}/1", server.url())] {
+        let mut node = Node::at(&url);
+        node.log.append(events(&neighbour(), "a.b", 0, 15), None);
+        node.start();
+        node.catches_up().await;
+        assert_eq!(node.counters.bridged.load(Ordering::Relaxed), 15);
+    }
+    assert_eq!(on_the_bus(&server).await, numbers(0..15));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

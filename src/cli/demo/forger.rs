@@ -11,8 +11,9 @@ use tokio::sync::{mpsc, watch};
 use crate::core::ports::{Known, LaneId, Seen, ShipmentId};
 use crate::net;
 use crate::time::Wall;
+use crate::wire::envelope::EVENT_PAYLOAD_TYPE;
 use crate::wire::message::Durability;
-use crate::wire::{Digest, Keypair, Network, PeerAddress, Profile, RecordDraft};
+use crate::wire::{Digest, Keypair, Network, PeerAddress, Profile, RecordDraft, Signature};
 
 /// Nothing was ever seen by a stranger.
 struct NothingKnown;
@@ -23,18 +24,21 @@ impl Known for NothingKnown {
     }
 }
 
-/// Connects to this node as a stranger, posts the line, and gives the code it was refused with.
-pub(super) fn offer(address: &str, line: &str) -> anyhow::Result<String> {
+/// Connects to this node as a stranger, posts the event as if its source had signed it, and gives the
+/// code it was refused with.
+pub(super) fn offer(address: &str, event: &str) -> anyhow::Result<String> {
     let address: PeerAddress = address.parse()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let told = runtime.block_on(async { tokio::time::timeout(Duration::from_secs(5), post(address, line)).await });
+    let told = runtime.block_on(async { tokio::time::timeout(Duration::from_secs(5), post(address, event)).await });
     told.context("no answer to the forged event")?
 }
 
-async fn post(address: PeerAddress, line: &str) -> anyhow::Result<String> {
+async fn post(address: PeerAddress, event: &str) -> anyhow::Result<String> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).context("no randomness")?;
     let key = Arc::new(Keypair::from_seed(&seed));
+    let signature = Signature::sign(&key, EVENT_PAYLOAD_TYPE, event.as_bytes());
+    let line = Bytes::from(format!("0 {signature} {event}"));
     let record = RecordDraft { seq: 1, ..RecordDraft::default() }.seal(now(), &key)?;
     let (_record, records) = watch::channel(Arc::<str>::from(record.envelope().line(0, false)));
     let (_neighbours, neighbours) = watch::channel(Arc::new(BTreeSet::new()));
@@ -58,7 +62,7 @@ async fn post(address: PeerAddress, line: &str) -> anyhow::Result<String> {
     let lane = net::open(&context, peer, LaneId(0), vec![address.at], true, reports);
     while let Some(report) = inbox.recv().await {
         match report {
-            net::Report::Connected { .. } => drop(lane.send(ShipmentId(0), vec![Bytes::copy_from_slice(line.as_bytes())])),
+            net::Report::Connected { .. } => drop(lane.send(ShipmentId(0), vec![line.clone()])),
             net::Report::Sent { result: Ok(receipt), .. } => {
                 let refused = receipt.rejected.first();
                 return Ok(refused.map_or_else(|| String::from("stored"), |refused| refused.code.to_string()));

@@ -14,34 +14,43 @@ use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 
 use self::stage::{Actor, Sighting, Stage};
+use super::arguments::{Demo, Global};
+use super::failure::{Exit, Failure};
 use super::output::Output;
+use super::{codes, logging};
 
 /// Everything has to be over by then.
 const PATIENCE: Duration = Duration::from_secs(12);
 
+pub(super) fn perform(demo: &Demo, global: &Global, output: &mut Output) -> Result<Exit, Failure> {
+    if global.verbose > 0 {
+        logging::start(global);
+    }
+    play(demo.keep, output).map(|()| Exit::Done).map_err(|error| {
+        Failure::new(Exit::Failed, codes::DAEMON, "demo", format!("{error:#}")).next("afferent demo -v")
+    })
+}
+
 /// Plays the demo; with `keep` it then leaves everything running until Ctrl-C.
-///
-/// # Errors
-/// Whatever did not happen as promised.
-pub(super) fn play(keep: bool, out: &Output) -> anyhow::Result<()> {
+fn play(keep: bool, out: &mut Output) -> anyhow::Result<()> {
     let deadline = Instant::now() + PATIENCE;
-    let mut stage = Stage::build(deadline)?;
-    out.line(&format!("three nodes on this machine, {}\n", stage.bus_sentence()));
+    let stage = Stage::build(deadline)?;
+    say(out, &format!("three nodes on this machine, {}\n", stage.bus_sentence()))?;
     for actor in &stage.actors {
-        out.line(&format!("  {:<6} {}  wants {}", actor.name, actor.address, actor.patterns.join(" ")));
+        say(out, &format!("  {:<6} {}  wants {}", actor.name, actor.address, actor.patterns.join(" ")))?;
     }
     stage.introduce(deadline)?;
-    out.line("\nbirch knows cedar and maple; every connection is TLS 1.3 pinned to the other's key\n");
+    say(out, "\nbirch knows cedar and maple; every connection is TLS 1.3 pinned to the other's key\n")?;
     publish_and_watch(&stage, out, deadline)?;
     nothing_else_arrived(&stage, out)?;
     forge(&stage, out)?;
     if keep {
-        out.line(&stage.how_to_talk());
-        out.line("\nCtrl-C ends it all and removes its files");
+        say(out, &stage.how_to_talk())?;
+        say(out, "\nCtrl-C ends it all and removes its files")?;
         stage.wait_for_interrupt()?;
     }
     stage.strike()?;
-    out.line("\nall three stopped cleanly; nothing is left behind");
+    say(out, "\nall three stopped cleanly; nothing is left behind")?;
     Ok(())
 }
 
@@ -54,19 +63,19 @@ const PLAY: [(&str, &str, &[&str]); 4] = [
     ("deployment.finished", r#"{"service":"proxy","ok":true}"#, &["cedar", "maple"]),
 ];
 
-fn publish_and_watch(stage: &Stage, out: &Output, deadline: Instant) -> anyhow::Result<()> {
+fn publish_and_watch(stage: &Stage, out: &mut Output, deadline: Instant) -> anyhow::Result<()> {
     let birch = stage.actor("birch");
     for (kind, data, wanted_by) in PLAY {
         let answer = birch.ask(&["publish", kind, "--data", data, "--json"])?;
         let digest = text(&answer, "digest")?;
         ensure!(answer["stored"] == true, "birch did not store {kind}: {answer}");
-        out.line(&format!("birch publishes {kind}: durable, digest {}…", &digest[..10.min(digest.len())]));
+        say(out, &format!("birch publishes {kind}: durable, digest {}…", &digest[..10.min(digest.len())]))?;
         for name in wanted_by {
             let seen = stage.wait_for(name, &digest, deadline)?;
-            out.line(&format!("    {}", sentence(stage, name, &seen)));
+            say(out, &format!("    {}", sentence(stage, name, &seen)))?;
         }
         if wanted_by.is_empty() {
-            out.line("    nobody asked for it: not one byte of it leaves birch");
+            say(out, "    nobody asked for it: not one byte of it leaves birch")?;
         }
     }
     Ok(())
@@ -79,32 +88,45 @@ fn sentence(stage: &Stage, name: &str, seen: &Sighting) -> String {
     format!("{name:<6} has it in {}, from {from}, {hops}, {} ms", seen.place, seen.ms)
 }
 
-fn nothing_else_arrived(stage: &Stage, out: &Output) -> anyhow::Result<()> {
-    out.line("");
+fn nothing_else_arrived(stage: &Stage, out: &mut Output) -> anyhow::Result<()> {
+    say(out, "")?;
     for actor in stage.actors.iter().filter(|actor| actor.name != "birch") {
-        let wanted: Vec<&str> = PLAY.iter().filter(|(_, _, by)| by.contains(&actor.name)).map(|(kind, ..)| *kind).collect();
+        let wanted: Vec<&str> =
+            PLAY.iter().filter(|(_, _, by)| by.contains(&actor.name)).map(|(kind, ..)| *kind).collect();
         let got: Vec<String> = stage.everything_at(actor.name)?.into_iter().map(|seen| seen.kind).collect();
         ensure!(got == wanted, "{} was to get {wanted:?} and got {got:?}", actor.name);
         let stored = actor.ask(&["status", "--json"])?["journal"]["events"].as_u64().context("no count of events")?;
         ensure!(stored == wanted.len() as u64, "{} stores {stored} events instead of {}", actor.name, wanted.len());
-        out.line(&format!("{:<6} got {} of {} events, and nothing it did not ask for", actor.name, got.len(), PLAY.len()));
+        say(
+            out,
+            &format!("{:<6} got {} of {} events, and nothing it did not ask for", actor.name, got.len(), PLAY.len()),
+        )?;
     }
     Ok(())
 }
 
-fn forge(stage: &Stage, out: &Output) -> anyhow::Result<()> {
+fn forge(stage: &Stage, out: &mut Output) -> anyhow::Result<()> {
     let cedar = stage.actor("cedar");
-    let line = stage.everything_at("cedar")?.into_iter().next().context("cedar has no event")?.line;
-    let forged = line.replace("1.4.2", "6.6.6");
-    ensure!(forged != line, "the forger found nothing to change");
+    let event = stage.everything_at("cedar")?.into_iter().next().context("cedar has no event")?.event;
+    let forged = event.replace("1.4.2", "6.6.6").replacen("\"id\":\"", "\"id\":\"x", 1);
+    ensure!(forged.contains("6.6.6"), "the forger found nothing to change");
     let code = forger::offer(&cedar.address, &forged)?;
     if code != "bad_signature" {
         bail!("cedar answered a forged event with `{code}` instead of `bad_signature`");
     }
     let stored = cedar.ask(&["status", "--json"])?["journal"]["events"].as_u64();
     ensure!(stored == Some(2), "cedar stored the forged event");
-    out.line("\na stranger sends cedar birch's event with another version number in it: refused, bad_signature, not stored");
+    say(
+        out,
+        "\na stranger sends cedar birch's event with another version number in it: refused, bad_signature, not stored",
+    )?;
     Ok(())
+}
+
+/// One line, seen at once: the demo is a story.
+fn say(out: &mut Output, text: &str) -> anyhow::Result<()> {
+    out.line(text)?;
+    Ok(out.flush()?)
 }
 
 fn text(answer: &Value, name: &str) -> anyhow::Result<String> {

@@ -38,8 +38,8 @@ pub(super) struct Sighting {
     /// From the event's own time to where programs read it.
     pub(super) ms: i64,
     pub(super) place: String,
-    /// The signed line as stored.
-    pub(super) line: String,
+    /// The exact text that birch signed.
+    pub(super) event: String,
 }
 
 struct Redis {
@@ -116,14 +116,20 @@ impl Stage {
         let program = program();
         let mut text = String::from("\nthey go on running; talk to them from another terminal:\n");
         for actor in &self.actors {
-            text += &format!("\n  # {}\n  {} status --config {}\n", actor.name, program.display(), actor.config.display());
+            text +=
+                &format!("\n  # {}\n  {} status --config {}\n", actor.name, program.display(), actor.config.display());
             if let Some(redis) = &self.redis {
                 text += &format!("  redis-cli -s {} XRANGE {} - +\n", redis.socket.display(), stream(actor.name));
             }
         }
         let config = &self.actor("birch").config;
-        text += &format!("\n  {} publish deployment.started --data '{{\"x\":1}}' --config {}\n", program.display(), config.display());
-        text += &format!("  {} sub 'deployment.*' --config {}\n", program.display(), self.actor("cedar").config.display());
+        text += &format!(
+            "\n  {} publish deployment.started --data '{{\"x\":1}}' --config {}\n",
+            program.display(),
+            config.display()
+        );
+        text +=
+            &format!("  {} sub 'deployment.*' --config {}\n", program.display(), self.actor("cedar").config.display());
         text
     }
 
@@ -156,7 +162,12 @@ impl Stage {
 }
 
 impl Actor {
-    fn start(name: &'static str, patterns: &'static [&'static str], folder: &Path, redis: Option<&Redis>) -> anyhow::Result<Actor> {
+    fn start(
+        name: &'static str,
+        patterns: &'static [&'static str],
+        folder: &Path,
+        redis: Option<&Redis>,
+    ) -> anyhow::Result<Actor> {
         let home = folder.join(name);
         std::fs::create_dir(&home).context("no directory for a node")?;
         let config = home.join("afferent.toml");
@@ -207,7 +218,8 @@ impl Actor {
     }
 
     fn terminate(&self) -> anyhow::Result<()> {
-        let pid = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw).context("no process id")?;
+        let pid =
+            i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw).context("no process id")?;
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).context("a daemon cannot be stopped")
     }
 
@@ -217,7 +229,7 @@ impl Actor {
         if stored == 0 {
             return Ok(Vec::new());
         }
-        let output = self.command(&["sub", "--since", "all", "--raw", "--json", "--count", &stored.to_string()]).output()?;
+        let output = self.command(&["sub", "--since", "all", "--json", "--count", &stored.to_string()]).output()?;
         String::from_utf8(output.stdout)?.lines().map(Sighting::of_line).collect()
     }
 }
@@ -235,7 +247,11 @@ impl Redis {
     fn start(folder: &Path, deadline: Instant) -> anyhow::Result<Option<Redis>> {
         let socket = folder.join("redis.sock");
         let mut command = Command::new("redis-server");
-        command.args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"]).arg(&socket).arg("--dir").arg(folder);
+        command
+            .args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"])
+            .arg(&socket)
+            .arg("--dir")
+            .arg(folder);
         let child = match command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn() {
             Ok(child) => child,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -252,9 +268,11 @@ impl Redis {
 
     fn entries(&self, stream: &str) -> anyhow::Result<Vec<Sighting>> {
         type Fields = std::collections::BTreeMap<String, String>;
-        let found: Vec<(String, Fields)> = redis::cmd("XRANGE").arg(stream).arg("-").arg("+").query(&mut self.connect()?)?;
+        let found: Vec<(String, Fields)> =
+            redis::cmd("XRANGE").arg(stream).arg("-").arg("+").query(&mut self.connect()?)?;
         let sighting = |(id, fields): (String, Fields)| {
-            let field = |name: &str| fields.get(name).cloned().with_context(|| format!("no field `{name}` in {stream}"));
+            let field =
+                |name: &str| fields.get(name).cloned().with_context(|| format!("no field `{name}` in {stream}"));
             let happened = moment(&field("time")?)?;
             let written: i64 = id.split('-').next().and_then(|ms| ms.parse().ok()).context("a stream id")?;
             Ok(Sighting {
@@ -264,7 +282,7 @@ impl Redis {
                 hops: field("mesh_hops")?.parse()?,
                 ms: written - happened.as_millis(),
                 place: format!("its Redis stream {stream}"),
-                line: field("envelope")?,
+                event: field("envelope")?.splitn(3, ' ').nth(2).context("a stored line")?.to_owned(),
             })
         };
         found.into_iter().map(sighting).collect()
@@ -282,7 +300,8 @@ impl Sighting {
     /// From a line of `sub --raw --json`.
     fn of_line(line: &str) -> anyhow::Result<Sighting> {
         let seen: Value = serde_json::from_str(line)?;
-        let text = |value: &Value, name: &str| value[name].as_str().map(str::to_owned).with_context(|| format!("no `{name}`"));
+        let text =
+            |value: &Value, name: &str| value[name].as_str().map(str::to_owned).with_context(|| format!("no `{name}`"));
         let received = moment(&text(&seen, "received")?)?;
         let happened = moment(&text(&seen["event"], "time")?)?;
         Ok(Sighting {
@@ -292,7 +311,7 @@ impl Sighting {
             hops: seen["hops"].as_u64().context("no `hops`")?,
             ms: received.as_millis() - happened.as_millis(),
             place: String::from("its embedded bus"),
-            line: text(&seen, "line")?,
+            event: line[line.find(r#""event":"#).context("no `event`")? + 8..line.len() - 1].to_owned(),
         })
     }
 }

@@ -161,6 +161,27 @@ async fn above_the_rate_of_a_source_only_its_own_later_lines_wait() {
 }
 
 #[tokio::test]
+async fn a_line_that_has_to_wait_is_never_overtaken() {
+    // So fast a rate that a later line of the body would find room again.
+    let rate = Rate { per_second: 300_000, burst: 30 };
+    let node = Node::with(1, |settings| settings.rate = rate).await;
+    let body = |source: &dyn Fn(u8) -> u8| {
+        let lines: Vec<String> = (0..200).map(|number| event(&key(source(number)), &format!("e{number}"))).collect();
+        lines.join("\n")
+    };
+    // A stranger that brings many sources is held as a neighbour; a known one has room, and the one
+    // source that it brings is held.
+    let strange = receipt(&node.post(Some(&key(9)), &body(&|number| number + 20)).await);
+    node.befriend(&[key(9).id()]);
+    let known = receipt(&node.post(Some(&key(9)), &body(&|_| 3)).await);
+    for receipt in [strange, known] {
+        let waiting: Vec<u32> = receipt.retry.iter().map(|retry| retry.i).collect();
+        assert_eq!(waiting, (receipt.stored..200).collect::<Vec<_>>(), "all after the first that waits");
+        assert!(receipt.stored < 200);
+    }
+}
+
+#[tokio::test]
 async fn a_driver_that_is_gone_or_late_is_said_so() {
     let limits = |settings: &mut Settings| settings.limits.request = Duration::from_millis(100);
     let node = Node::with(1, limits).await;

@@ -307,6 +307,9 @@ async fn connect(at: SocketAddr, caller: Option<&Keypair>, alpn: &[u8]) -> std::
 }
 
 async fn connect_by(at: SocketAddr, config: Arc<ClientConfig>) -> std::io::Result<TlsStream<TcpStream>> {
-    let stream = TcpStream::connect(at).await?;
-    TlsConnector::from(config).connect(at.ip().into(), stream).await
+    let connecting = async {
+        let stream = TcpStream::connect(at).await?;
+        TlsConnector::from(config).connect(at.ip().into(), stream).await
+    };
+    timeout(PATIENCE, connecting).await.expect("a connection or a refusal")
 }

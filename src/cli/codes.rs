@@ -1,0 +1,75 @@
+//! The numbers of everything that can go wrong, in one table: those of the configuration (AF01nn), of
+//! the local API, peers and events (AF02nn to AF04nn), and the command line's own.
+
+use crate::admin::FaultCode;
+use crate::config;
+
+/// The operating system refused something.
+pub(super) const SYSTEM: &str = "AF0001";
+/// An argument that clap cannot judge.
+pub(super) const USAGE: &str = "AF0002";
+/// The daemon stopped with an error.
+pub(super) const DAEMON: &str = "AF0004";
+/// Nobody listens on the socket.
+pub(super) const ABSENT: &str = "AF0211";
+/// The socket is not for this user.
+pub(super) const DENIED: &str = "AF0212";
+/// The connection to the daemon broke off.
+pub(super) const BROKEN: &str = "AF0213";
+/// The daemon speaks another version.
+pub(super) const UNREADABLE: &str = "AF0214";
+/// The peer is stored and not connected yet.
+pub(super) const PENDING: &str = "AF0321";
+/// There is no key yet.
+pub(super) const NO_KEY: &str = "AF0501";
+/// The key file cannot be used.
+pub(super) const BAD_KEY: &str = "AF0502";
+/// There is everything already.
+pub(super) const PRESENT: &str = "AF0503";
+
+const OWN: &[(&str, &str)] = &[
+    (SYSTEM, "the operating system refused something"),
+    (USAGE, "an argument that cannot be used"),
+    (DAEMON, "the daemon stopped with an error"),
+    (ABSENT, "no daemon listens on the socket: it does not run, or listens elsewhere"),
+    (DENIED, "the socket is not open to this user: its group may use it"),
+    (BROKEN, "the connection to the daemon broke off: it stopped, or was killed"),
+    (UNREADABLE, "the daemon answered what this version cannot read"),
+    (PENDING, "the peer is stored and not connected yet; it is tried again by itself"),
+    (NO_KEY, "this node has no key yet"),
+    (BAD_KEY, "the key file cannot be used"),
+    (PRESENT, "init found everything in place and changed nothing"),
+];
+
+/// One row of the table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Row {
+    /// `AFnnnn`.
+    pub(super) number: &'static str,
+    /// The stable word that programs compare, where there is one.
+    pub(super) word: Option<&'static str>,
+    /// What it means.
+    pub(super) meaning: &'static str,
+}
+
+/// The whole table.
+pub(super) fn all() -> impl Iterator<Item = Row> {
+    let bare = |&(number, meaning): &(&'static str, &'static str)| Row { number, word: None, meaning };
+    let fault = |code: FaultCode| Row { number: code.number(), word: Some(code.word()), meaning: code.meaning() };
+    OWN.iter().map(bare).chain(config::CODES.iter().map(bare)).chain(FaultCode::all().map(fault))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn a_number_means_one_thing() {
+        let numbers: Vec<&str> = all().map(|row| row.number).collect();
+        assert_eq!(numbers.iter().collect::<BTreeSet<_>>().len(), numbers.len());
+        assert!(numbers.iter().all(|number| {
+            number.strip_prefix("AF").is_some_and(|digits| digits.len() == 4 && digits.parse::<u16>().is_ok())
+        }));
+    }
+}

@@ -1,0 +1,84 @@
+//! `afferent id`: what others paste. Works without a daemon; asks one for learned addresses.
+
+use super::arguments::Global;
+use super::failure::{Exit, Failure};
+use super::output::{Output, plain};
+use super::{node_key, reach};
+use crate::admin::answers::Identity;
+use crate::admin::{self, Client};
+use crate::config::Settings;
+use crate::wire::{NodeId, PeerAddress};
+
+pub(super) async fn perform(global: &Global, output: &mut Output) -> Result<Exit, Failure> {
+    let settings = reach::settings(global, &[])?;
+    let own = node_key::load("id", &settings).map(|key| key.id());
+    let identity = match (ask(&settings).await, own) {
+        // A daemon of somebody else may hold the socket; the key is what the configuration means.
+        (Some(told), Ok(id)) if told.id == id => told,
+        (_, Ok(id)) => offline(&settings, id),
+        // The key belongs to the daemon's user alone; the daemon says the same.
+        (Some(told), Err(_)) => told,
+        (None, Err(failure)) => return Err(failure),
+    };
+    print(&identity, output)?;
+    Ok(Exit::Done)
+}
+
+async fn ask(settings: &Settings) -> Option<Identity> {
+    Client::connect(&settings.admin.socket).await.ok()?.get_as("/v1/id").await.ok()
+}
+
+/// What is known without asking a daemon.
+pub(super) fn offline(settings: &Settings, id: NodeId) -> Identity {
+    Identity {
+        id,
+        name: settings.node.name.to_string(),
+        network: settings.node.network.as_str().to_owned(),
+        addresses: settings.node.addresses.iter().map(|at| PeerAddress { id: Some(id), at: at.clone() }).collect(),
+    }
+}
+
+fn print(identity: &Identity, output: &mut Output) -> Result<(), Failure> {
+    if output.is_json() {
+        output.json(&admin::document(identity))?;
+        return Ok(());
+    }
+    output.line(&identity.id.to_string())?;
+    for address in &identity.addresses {
+        output.line(&plain(&address.to_string()))?;
+    }
+    match identity.addresses.is_empty() {
+        true => {
+            output.remark("no address is known yet: set node.addresses, or paste ID@HOST:PORT with the host you know")
+        }
+        false => output.remark("a friend types: afferent peers add, and one of these addresses"),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::output::tests::pages;
+    use super::*;
+    use crate::wire::Keypair;
+
+    #[test]
+    fn the_id_comes_first_and_every_other_line_can_be_pasted() {
+        let id = Keypair::from_seed(&[7; 32]).id();
+        let addresses: Vec<PeerAddress> = vec![
+            format!("{id}@birch.example").parse().expect("one"),
+            format!("{id}@[2a00::1]:7").parse().expect("two"),
+        ];
+        let identity = Identity { id, name: "birch".into(), network: "main".into(), addresses: addresses.clone() };
+        let (mut output, results, _) = pages(false);
+        print(&identity, &mut output).expect("printed");
+        output.flush().expect("written");
+        let text = results.text();
+        let mut lines = text.lines();
+        assert_eq!(lines.next(), Some(id.to_string().as_str()));
+        assert_eq!(lines.map(|line| line.parse().expect("pasteable")).collect::<Vec<PeerAddress>>(), addresses);
+        let (mut output, results, _) = pages(true);
+        print(&identity, &mut output).and_then(|()| Ok(output.flush()?)).expect("written");
+        assert!(results.text().starts_with(&format!(r#"{{"schema":"afferent.id/1","id":"{id}","name":"birch","#)));
+    }
+}

@@ -1,0 +1,96 @@
+//! Floor 5: the command line. One file a command; what they share stands beside them.
+//!
+//! Results go to standard output, everything else to standard error, so that a pipe holds results
+//! alone. `--json` prints one object a line, each with its schema. A closed pipe ends a command
+//! quietly. Nothing is asked where nobody sits at a terminal. Whatever a peer chose is escaped before
+//! it reaches a terminal, and there are no colours.
+//!
+//! Most commands are a question to the running daemon over its socket (`admin::client`); `run` and
+//! `demo` are the daemon; `init`, `id` and `explain` work without one. A command ends in an [`Exit`]
+//! or a [`Failure`]: what, why, what to type next, and a number that `afferent explain` knows.
+//!
+//! This floor decides nothing about the protocol and keeps no state between two calls.
+
+mod arguments;
+mod codes;
+mod demo;
+mod explain;
+mod failure;
+mod id;
+mod init;
+mod interests;
+mod logging;
+mod node_key;
+mod output;
+mod peers;
+mod publish;
+mod reach;
+mod run;
+mod status;
+mod sub;
+mod table;
+mod words;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use arguments::{Arguments, Command};
+use failure::{Exit, Failure};
+use output::Output;
+
+/// The program: reads its arguments, does what they say, and says how it went.
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version come this way too, for standard output; a closed pipe is no error.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
+        }
+    };
+    let mut output = Output::new(arguments.global.json, arguments.global.quiet);
+    let ended = perform(&arguments, &mut output).and_then(|exit| {
+        output.flush()?;
+        Ok(exit)
+    });
+    match ended {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            output.report(&failure);
+            failure.exit.into()
+        }
+    }
+}
+
+fn perform(arguments: &Arguments, output: &mut Output) -> Result<Exit, Failure> {
+    let global = &arguments.global;
+    match &arguments.command {
+        Command::Run(run) => return run::perform(run, global, output),
+        Command::Demo(demo) => return demo::perform(demo, global, output),
+        Command::Init(init) => return init::perform(init, global, output),
+        Command::Explain(explain) => return explain::perform(explain, output),
+        _ => {}
+    }
+    if global.verbose > 0 {
+        logging::start(global);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::of_system("afferent", "the runtime does not start", &error))?;
+    let ended = runtime.block_on(async {
+        match &arguments.command {
+            Command::Status => status::perform(global, output).await,
+            Command::Id => id::perform(global, output).await,
+            Command::Peers(peers) => peers::perform(peers, global, output).await,
+            Command::Publish(publish) => publish::perform(publish, global, output).await,
+            Command::Sub(sub) => sub::perform(sub, global, output).await,
+            Command::Interests(interests) => interests::perform(interests, global, output).await,
+            Command::Run(_) | Command::Demo(_) | Command::Init(_) | Command::Explain(_) => {
+                unreachable!("done above, without a runtime")
+            }
+        }
+    });
+    // Somebody else may still hold our standard input; nothing here waits for that.
+    runtime.shutdown_background();
+    ended
+}

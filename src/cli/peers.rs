@@ -1,0 +1,264 @@
+//! `afferent peers`: who is known, and how things stand with them.
+
+use std::io::{self, BufRead, IsTerminal};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::arguments::{AddPeer, Global, Peers as Arguments, PeersAction};
+use super::failure::{Exit, Failure};
+use super::output::{Output, plain};
+use super::table::table;
+use super::{codes, reach, words};
+use crate::admin::answers::{Identified, Peer, PeerState, Peers};
+use crate::admin::{Client, ClientError};
+use crate::core::ports::Origin;
+use crate::time::Wall;
+use crate::wire::PeerAddress;
+
+/// How long `add` waits for the first connection.
+const WAIT_MAX: Duration = Duration::from_secs(5);
+/// How often it looks.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+pub(super) async fn perform(peers: &Arguments, global: &Global, output: &mut Output) -> Result<Exit, Failure> {
+    let mut client = reach::connect("peers", global).await?;
+    match &peers.action {
+        None | Some(PeersAction::List) => list(&mut client, global, output).await,
+        Some(PeersAction::Add(add)) => self::add(add, &mut client, output).await,
+        Some(PeersAction::Rm(remove)) => self::remove(&remove.peer, &mut client, output).await,
+    }
+}
+
+fn failed(error: ClientError) -> Failure {
+    Failure::of_client("peers", &error)
+}
+
+fn decode<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Failure> {
+    serde_json::from_str(text).map_err(|error| failed(ClientError::Unreadable(error.to_string())))
+}
+
+async fn list(client: &mut Client, global: &Global, output: &mut Output) -> Result<Exit, Failure> {
+    let text = client.get("/v1/peers").await.map_err(failed)?;
+    if output.is_json() {
+        output.json(&text)?;
+        return Ok(Exit::Done);
+    }
+    let Peers { peers } = decode(&text)?;
+    if peers.is_empty() {
+        output.remark(
+            "nobody is known yet\nnext: afferent peers add mesh://ID@HOST:PORT, as `afferent id` prints it over there",
+        );
+        return Ok(Exit::Done);
+    }
+    let rows: Vec<_> = peers.iter().map(|peer| row(peer, words::now(), global.verbose > 0)).collect();
+    for line in table(&["PEER", "ID", "ADDRESS", "STATE", "RTT", "IN", "OUT", "SEEN"], &rows) {
+        output.line(&line)?;
+    }
+    Ok(Exit::Done)
+}
+
+/// With `is_long` the address carries the whole id, so it can be pasted without a question.
+fn row(peer: &Peer, now: Wall, is_long: bool) -> Vec<String> {
+    let address = peer.addresses.first();
+    let address = address.map(|address| if is_long { address.to_string() } else { address.at.to_string() });
+    vec![
+        plain(peer.alias.as_deref().unwrap_or("-")).into_owned(),
+        peer.id.short(),
+        address.map_or("-".to_owned(), |address| plain(&address).into_owned()),
+        sentence(peer),
+        words::round_trip(peer.rtt_ms),
+        peer.events_in.to_string(),
+        peer.events_out.to_string(),
+        words::ago(peer.last_seen, now),
+    ]
+}
+
+/// The state as a sentence: what, why, what comes next.
+fn sentence(peer: &Peer) -> String {
+    let why = peer.why.as_deref().map(|why| format!(": {}", plain(why))).unwrap_or_default();
+    let retry = peer.retry_in_ms.map(|ms| format!("; next try in {}", words::brief(Duration::from_millis(ms))));
+    let retry = retry.unwrap_or_default();
+    match peer.state {
+        PeerState::Connected if peer.lagging => "connected, behind: the journal feeds it".to_owned(),
+        PeerState::Connected => "connected".to_owned(),
+        PeerState::Probing => format!("being called{}", if why.is_empty() { why } else { format!(", before{why}") }),
+        PeerState::Backoff => format!("not reachable{why}{retry}"),
+        PeerState::Heard if peer.origin == Origin::Inbound && peer.addresses.is_empty() => {
+            "calls us, gave no address".to_owned()
+        }
+        PeerState::Heard => format!("known, not called{why}{retry}"),
+    }
+}
+
+fn called(peer: &Peer) -> String {
+    match &peer.alias {
+        Some(alias) => format!("{} ({})", plain(alias), peer.id.short()),
+        None => peer.id.short(),
+    }
+}
+
+async fn add(add: &AddPeer, client: &mut Client, output: &mut Output) -> Result<Exit, Failure> {
+    let address = match add.address.id {
+        Some(_) => add.address.clone(),
+        None => identify(add, client, output).await?,
+    };
+    let body = json!({ "address": address, "alias": add.alias });
+    let mut text = client.post("/v1/peers", body.to_string()).await.map_err(failed)?;
+    let mut peer: Peer = decode(&text)?;
+    if !add.no_wait {
+        let path = format!("/v1/peers/{}", peer.id);
+        let deadline = Instant::now() + WAIT_MAX;
+        while peer.state != PeerState::Connected && Instant::now() < deadline {
+            tokio::time::sleep(LOOK_EVERY).await;
+            text = client.get(&path).await.map_err(failed)?;
+            peer = decode(&text)?;
+        }
+    }
+    if output.is_json() {
+        output.json(&text)?;
+    }
+    outcome(&peer, add.no_wait, output)
+}
+
+/// What is said of a peer that was added and given its time.
+fn outcome(peer: &Peer, is_hasty: bool, output: &mut Output) -> Result<Exit, Failure> {
+    let name = called(peer);
+    if peer.state == PeerState::Connected {
+        if !output.is_json() {
+            output.line(&format!("{name} is connected, round trip {}", words::round_trip(peer.rtt_ms)))?;
+        }
+        return Ok(Exit::Done);
+    }
+    if is_hasty {
+        if !output.is_json() {
+            output.line(&format!("{name} is stored and being called"))?;
+        }
+        return Ok(Exit::Done);
+    }
+    let what = format!("{name} is stored, and {}; it is tried again by itself", sentence(peer));
+    Err(Failure::new(Exit::Degraded, codes::PENDING, "peers", what).next("afferent peers list"))
+}
+
+/// Trust on first use: who answers there, and does a person believe it?
+async fn identify(add: &AddPeer, client: &mut Client, output: &mut Output) -> Result<PeerAddress, Failure> {
+    let body = json!({ "address": add.address.at });
+    let found: Identified = decode(&client.post("/v1/identify", body.to_string()).await.map_err(failed)?)?;
+    output.remark(&format!("at {} answers the node {}", add.address.at, found.id));
+    if add.trust_first_use {
+        return Ok(found.address);
+    }
+    if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
+        let what = format!("{} names no id, and nobody is here to be asked about the one found there", add.address.at);
+        let next = format!("compare it with `afferent id` over there, then: afferent peers add {}", found.address);
+        return Err(Failure::new(Exit::Refused, "AF0304", "peers", what).next(next));
+    }
+    output.ask("is this the id that `afferent id` prints over there? [y/N]");
+    let mut answer = String::new();
+    let read = io::stdin().lock().read_line(&mut answer);
+    match (read, answer.trim()) {
+        (Ok(_), "y" | "Y" | "yes") => Ok(found.address),
+        _ => Err(Failure::new(Exit::Refused, "AF0304", "peers", "not confirmed, nothing was changed")
+            .next("ask your friend for the line that `afferent id` prints")),
+    }
+}
+
+async fn remove(peer: &str, client: &mut Client, output: &mut Output) -> Result<Exit, Failure> {
+    let text = client.delete(&format!("/v1/peers/{}", crate::admin::client::escape(peer))).await.map_err(failed)?;
+    if output.is_json() {
+        output.json(&text)?;
+    } else {
+        output.line(&format!("{} is forgotten", called(&decode(&text)?)))?;
+    }
+    Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::output::tests::pages;
+    use super::*;
+    use crate::wire::Keypair;
+
+    fn peer(state: PeerState) -> Peer {
+        let id = Keypair::from_seed(&[7; 32]).id();
+        Peer {
+            id,
+            alias: Some("cedar".to_owned()),
+            addresses: vec![format!("{id}@cedar.example").parse().expect("an address")],
+            state,
+            origin: Origin::Manual,
+            rtt_ms: None,
+            events_in: 3,
+            events_out: 4,
+            last_seen: None,
+            why: None,
+            retry_in_ms: None,
+            lagging: false,
+        }
+    }
+
+    #[test]
+    fn the_state_is_a_sentence_with_its_reason_and_what_comes_next() {
+        let down =
+            Peer { why: Some("connection refused".to_owned()), retry_in_ms: Some(12_000), ..peer(PeerState::Backoff) };
+        assert_eq!(sentence(&down), "not reachable: connection refused; next try in 12s");
+        assert_eq!(sentence(&Peer { state: PeerState::Probing, ..down }), "being called, before: connection refused");
+        assert_eq!(sentence(&peer(PeerState::Connected)), "connected");
+        let behind = Peer { lagging: true, ..peer(PeerState::Connected) };
+        assert_eq!(sentence(&behind), "connected, behind: the journal feeds it");
+        let caller = Peer { origin: Origin::Inbound, addresses: Vec::new(), ..peer(PeerState::Heard) };
+        assert_eq!(sentence(&caller), "calls us, gave no address");
+    }
+
+    #[test]
+    fn every_address_in_the_table_can_be_pasted() {
+        let now = Wall::from_millis(1_000_000);
+        let seen = Peer { last_seen: Some(now), rtt_ms: Some(12.3), ..peer(PeerState::Connected) };
+        let id = seen.id;
+        let short = row(&seen, now, false);
+        let (name, place) = (id.short(), "cedar.example:7443".to_owned());
+        assert_eq!(short, ["cedar", &name, &place, "connected", "12ms", "3", "4", "now"]);
+        for is_long in [false, true] {
+            let pasted: PeerAddress = row(&seen, now, is_long)[2].parse().expect("pasteable");
+            assert_eq!(pasted.id, is_long.then_some(id));
+        }
+        let hostile = Peer { alias: None, why: Some("\u{1b}[31m".into()), ..peer(PeerState::Backoff) };
+        assert_eq!(row(&hostile, now, false)[3], "not reachable: \\u{1b}[31m");
+    }
+
+    #[test]
+    fn adding_ends_by_how_things_stand() {
+        let (mut output, results, _) = pages(false);
+        let up = Peer { rtt_ms: Some(0.5), ..peer(PeerState::Connected) };
+        assert_eq!(outcome(&up, false, &mut output), Ok(Exit::Done));
+        assert_eq!(outcome(&peer(PeerState::Probing), true, &mut output), Ok(Exit::Done));
+        let down = Peer { why: Some("connection refused".to_owned()), ..peer(PeerState::Backoff) };
+        let failure = outcome(&down, false, &mut output).expect_err("not yet");
+        assert_eq!(failure.exit, Exit::Degraded);
+        let name = format!("cedar ({})", down.id.short());
+        assert_eq!(
+            failure.to_string(),
+            format!(
+                "afferent: peers: {name} is stored, and not reachable: connection refused; it is tried again by \
+                 itself (AF0321)\nnext: afferent peers list"
+            )
+        );
+        output.flush().expect("written");
+        assert_eq!(
+            results.text(),
+            format!("{name} is connected, round trip 0.5ms\n{name} is stored and being called\n")
+        );
+    }
+
+    #[test]
+    fn the_json_of_a_peer_is_the_one_of_the_design() {
+        let json = crate::admin::document(&Peers { peers: vec![peer(PeerState::Connected)] });
+        let id = peer(PeerState::Connected).id;
+        assert_eq!(
+            json,
+            format!(
+                r#"{{"schema":"afferent.peers/1","peers":[{{"id":"{id}","alias":"cedar","addresses":["mesh://{id}@cedar.example:7443"],"state":"connected","origin":"manual","rtt_ms":null,"events_in":3,"events_out":4,"last_seen":null,"why":null,"lagging":false}}]}}"#
+            )
+        );
+    }
+}

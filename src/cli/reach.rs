@@ -1,0 +1,92 @@
+//! How a command finds its settings, and the daemon.
+
+use std::path::{Path, PathBuf};
+
+use super::arguments::Global;
+use super::failure::Failure;
+use crate::admin::Client;
+use crate::config::{self, Mistakes, Override, SYSTEM_SOCKET, Settings, Surroundings};
+
+/// The settings as the daemon would read them. `--socket` overrides what they say.
+///
+/// # Errors
+/// Exit code 78 with every mistake.
+pub(super) fn settings(global: &Global, flags: &[Override]) -> Result<Settings, Failure> {
+    let mut settings = config::load(global.config.as_deref(), flags, &Surroundings::of_process())?;
+    if let Some(socket) = &global.socket {
+        let absolute = std::path::absolute(socket);
+        settings.admin.socket =
+            absolute.map_err(|error| Failure::of_system("--socket", "the path cannot be made absolute", &error))?;
+    }
+    Ok(settings)
+}
+
+/// Connects to the daemon, for `thing`.
+///
+/// # Errors
+/// Exit code 3 when none answers, 78 when the configuration does not say where.
+pub(super) async fn connect(thing: &str, global: &Global) -> Result<Client, Failure> {
+    let socket = socket(global)?;
+    Client::connect(&socket).await.map_err(|error| Failure::of_client(thing, &error))
+}
+
+fn socket(global: &Global) -> Result<PathBuf, Failure> {
+    if let Some(socket) = &global.socket {
+        return Ok(socket.clone());
+    }
+    let read = config::load(global.config.as_deref(), &[], &Surroundings::of_process());
+    Ok(choose(read, global.config.is_some(), &|path| path.exists())?)
+}
+
+/// Where the daemon answers. A user who never configured anything, or may not read the system's file
+/// (it can hold a password), means the daemon of the system unless one of his own is there.
+fn choose(
+    read: Result<Settings, Mistakes>,
+    is_named: bool,
+    exists: &dyn Fn(&Path) -> bool,
+) -> Result<PathBuf, Mistakes> {
+    let system = Path::new(SYSTEM_SOCKET);
+    match read {
+        Ok(settings) if settings.file.is_none() && !exists(&settings.admin.socket) && exists(system) => {
+            Ok(system.to_owned())
+        }
+        Ok(settings) => Ok(settings.admin.socket),
+        Err(Mistakes(mistakes)) if !is_named && mistakes.iter().all(|mistake| mistake.code == "AF0101") => {
+            Ok(system.to_owned())
+        }
+        Err(mistakes) => Err(mistakes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user() -> Surroundings {
+        let env = [("HOME", "/home/ann"), ("XDG_RUNTIME_DIR", "/run/user/7")];
+        let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        Surroundings { env, is_root: false, host: "birch".to_owned() }
+    }
+
+    #[test]
+    fn a_user_without_a_daemon_of_his_own_means_the_one_of_the_system() {
+        let read = || config::read(None, &[], &user());
+        let own = Path::new("/run/user/7/afferent.sock");
+        assert_eq!(choose(read(), false, &|path| path == own), Ok(own.to_owned()));
+        assert_eq!(choose(read(), false, &|_| true), Ok(own.to_owned()));
+        assert_eq!(choose(read(), false, &|_| false), Ok(own.to_owned()), "said in the error: his own");
+        let system = PathBuf::from(SYSTEM_SOCKET);
+        assert_eq!(choose(read(), false, &|path| path == system), Ok(system));
+    }
+
+    #[test]
+    fn a_system_file_that_may_not_be_read_still_leads_to_its_daemon() {
+        let unreadable = || {
+            let missing = config::load(Some(Path::new("/nowhere/a.toml")), &[], &user());
+            assert!(missing.is_err());
+            missing
+        };
+        assert_eq!(choose(unreadable(), false, &|_| false), Ok(PathBuf::from(SYSTEM_SOCKET)));
+        assert!(choose(unreadable(), true, &|_| false).is_err(), "a file that was named has to be there");
+    }
+}

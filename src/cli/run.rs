@@ -1,0 +1,113 @@
+//! `afferent run`: the daemon in the foreground.
+
+use super::arguments::{Global, Run};
+use super::failure::{Exit, Failure};
+use super::output::Output;
+use super::table::table;
+use super::{codes, logging, reach};
+use crate::admin;
+use crate::config::{Mistakes, Settings};
+use crate::core::params::{self, Params};
+use crate::daemon;
+use crate::wire::{event, message, pattern, record};
+
+pub(super) fn perform(run: &Run, global: &Global, output: &mut Output) -> Result<Exit, Failure> {
+    let settings = reach::settings(global, &run.set)?;
+    if run.print_limits {
+        for line in limits(&settings) {
+            output.line(&line)?;
+        }
+        return Ok(Exit::Done);
+    }
+    if run.check {
+        output.line(&checked(&settings))?;
+        return Ok(Exit::Done);
+    }
+    logging::start(global);
+    daemon::run(settings).map(|()| Exit::Done).map_err(|error| failure(&error))
+}
+
+/// Why it stopped, with every cause.
+fn failure(error: &anyhow::Error) -> Failure {
+    if let Some(mistakes) = error.downcast_ref::<Mistakes>() {
+        return Failure::from(mistakes.clone());
+    }
+    Failure::new(Exit::Failed, codes::DAEMON, "run", format!("{error:#}")).next("afferent run --check")
+}
+
+fn checked(settings: &Settings) -> String {
+    let file = settings.file.as_ref().map_or("no file".to_owned(), |file| file.display().to_string());
+    let data_dir = settings.node.data_dir.display();
+    format!("configuration: good ({file}); data in {data_dir}, socket {}", settings.admin.socket.display())
+}
+
+/// Every bound, with what it bounds: nothing in the daemon grows without one.
+fn limits(settings: &Settings) -> Vec<String> {
+    let params: Params = settings.params();
+    let mib = |bytes: usize| format!("{} KiB", bytes >> 10);
+    let seconds = |span: std::time::Duration| super::words::brief(span);
+    let rows: Vec<(&str, String, &str)> = vec![
+        ("event", mib(event::EVENT_BYTES_MAX), "largest event"),
+        ("lifetime", seconds(event::LIFETIME_MAX), "longest life of an event; its digest is remembered as long"),
+        ("skew", seconds(event::SKEW), "how far ahead of our clock an event may be"),
+        ("hops", event::HOPS_MAX.to_string(), "most links an event may cross"),
+        ("body", mib(message::BODY_BYTES_MAX), "largest body from a peer"),
+        ("lines", message::LINES_MAX.to_string(), "most events in one body"),
+        ("record", mib(record::RECORD_BYTES_MAX), "largest node record"),
+        ("patterns", pattern::PATTERNS_MAX.to_string(), "most patterns of one node"),
+        ("rate", settings.limits.per_source.to_string(), "events of one neighbour or source; known peers 10 times"),
+        ("peers", params.peers_max.to_string(), "peers with a durable cursor"),
+        ("appending", params.appending_max.to_string(), "events waiting for the disk"),
+        ("appending bytes", mib(params.appending_bytes_max), "the same in bytes"),
+        ("peer queue", params.peer_queue_max.to_string(), "events queued for one peer; beyond, the journal serves it"),
+        ("peer queue bytes", mib(params.peer_queue_bytes_max), "the same in bytes"),
+        ("credit", params::CREDIT_MAX.to_string(), "events taken from a peer at once"),
+        ("journal keep", seconds(settings.journal.keep), "age at which events are dropped"),
+        ("journal bytes", super::words::size(settings.journal.bytes), "size from which the oldest are dropped"),
+        ("bus maxlen", settings.bus.maxlen.to_string(), "entries of the stream, about"),
+        ("api connections", admin::CONNECTIONS_MAX.to_string(), "local callers at once"),
+        ("api requests", admin::REQUESTS_MAX.to_string(), "questions waiting for the driver"),
+        ("api body", mib(admin::BODY_BYTES_MAX), "largest body from a local caller"),
+        ("api batch", admin::PUBLISH_BATCH_MAX.to_string(), "events of one publisher handed over at once"),
+        ("api batches", admin::PUBLISH_BATCHES_MAX.to_string(), "batches of one publisher waiting for the disk"),
+    ];
+    let rows = rows.into_iter().map(|(name, value, about)| vec![name.to_owned(), value, about.to_owned()]);
+    table(&["LIMIT", "VALUE", "WHAT"], &rows.collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, NodeName};
+    use std::path::Path;
+
+    fn settings() -> Settings {
+        Settings::default_at(NodeName::of_host("birch"), Path::new("/data"), Path::new("/data/afferent.sock"))
+    }
+
+    #[test]
+    fn a_good_configuration_says_where_things_are() {
+        let expected = "configuration: good (no file); data in /data, socket /data/afferent.sock";
+        assert_eq!(checked(&settings()), expected);
+    }
+
+    #[test]
+    fn every_limit_has_a_value_and_a_meaning() {
+        let lines = limits(&settings());
+        assert!(lines.len() > 20);
+        assert!(lines.iter().any(|line| line.starts_with("rate") && line.contains("50/s burst 200")), "{lines:#?}");
+        assert!(lines.iter().any(|line| line.starts_with("lifetime") && line.contains("7d")), "{lines:#?}");
+    }
+
+    #[test]
+    fn mistakes_found_by_the_daemon_are_mistakes_of_the_configuration() {
+        let mistakes = config::read(Some((Path::new("a.toml"), "x = 1")), &[], &Default::default()).expect_err("wrong");
+        assert_eq!(failure(&anyhow::Error::new(mistakes)).exit, Exit::Configuration);
+        let other = anyhow::anyhow!("address in use").context("[::]:7443 cannot be listened on");
+        let text = failure(&other).to_string();
+        assert_eq!(
+            text.lines().next(),
+            Some("afferent: run: [::]:7443 cannot be listened on: address in use (AF0004)")
+        );
+    }
+}

@@ -1,0 +1,128 @@
+//! `afferent status`: one screen, and an exit code that says whether all is well.
+
+use std::time::Duration;
+
+use super::arguments::Global;
+use super::failure::{Exit, Failure};
+use super::output::{Output, plain};
+use super::{reach, words};
+use crate::admin::answers::{BusKind, BusStatus, Status};
+
+pub(super) async fn perform(global: &Global, output: &mut Output) -> Result<Exit, Failure> {
+    let mut client = reach::connect("status", global).await?;
+    let failed = |error| Failure::of_client("status", &error);
+    let text = client.get("/v1/status").await.map_err(failed)?;
+    let status: Status = serde_json::from_str(&text)
+        .map_err(|error| failed(crate::admin::ClientError::Unreadable(error.to_string())))?;
+    if output.is_json() {
+        output.json(&text)?;
+    } else {
+        for line in screen(&status) {
+            output.line(&line)?;
+        }
+    }
+    Ok(if status.ready { Exit::Done } else { Exit::Degraded })
+}
+
+fn screen(status: &Status) -> Vec<String> {
+    let ready = if status.ready { "ready" } else { "NOT READY" };
+    let up = words::brief(Duration::from_secs(status.uptime_s));
+    let mut lines =
+        vec![format!("{}  {}  {ready}  v{}  up {up}", plain(&status.name), status.id.short(), status.version)];
+    let mut row = |name: &str, text: &str| lines.push(format!("{name:<9} {text}"));
+    row("id", &status.id.to_string());
+    row("network", &status.network);
+    row("listen", &status.listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
+    if status.addresses.is_empty() {
+        row("address", "none known yet: learned from peers, or set node.addresses");
+    }
+    for address in &status.addresses {
+        row("address", &address.to_string());
+    }
+    row("bus", &bus(&status.bus));
+    row("peers", &format!("{} connected, {} known", status.peers.connected, status.peers.known));
+    let journal = &status.journal;
+    row("journal", &format!("{}, {}", words::count(journal.events, "event"), words::size(journal.bytes)));
+    for warning in &status.warnings {
+        row("warning", &plain(warning));
+    }
+    lines
+}
+
+fn bus(bus: &BusStatus) -> String {
+    let place = bus.url.as_deref().map(|url| format!(" {}", plain(url))).unwrap_or_default();
+    match (bus.kind, bus.connected) {
+        (BusKind::Embedded, _) => "embedded: the journal itself, read by `afferent sub`".to_owned(),
+        (BusKind::Redis, true) if bus.lag == 0 => format!("redis{place}, up to date"),
+        (BusKind::Redis, true) => format!("redis{place}, {} behind", words::count(bus.lag, "event")),
+        (BusKind::Redis, false) => {
+            let why = bus.why.as_deref().map(|why| format!(": {}", plain(why))).unwrap_or_default();
+            format!("redis{place}, not connected{why}; {} wait in the journal", words::count(bus.lag, "event"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::answers::{JournalStatus, PeersStatus};
+    use crate::wire::message::Durability;
+    use crate::wire::{Keypair, PeerAddress};
+
+    fn status() -> Status {
+        let id = Keypair::from_seed(&[7; 32]).id();
+        let at = "birch.example:7443".parse().expect("an address");
+        Status {
+            id,
+            name: "birch\u{1b}[2J".to_owned(),
+            ready: false,
+            bus: BusStatus {
+                kind: BusKind::Redis,
+                connected: false,
+                lag: 3,
+                url: Some("redis://127.0.0.1:6379".to_owned()),
+                why: Some("connection refused".to_owned()),
+            },
+            peers: PeersStatus { connected: 1, known: 2 },
+            journal: JournalStatus { events: 1, bytes: 2_048 },
+            warnings: vec!["the bus is down".to_owned()],
+            version: "0.1.0".to_owned(),
+            network: "main".to_owned(),
+            listen: vec!["[::]:7443".parse().expect("a socket address")],
+            addresses: vec![PeerAddress { id: Some(id), at }],
+            uptime_s: 75,
+            durability: Durability::Fsync,
+        }
+    }
+
+    #[test]
+    fn one_screen_says_how_the_node_is() {
+        let id = status().id;
+        assert_eq!(screen(&status()), [
+            format!("birch\\u{{1b}}[2J  {}  NOT READY  v0.1.0  up 1m", id.short()),
+            format!("id        {id}"),
+            "network   main".to_owned(),
+            "listen    [::]:7443".to_owned(),
+            format!("address   mesh://{id}@birch.example:7443"),
+            "bus       redis redis://127.0.0.1:6379, not connected: connection refused; 3 events wait in the journal"
+                .to_owned(),
+            "peers     1 connected, 2 known".to_owned(),
+            "journal   1 event, 2.0 KiB".to_owned(),
+            "warning   the bus is down".to_owned(),
+        ]);
+    }
+
+    #[test]
+    fn the_json_begins_as_the_design_says() {
+        let json = crate::admin::document(&status());
+        let id = status().id;
+        let expected = format!(
+            r#"{{"schema":"afferent.status/1","id":"{id}","name":"birch\u001b[2J","ready":false,"bus":{{"kind":"redis","connected":false,"lag":3,"#
+        );
+        assert!(json.starts_with(&expected), "{json}");
+        assert!(json.contains(
+            r#""peers":{"connected":1,"known":2},"journal":{"events":1,"bytes":2048},"warnings":["the bus is down"]"#
+        ));
+        assert_eq!(serde_json::from_str::<Status>(&json).expect("read back"), status());
+    }
+}

@@ -1,0 +1,142 @@
+//! `afferent sub`: events as they arrive.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::arguments::{Global, Sub};
+use super::failure::{Exit, Failure};
+use super::output::{Output, plain};
+use super::reach;
+use crate::admin::answers::Peers;
+use crate::admin::client::escape;
+use crate::admin::{Client, ClientError};
+use crate::wire::{Event, Keys, NodeId};
+
+/// One line of the stream; what is not printed is not read.
+#[derive(Deserialize)]
+struct Arrival<'l> {
+    hops: u8,
+    #[serde(borrow)]
+    received: &'l str,
+    #[serde(borrow)]
+    event: &'l RawValue,
+}
+
+pub(super) async fn perform(sub: &Sub, global: &Global, output: &mut Output) -> Result<Exit, Failure> {
+    let failed = |error: ClientError| Failure::of_client("sub", &error);
+    let mut client = reach::connect("sub", global).await?;
+    let names = if output.is_json() || sub.raw { HashMap::new() } else { names(&mut client).await };
+    let mut lines = client.lines(&path(sub)).await.map_err(failed)?;
+    let mut printed = 0;
+    while let Some(line) = lines.next().await.map_err(failed)? {
+        let line = String::from_utf8_lossy(&line);
+        printed += 1;
+        if output.is_json() {
+            output.json(&line)?;
+        } else {
+            let unreadable = |error: String| failed(ClientError::Unreadable(error));
+            let arrival: Arrival<'_> = serde_json::from_str(&line).map_err(|error| unreadable(error.to_string()))?;
+            if sub.raw {
+                output.json(arrival.event.get())?;
+            } else {
+                output.line(&sentence(&arrival, &names).map_err(|error| unreadable(error.to_string()))?)?;
+            }
+        }
+        if !lines.has_line() {
+            output.flush()?;
+        }
+    }
+    match sub.count {
+        Some(count) if printed >= count => Ok(Exit::Done),
+        _ => Err(failed(ClientError::Broken("it stopped".to_owned()))),
+    }
+}
+
+fn path(sub: &Sub) -> String {
+    let mut query: Vec<String> =
+        sub.patterns.iter().map(|pattern| format!("pattern={}", escape(pattern.as_str()))).collect();
+    query.extend(sub.since.as_deref().map(|since| format!("since={}", escape(since))));
+    query.extend(sub.count.map(|count| format!("count={count}")));
+    query.extend(sub.no_own.then(|| "own=false".to_owned()));
+    query.extend(sub.seq.then(|| "seq=true".to_owned()));
+    if query.is_empty() { "/v1/events".to_owned() } else { format!("/v1/events?{}", query.join("&")) }
+}
+
+/// What the peers are called here; without an answer everybody goes by the beginning of the id.
+async fn names(client: &mut Client) -> HashMap<NodeId, String> {
+    let peers = client.get_as::<Peers>("/v1/peers").await.map(|known| known.peers).unwrap_or_default();
+    peers.into_iter().filter_map(|peer| Some((peer.id, peer.alias?))).collect()
+}
+
+/// `06:41:02.123 cedar deployment.started {"version":"2.0.1"} (2 hops)`: when it arrived (UTC), who
+/// says so, what, and how far it came.
+fn sentence(arrival: &Arrival<'_>, names: &HashMap<NodeId, String>) -> Result<String, crate::wire::Rejection> {
+    let event = Event::parse(Bytes::copy_from_slice(arrival.event.get().as_bytes()), &mut Keys::default())?;
+    let time = arrival.received.get(11..23).unwrap_or(arrival.received);
+    let source = names.get(&event.source).cloned().unwrap_or_else(|| event.source.short());
+    let data = match event.data() {
+        Some(data) => data.to_owned(),
+        None => event.data_base64().map(|base64| format!("base64:{base64}")).unwrap_or_default(),
+    };
+    let hops = match arrival.hops {
+        0 => "own".to_owned(),
+        1 => "1 hop".to_owned(),
+        hops => format!("{hops} hops"),
+    };
+    let gap = if data.is_empty() { "" } else { " " };
+    Ok(format!("{} {} {}{gap}{} ({hops})", plain(time), plain(&source), event.kind, plain(&data)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Wall;
+    use crate::wire::{Draft, Keypair, envelope};
+
+    fn line(data: &str, hops: u8) -> (NodeId, String) {
+        let key = Keypair::from_seed(&[7; 32]);
+        let data = RawValue::from_string(data.to_owned()).expect("JSON");
+        let draft = Draft::new("7", "demo.hello", Wall::from_millis(1_795_243_262_123)).with_data(data);
+        let envelope = envelope::seal(&draft, &key).expect("an event");
+        let line = format!(
+            r#"{{"digest":"{}","hops":{hops},"from":null,"received":"2026-11-21T06:41:02.123456Z","event":{}}}"#,
+            envelope.digest(),
+            envelope.event().text()
+        );
+        (key.id(), line)
+    }
+
+    #[test]
+    fn an_event_is_told_in_one_line_without_anything_a_terminal_obeys() {
+        let (id, text) = line("{\"a\":\"\u{9b}2J\"}", 2);
+        let arrival: Arrival<'_> = serde_json::from_str(&text).expect("an arrival");
+        let names = HashMap::from([(id, "cedar".to_owned())]);
+        let expected = "06:41:02.123 cedar demo.hello {\"a\":\"\\u{9b}2J\"} (2 hops)";
+        assert_eq!(sentence(&arrival, &names).expect("a sentence"), expected);
+        let (id, text) = line("1", 0);
+        let arrival: Arrival<'_> = serde_json::from_str(&text).expect("an arrival");
+        let expected = format!("06:41:02.123 {} demo.hello 1 (own)", id.short());
+        assert_eq!(sentence(&arrival, &HashMap::new()).expect("a sentence"), expected);
+    }
+
+    #[test]
+    fn what_was_typed_becomes_a_query() {
+        let sub = Sub {
+            patterns: vec!["a.*".parse().expect("a pattern"), "b.+.c".parse().expect("a pattern")],
+            since: Some("2026-11-21T06:41:02+01:00".to_owned()),
+            count: Some(3),
+            raw: false,
+            no_own: true,
+            seq: true,
+        };
+        assert_eq!(
+            path(&sub),
+            "/v1/events?pattern=a.%2A&pattern=b.%2B.c&since=2026-11-21T06%3A41%3A02%2B01%3A00&count=3&own=false&seq=true"
+        );
+        let all = Sub { patterns: Vec::new(), since: None, count: None, no_own: false, seq: false, ..sub };
+        assert_eq!(path(&all), "/v1/events");
+    }
+}
