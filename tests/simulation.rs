@@ -75,3 +75,24 @@ fn a_peer_that_was_away_gets_everything_once_and_in_order() {
         world.check().unwrap_or_else(|broken| panic!("SEED={seed}: {broken}"));
     }
 }
+
+/// Seen with real processes first: the cursor of a peer that was added was lost with the first kill,
+/// and the second life did not write it down again before it stored events for that peer.
+#[test]
+fn two_kills_around_the_first_events_skip_none_of_them() {
+    for seed in seeds().into_iter().take(20) {
+        let mut world = world(seed);
+        world.run(Duration::from_secs(5));
+        world.crash(1, Duration::from_secs(30));
+        world.crash(0, Duration::from_millis(100));
+        world.run(Duration::from_secs(1));
+        for _ in 0..10 {
+            world.publish(0, "a.x", Duration::from_secs(1));
+        }
+        world.run(Duration::from_secs(2));
+        world.crash(0, Duration::from_millis(100));
+        world.run(Duration::from_secs(120));
+        assert_eq!(world.bus(1).len(), 10, "SEED={seed}");
+        world.check().unwrap_or_else(|broken| panic!("SEED={seed}: {broken}"));
+    }
+}

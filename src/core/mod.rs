@@ -67,7 +67,10 @@ impl Node {
             Input::Restored { head, peers } => {
                 self.outbox.restore(head);
                 for peer in peers {
-                    self.outbox.open(peer.id, peer.cursor);
+                    match peer.cursor {
+                        Some(cursor) => self.outbox.open(peer.id, cursor),
+                        None => self.open_account(peer.id, out),
+                    }
                     self.peers.restore(peer);
                 }
             }

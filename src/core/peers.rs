@@ -367,7 +367,7 @@ impl Peers {
             alias: peer.alias.clone(),
             addresses: peer.typed.clone(),
             record: peer.record.clone(),
-            cursor: settled(id),
+            cursor: Some(settled(id)),
             since: peer.since,
             seen: peer.seen,
         };

@@ -196,8 +196,10 @@ pub struct SavedPeer {
     pub addresses: Vec<HostPort>,
     /// The last record it gave us.
     pub record: Option<Verified<Record>>,
-    /// Where it stands in our journal: everything up to there is settled.
-    pub cursor: Seq,
+    /// Where it stands in our journal: everything up to there is settled. `None` = no cursor is
+    /// durable, so nothing was stored since the peer became known. It lives in the journal, not in the
+    /// peer file.
+    pub cursor: Option<Seq>,
     /// When we first heard of it.
     pub since: Wall,
     /// When it last answered or called.

@@ -480,7 +480,7 @@ fn what_is_restored_is_served_from_its_cursor() {
         alias: Some("cedar".into()),
         addresses: vec![place(2)],
         record: Some(record(2, 1, &["a.*"])),
-        cursor: Seq(40),
+        cursor: Some(Seq(40)),
         since: START,
         seen: None,
     };
@@ -490,4 +490,23 @@ fn what_is_restored_is_served_from_its_cursor() {
         .find_map(|output| if let Output::Dial { lane, by_hand: true, .. } = output { Some(*lane) } else { None });
     let out = desk.input(Input::Connected { peer: key(2).id(), lane: lane.expect("a dial"), rtt: Duration::ZERO });
     assert_eq!(scans(&out), [Seq(40)]);
+}
+
+#[test]
+fn a_peer_without_a_durable_cursor_gets_one_before_anything_is_stored() {
+    // Killed before the first commit, then again after it: the second life must not skip what the
+    // first one stored.
+    let mut desk = Desk::new(Params::default());
+    let saved = ports::SavedPeer {
+        id: key(2).id(),
+        origin: ports::Origin::Manual,
+        alias: None,
+        addresses: vec![place(2)],
+        record: None,
+        cursor: None,
+        since: START,
+        seen: None,
+    };
+    let out = desk.input(Input::Restored { head: Seq(50), peers: vec![saved] });
+    assert!(out.iter().any(|output| matches!(output, Output::SaveCursor { cursor: Seq(50), .. })), "{out:?}");
 }

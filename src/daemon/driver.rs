@@ -110,8 +110,7 @@ impl Driver {
         let head = self.hands.journal.head();
         let mut peers = loaded.peers;
         for peer in &mut peers {
-            // No cursor: nothing was stored since the peer was added (`Node::open_account`).
-            peer.cursor = self.hands.journal.cursor(&cursor_name(&peer.id)).unwrap_or(head);
+            peer.cursor = self.hands.journal.cursor(&cursor_name(&peer.id));
         }
         self.hands.head.send_replace(head);
         let interests = self.record.interests().clone();

@@ -262,7 +262,8 @@ fn bus_cursor(stream: &str) -> String {
 fn forget_other_cursors(journal: &Journal, stream: Option<&str>) {
     let kept = stream.map(bus_cursor);
     for (name, _) in journal.cursors() {
-        if name.starts_with("bus:") && Some(&name) != kept.as_ref() {
+        let is_kept = kept.as_ref().is_some_and(|kept| name == *kept || name.starts_with(&format!("{kept}#")));
+        if name.starts_with("bus:") && !is_kept {
             tracing::info!(cursor = name, "a stream that is bridged no more is forgotten");
             journal.forget_cursor(&name);
         }

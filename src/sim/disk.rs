@@ -13,6 +13,8 @@ pub struct Disk {
     ids: BTreeMap<(NodeId, Box<str>), Digest>,
     /// Durable cursors of peers.
     pub cursors: BTreeMap<NodeId, Seq>,
+    /// Cursors that wait for the next commit; a crash takes them.
+    pub moved: BTreeMap<NodeId, Seq>,
     /// The peer file.
     pub peers: Vec<SavedPeer>,
     /// Takes nothing while set.
@@ -28,6 +30,7 @@ impl Disk {
         if self.full {
             return Err(AppendError::Full);
         }
+        self.cursors.append(&mut self.moved);
         Ok(entries.into_iter().map(|entry| self.commit_one(entry)).collect())
     }
 

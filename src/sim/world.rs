@@ -148,6 +148,7 @@ impl World {
     pub fn crash(&mut self, host: usize, pause: Duration) {
         if self.hosts[host].node.take().is_some() {
             self.crashes += 1;
+            self.hosts[host].disk.moved.clear();
             self.hosts[host].life += 1;
             for (_, asker) in std::mem::take(&mut self.hosts[host].answers) {
                 if let Asker::Peer { host: from, life, lane, shipment, .. } = asker {
@@ -270,7 +271,7 @@ impl World {
         one.node = Some(Node::new(one.key.id(), params, seed));
         let mut peers = one.disk.peers.clone();
         for peer in &mut peers {
-            peer.cursor = one.disk.cursors.get(&peer.id).copied().unwrap_or(one.disk.head());
+            peer.cursor = one.disk.cursors.get(&peer.id).copied();
         }
         let (life, head, interests) = (one.life, one.disk.head(), one.interests.clone());
         self.feed(host, life, Input::Interests(interests));
@@ -327,7 +328,7 @@ impl World {
                 );
             }
             Output::SaveCursor { peer, cursor } => {
-                self.hosts[host].disk.cursors.insert(peer, cursor);
+                self.hosts[host].disk.moved.insert(peer, cursor);
             }
             Output::SavePeers { peers, .. } => self.hosts[host].disk.peers = peers,
             Output::Hangup { .. } | Output::Neighbours(_) | Output::Note(_) => {}

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{StoreError, files};
-use crate::core::ports::{Origin, SavedPeer, Seq};
+use crate::core::ports::{Origin, SavedPeer};
 use crate::time::Wall;
 use crate::wire::{HostPort, Keys, Line, NodeId, Record, Rejection, Verified, timestamp};
 
@@ -25,7 +25,7 @@ const BYTES_MAX: u64 = 16 << 20;
 /// What the peer file says.
 #[derive(Debug, Default)]
 pub struct Loaded {
-    /// Whom we know. Their cursors are all [`Seq`]`(0)`: they live in the journal as `peer:<id>`.
+    /// Whom we know. Without cursors: those live in the journal, as `peer:<id>`.
     pub peers: Vec<SavedPeer>,
     /// What is to be told to the operator.
     pub warning: Option<String>,
@@ -136,7 +136,7 @@ fn restore(rows: Vec<Row>, now: Wall) -> Result<(Vec<SavedPeer>, usize), String>
             alias: row.alias,
             addresses: row.addresses,
             record,
-            cursor: Seq(0),
+            cursor: None,
             since: moment(&row.since)?,
             seen: row.seen.as_deref().map(moment).transpose()?,
         });
@@ -184,6 +184,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::core::ports::Seq;
     use crate::wire::{Keypair, RecordDraft};
 
     const NOW: Wall = Wall::from_millis(1_795_243_262_123);
@@ -197,7 +198,7 @@ mod tests {
             alias: Some("birch \"the\" tree\n".to_owned()),
             addresses: vec!["birch.example:7443".parse().expect("an address")],
             record: Some(record),
-            cursor: Seq(77),
+            cursor: Some(Seq(77)),
             since: NOW,
             seen: None,
         }
@@ -226,7 +227,7 @@ mod tests {
             assert_eq!((read.id, read.origin, &read.alias), (was.id, was.origin, &was.alias));
             assert_eq!((&read.addresses, read.since, read.seen), (&was.addresses, was.since, was.seen));
             assert_eq!(read.record.as_ref().map(|record| record.seq), was.record.as_ref().map(|record| record.seq));
-            assert_eq!(read.cursor, Seq(0));
+            assert_eq!(read.cursor, None);
         }
         assert_eq!(loaded.peers.len(), 2);
     }

@@ -11,12 +11,12 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 #[path = "support/tls.rs"]
-pub mod tls;
+pub(crate) mod tls;
 
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Waits until `claim` gives something; fails with `what` when it does not in time.
-pub fn eventually<T>(what: &str, patience: Duration, mut claim: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn eventually<T>(what: &str, patience: Duration, mut claim: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + patience;
     loop {
         if let Some(found) = claim() {
@@ -28,22 +28,22 @@ pub fn eventually<T>(what: &str, patience: Duration, mut claim: impl FnMut() -> 
 }
 
 /// A port that was free a moment ago.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("an address").port()
 }
 
 /// One daemon: its configuration, its directory, and the process while it runs.
-pub struct Daemon {
+pub(crate) struct Daemon {
     dir: TempDir,
-    pub name: &'static str,
-    pub port: u16,
+    pub(crate) name: &'static str,
+    pub(crate) port: u16,
     child: Option<Child>,
 }
 
 impl Daemon {
     /// Writes the configuration of a daemon that wants `patterns`; `more` is TOML put at the end.
-    pub fn new(name: &'static str, patterns: &[&str], redis: &str, more: &str) -> Daemon {
+    pub(crate) fn new(name: &'static str, patterns: &[&str], redis: &str, more: &str) -> Daemon {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let port = free_port();
         let patterns: Vec<String> = patterns.iter().map(|pattern| format!("\"{pattern}\"")).collect();
@@ -60,22 +60,22 @@ impl Daemon {
     }
 
     /// The same, running.
-    pub fn running(name: &'static str, patterns: &[&str], redis: &str, more: &str) -> Daemon {
+    pub(crate) fn running(name: &'static str, patterns: &[&str], redis: &str, more: &str) -> Daemon {
         let mut daemon = Daemon::new(name, patterns, redis, more);
         daemon.start();
         daemon
     }
 
-    pub fn config(&self) -> PathBuf {
+    pub(crate) fn config(&self) -> PathBuf {
         self.dir.path().join("afferent.toml")
     }
 
-    pub fn data(&self) -> PathBuf {
+    pub(crate) fn data(&self) -> PathBuf {
         self.dir.path().join("data")
     }
 
     /// Starts the process and waits until it answers.
-    pub fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         self.spawn();
         eventually(&format!("{} answers\n{}", self.name, self.log()), PATIENCE, || {
             let status = self.afferent(&["status", "--json"]);
@@ -84,7 +84,7 @@ impl Daemon {
     }
 
     /// Starts the process and does not wait.
-    pub fn spawn(&mut self) {
+    pub(crate) fn spawn(&mut self) {
         assert!(self.child.is_none(), "{} runs", self.name);
         let log = std::fs::File::options().create(true).append(true).open(self.log_path()).expect("a log file");
         let child = binary()
@@ -99,7 +99,7 @@ impl Daemon {
     }
 
     /// `kill -9`.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().expect("a running process");
             child.wait().expect("a killed process");
@@ -107,20 +107,14 @@ impl Daemon {
     }
 
     /// SIGTERM, and the exit code.
-    pub fn stop(&mut self) -> Option<i32> {
+    pub(crate) fn stop(&mut self) -> Option<i32> {
         let mut child = self.child.take().expect("a running daemon");
         signal(child.id(), "TERM");
         let code = eventually("the daemon ends", PATIENCE, || child.try_wait().expect("a child"));
         code.code()
     }
 
-    /// The exit code, once the process has ended by itself.
-    pub fn ended(&mut self) -> Option<i32> {
-        let mut child = self.child.take().expect("a running daemon");
-        eventually("the daemon ends", PATIENCE, || child.try_wait().expect("a child")).code()
-    }
-
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.as_ref().expect("a running daemon").id()
     }
 
@@ -128,41 +122,42 @@ impl Daemon {
         self.dir.path().join("log")
     }
 
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
     /// Runs `afferent ARGS --config ...`.
-    pub fn afferent(&self, args: &[&str]) -> Output {
+    pub(crate) fn afferent(&self, args: &[&str]) -> Output {
         binary().args(args).arg("--config").arg(self.config()).stdin(Stdio::null()).output().expect("the command runs")
     }
 
     /// The same, which must succeed; what it printed as JSON.
-    pub fn json(&self, args: &[&str]) -> Value {
+    pub(crate) fn json(&self, args: &[&str]) -> Value {
         let mut args = args.to_vec();
         args.push("--json");
         let output = self.afferent(&args);
-        assert!(output.status.success(), "{} {args:?}: {}", self.name, text(&output.stderr));
+        // 7: it works but is degraded, which some tests are about.
+        assert!(matches!(output.status.code(), Some(0 | 7)), "{} {args:?}: {}", self.name, text(&output.stderr));
         serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", text(&output.stdout)))
     }
 
-    pub fn id(&self) -> String {
+    pub(crate) fn id(&self) -> String {
         self.json(&["id"])["id"].as_str().expect("an id").to_owned()
     }
 
     /// What a friend pastes.
-    pub fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         format!("mesh://{}@127.0.0.1:{}", self.id(), self.port)
     }
 
     /// Adds the other by hand and waits until a lane stands.
-    pub fn befriend(&self, other: &Daemon) {
+    pub(crate) fn befriend(&self, other: &Daemon) {
         let output = self.afferent(&["peers", "add", &other.address()]);
         assert!(output.status.success(), "{}", text(&output.stderr));
         self.wait_connected(other);
     }
 
-    pub fn wait_connected(&self, other: &Daemon) {
+    pub(crate) fn wait_connected(&self, other: &Daemon) {
         let id = other.id();
         eventually(&format!("{} is connected to {}\n{}", self.name, other.name, self.log()), PATIENCE, || {
             let peers = self.json(&["peers", "list"]);
@@ -172,19 +167,19 @@ impl Daemon {
     }
 
     /// Publishes one event and gives its digest.
-    pub fn publish(&self, kind: &str, data: &str) -> String {
+    pub(crate) fn publish(&self, kind: &str, data: &str) -> String {
         let answer = self.json(&["publish", kind, "--data", data]);
         assert_eq!(answer["stored"], true, "{answer}");
         answer["digest"].as_str().expect("a digest").to_owned()
     }
 
     /// Events in its journal.
-    pub fn journal_events(&self) -> u64 {
+    pub(crate) fn journal_events(&self) -> u64 {
         self.json(&["status"])["journal"]["events"].as_u64().expect("a count")
     }
 
     /// Digests that `sub --since all` shows, once it shows `count` of them.
-    pub fn digests(&self, count: usize) -> Vec<String> {
+    pub(crate) fn digests(&self, count: usize) -> Vec<String> {
         let output = binary()
             .args(["sub", "--since", "all", "--json", "--count", &count.to_string(), "--config"])
             .arg(self.config())
@@ -212,14 +207,14 @@ impl Drop for Daemon {
 }
 
 /// `afferent publish --stdin --json`, fed and read line by line.
-pub struct Publisher {
+pub(crate) struct Publisher {
     child: Child,
     stdin: Option<ChildStdin>,
     answers: mpsc::Receiver<Value>,
 }
 
 impl Publisher {
-    pub fn start(daemon: &Daemon) -> Publisher {
+    pub(crate) fn start(daemon: &Daemon) -> Publisher {
         let mut child = binary()
             .args(["publish", "--stdin", "--json", "--config"])
             .arg(daemon.config())
@@ -242,17 +237,17 @@ impl Publisher {
     }
 
     /// False when nobody reads any more.
-    pub fn write(&mut self, line: &str) -> bool {
+    pub(crate) fn write(&mut self, line: &str) -> bool {
         self.stdin.as_mut().is_some_and(|pipe| writeln!(pipe, "{line}").and_then(|()| pipe.flush()).is_ok())
     }
 
     /// Answers that are there, without waiting.
-    pub fn answers(&self) -> Vec<Value> {
+    pub(crate) fn answers(&self) -> Vec<Value> {
         self.answers.try_iter().collect()
     }
 
     /// Ends the input and gives every answer that still comes.
-    pub fn finish(mut self) -> Vec<Value> {
+    pub(crate) fn finish(mut self) -> Vec<Value> {
         self.stdin = None;
         let rest = self.answers.iter().collect();
         self.child.wait().expect("a child");
@@ -261,27 +256,27 @@ impl Publisher {
 }
 
 /// Digests of answers that say `stored`.
-pub fn stored_digests(answers: &[Value]) -> Vec<String> {
+pub(crate) fn stored_digests(answers: &[Value]) -> Vec<String> {
     let stored = answers.iter().filter(|answer| answer["stored"] == true);
     stored.map(|answer| answer["digest"].as_str().expect("a digest").to_owned()).collect()
 }
 
 /// A real `redis-server` with an append-only file.
-pub struct Redis {
+pub(crate) struct Redis {
     dir: TempDir,
-    pub port: u16,
+    pub(crate) port: u16,
     child: Option<Child>,
 }
 
 impl Redis {
-    pub fn start() -> Redis {
+    pub(crate) fn start() -> Redis {
         let mut redis =
             Redis { dir: tempfile::tempdir().expect("a temporary directory"), port: free_port(), child: None };
         redis.run();
         redis
     }
 
-    pub fn run(&mut self) {
+    pub(crate) fn run(&mut self) {
         let port = self.port.to_string();
         let child = Command::new("redis-server")
             .args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes", "--dir"])
@@ -293,18 +288,18 @@ impl Redis {
         eventually("redis answers", PATIENCE, || self.try_command(&["PING"]));
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().expect("a running process");
             child.wait().expect("a killed process");
         }
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.as_ref().expect("a running server").id()
     }
 
@@ -315,19 +310,19 @@ impl Redis {
         redis::cmd(name).arg(args).query(&mut connection).ok()
     }
 
-    pub fn command(&self, words: &[&str]) -> redis::Value {
+    pub(crate) fn command(&self, words: &[&str]) -> redis::Value {
         self.try_command(words).unwrap_or_else(|| panic!("{words:?}"))
     }
 
     /// The entries of a stream: id and fields.
-    pub fn entries(&self, stream: &str) -> Vec<(String, std::collections::BTreeMap<String, String>)> {
+    pub(crate) fn entries(&self, stream: &str) -> Vec<(String, std::collections::BTreeMap<String, String>)> {
         let client = redis::Client::open(self.url()).expect("a URL");
         let mut connection = client.get_connection().expect("a connection");
         redis::cmd("XRANGE").arg(stream).arg("-").arg("+").query(&mut connection).expect("entries")
     }
 
     /// Digests on `mesh:events`, in order.
-    pub fn digests(&self) -> Vec<String> {
+    pub(crate) fn digests(&self) -> Vec<String> {
         self.entries("mesh:events").into_iter().map(|(_, fields)| fields["mesh_digest"].clone()).collect()
     }
 }
@@ -338,22 +333,22 @@ impl Drop for Redis {
     }
 }
 
-pub fn binary() -> Command {
+pub(crate) fn binary() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_afferent"));
     command.env_clear().env("PATH", std::env::var("PATH").unwrap_or_default()).env("HOME", "/nonexistent");
     command
 }
 
-pub fn signal(pid: u32, name: &str) {
+pub(crate) fn signal(pid: u32, name: &str) {
     let status = Command::new("kill").args([format!("-{name}"), pid.to_string()]).status();
     assert!(status.expect("kill runs").success());
 }
 
-pub fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// A file of the project.
-pub fn project(path: &str) -> PathBuf {
+pub(crate) fn project(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
