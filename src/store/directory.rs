@@ -23,8 +23,8 @@ pub struct DataDir {
 #[derive(Debug)]
 struct Held {
     path: PathBuf,
-    /// The lock ends when this file is closed, by us or by the system after a kill.
-    _lock: File,
+    /// The lock ends with this value, or with the process.
+    lock: File,
     /// Two record numbers are never drawn at once.
     drawing: Mutex<()>,
 }
@@ -40,7 +40,7 @@ impl DataDir {
         let path = path.canonicalize().map_err(StoreError::disk("open", path))?;
         let lock = hold(&path)?;
         check_version(&path)?;
-        Ok(DataDir { held: Arc::new(Held { path, _lock: lock, drawing: Mutex::new(()) }) })
+        Ok(DataDir { held: Arc::new(Held { path, lock, drawing: Mutex::new(()) }) })
     }
 
     /// The directory itself, absolute.
@@ -83,6 +83,13 @@ impl DataDir {
         let next = last.saturating_add(1).max(u64::try_from(now.as_secs()).unwrap_or(0));
         files::replace(&path, format!("{next}\n").as_bytes())?;
         Ok(next)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // Closing alone would not do: a child that was forked but has not called exec yet shares the file.
+        let _ = flock(&self.lock, FlockOperation::Unlock);
     }
 }
 
@@ -156,8 +163,10 @@ mod tests {
         let second_hold = first.clone();
         drop(first);
         assert!(DataDir::open(home.path()).is_err(), "a clone holds it still");
+        let shared_by_a_fork = second_hold.held.lock.try_clone().expect("one more descriptor");
         drop(second_hold);
         assert!(DataDir::open(home.path()).is_ok());
+        drop(shared_by_a_fork);
     }
 
     #[test]

@@ -108,7 +108,7 @@ fn survives(sweeps: bool) {
     let mut acked: BTreeMap<Seq, u64> = BTreeMap::new();
     let mut first = 1;
     for round in 0..ROUNDS {
-        let news = run_and_kill(home.path(), first, sweeps, chance.usize(1..60));
+        let news = run_and_kill(home.path(), first, sweeps, chance.usize(1..if sweeps { 30 } else { 60 }));
         for (n, seq) in news {
             assert_eq!(acked.insert(seq, n), None, "round {round}: {seq:?} was given twice");
         }
