@@ -314,6 +314,11 @@ impl Journal {
     fn write_out(&self) {
         self.handle.shared.reading(engine::Engine::write_out);
     }
+
+    /// From now on the space is taken by somebody else between the look at the disk and the write.
+    fn be_blind(&self, blind: bool) {
+        self.handle.shared.blind.store(blind, Ordering::Relaxed);
+    }
 }
 
 #[cfg(test)]

@@ -44,6 +44,9 @@ pub(super) struct Shared {
     pub(super) counts: Counts,
     damaged: Mutex<BTreeSet<Seq>>,
     pub(super) keys: Mutex<Keys>,
+    /// Does not look at the disk, as if somebody else took the space right after.
+    #[cfg(test)]
+    pub(super) blind: std::sync::atomic::AtomicBool,
     mended: Mended,
 }
 
@@ -155,6 +158,8 @@ impl Shared {
             counts: Counts { lost, ..Counts::default() },
             damaged: Mutex::new(BTreeSet::new()),
             keys: Mutex::new(Keys::default()),
+            #[cfg(test)]
+            blind: std::sync::atomic::AtomicBool::new(false),
             mended,
         })
     }

@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::fixture::*;
-use crate::core::ports::{AppendError, Appended, Entry, Known as _, Seq};
-use crate::store::JournalSettings;
-use crate::store::Report;
+use crate::core::ports::{AppendError, Appended, Entry, Known as _, Log as _, Seq};
+use crate::store::{DataDir, Journal, JournalSettings, Report};
 
 /// A file system of so many MiB, gone at the end.
 struct SmallDisk {
@@ -125,36 +124,71 @@ fn below_the_reserve_nothing_is_stored_until_there_is_room_again() {
     assert_holds(&reopen(bench, &disk.path(), reserve), 10);
 }
 
-#[test]
-fn a_write_that_finds_no_space_is_answered_full_and_leaves_no_trace() {
-    let disk = SmallDisk::new(60);
-    let mut bench = Bench::open(&disk.path(), settings(0));
+/// A journal of nine entries whose tenth found no space in the middle of the write.
+fn failed_in_the_write(disk: &SmallDisk) -> Bench {
+    let mut bench = Bench::open(&disk.path(), settings(1 << 20));
     for n in 1..=9 {
         bench.append_one(large(n));
     }
-    let needed = 2 << 20; // what waits in memory is counted even without a reserve
-    disk.fill_up_to(needed);
-    // Somebody else takes the rest between the look at the disk and the write.
-    let mut stored = 9;
-    for round in 0..40 {
-        disk.fill_up_to(0);
-        match bench.append(vec![large(stored + 1)]) {
-            Ok(_) => stored += 1,
-            Err(error) => {
-                assert_eq!(error, AppendError::Full, "round {round}");
-                break;
-            }
-        }
-    }
-    assert_holds(&bench, stored);
-    let refused = large(stored + 1).envelope.digest();
+    disk.fill_up_to(0);
+    bench.journal.be_blind(true);
+    assert_eq!(append_until_full(&mut bench, 9), 9);
+    bench.journal.be_blind(false);
+    let full = bench.journal.stats().full.expect("full");
+    assert!(full.contains("no space is left"), "{full}");
+    bench
+}
+
+#[test]
+fn a_write_that_finds_no_space_is_answered_full_and_leaves_no_trace() {
+    let disk = SmallDisk::new(60);
+    let mut bench = failed_in_the_write(&disk);
+    let refused = large(10).envelope.digest();
+    assert_holds(&bench, 9);
+    assert_eq!(bench.append(vec![large(3)]), Ok(vec![Appended::Duplicate]));
     assert_eq!(bench.journal.seen(&refused), None);
     disk.empty();
     wait_until_well(&bench);
     assert_eq!(bench.journal.seen(&refused), None, "what was answered `full` was not stored after all");
+    assert_holds(&bench, 9);
+    assert_eq!(bench.append_one(large(10)), Appended::Stored(Seq(10)));
+    assert_holds(&reopen(bench, &disk.path(), 1 << 20), 10);
+}
+
+#[test]
+fn a_small_write_that_was_held_back_is_taken_back_when_there_is_room() {
+    let disk = SmallDisk::new(60);
+    let mut bench = Bench::open(&disk.path(), settings(1 << 20));
+    // Fits the engine's buffer whole, so that the engine itself writes it after all when it is closed.
+    let mut stored = 0;
+    disk.fill_up_to(0);
+    bench.journal.be_blind(true);
+    while bench.append(vec![entry(stored + 1, T0)]).is_ok() {
+        stored += 1;
+    }
+    bench.journal.be_blind(false);
+    let refused = entry(stored + 1, T0);
+    disk.empty();
+    wait_until_well(&bench);
+    assert_eq!(bench.journal.seen(&refused.envelope.digest()), None);
     assert_holds(&bench, stored);
-    assert_eq!(bench.append_one(large(stored + 1)), Appended::Stored(Seq(stored + 1)));
-    assert_holds(&reopen(bench, &disk.path(), 0), stored + 1);
+    assert_eq!(bench.append_one(refused), Appended::Stored(Seq(stored + 1)));
+    assert_holds(&reopen(bench, &disk.path(), 1 << 20), stored + 1);
+}
+
+#[test]
+fn a_restart_on_a_full_disk_serves_what_is_there_or_says_why_not() {
+    let disk = SmallDisk::new(60);
+    drop(failed_in_the_write(&disk));
+    let dir = DataDir::open(disk.path()).expect("free");
+    match Journal::open(&dir, settings(1 << 20), |_| {}) {
+        Ok(journal) => assert_eq!(journal.page(Seq(0), 64, usize::MAX).expect("readable").entries.len(), 9),
+        Err(error) => assert!(error.to_string().contains("make room"), "{error}"),
+    }
+    drop(dir);
+    disk.empty();
+    let bench = Bench::open(&disk.path(), settings(1 << 20));
+    assert!(bench.read(Seq(0), 64).iter().map(number).take(9).eq(1..=9));
 }
 
 #[test]
