@@ -16,13 +16,14 @@ end
 local at, appended = 6, 0
 while at <= #ARGV do
   local last = at + tonumber(ARGV[at])
-  if ARGV[5] == '0' then
-    redis.call('XADD', KEYS[1], '*', unpack(ARGV, at + 1, last))
-  else
-    redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[5], '*', unpack(ARGV, at + 1, last))
-  end
+  redis.call('XADD', KEYS[1], '*', unpack(ARGV, at + 1, last))
   at = last + 1
   appended = appended + 1
+end
+-- Not as XADD MAXLEN: Redis logs that as "trim to the length it has now" with every entry, and a log
+-- that is replayed wrongly (see egress.rs) would then lose the oldest entries of a short stream.
+if ARGV[5] ~= '0' and redis.call('XLEN', KEYS[1]) > tonumber(ARGV[5]) then
+  redis.call('XTRIM', KEYS[1], 'MAXLEN', '~', ARGV[5])
 end
 redis.call('HSET', KEYS[2], 'epoch', ARGV[3], 'seq', ARGV[4])
 return appended

@@ -9,6 +9,10 @@
 //!
 //! A batch names the position the cursor must have and the one it gets. So a batch whose answer was
 //! lost may be sent again, or may even arrive later than its successor, and nothing is appended twice.
+//!
+//! One thing is out of our hands: a Redis killed in the middle of writing a transaction to its
+//! append-only file starts well, but leaves the torn piece in the file, and runs it at the start after
+//! that (seen on 7.0.15; valkey-io/valkey#4342). Up to one batch is on the stream twice then.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

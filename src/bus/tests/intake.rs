@@ -286,21 +286,22 @@ async fn a_flushed_redis_gets_its_group_back() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_redis_under_load_loses_and_doubles_no_entry() {
-    let mut server = Server::durable().await;
-    let mut node = Node::at(&server.url());
-    node.start();
-    let driver = Driver::default();
-    driver.serve(&mut node);
-    for round in 0..4 {
-        add_numbered(&server, round * 1_000..(round + 1) * 1_000).await;
-        driver.has(round * 1_000 + 300).await;
+    // One kill for each server: see the head of `egress.rs` for what a second one can do.
+    for _ in 0..4 {
+        let mut server = Server::durable().await;
+        let mut node = Node::at(&server.url());
+        node.start();
+        let driver = Driver::default();
+        driver.serve(&mut node);
+        add_numbered(&server, 0..1_000).await;
+        driver.has(300).await;
         server.kill();
         node.reaches("trouble", |state| matches!(state.intake, Condition::Waiting { .. })).await;
         server.rise().await;
-        driver.has((round + 1) * 1_000).await;
+        driver.has(1_000).await;
+        is_done(&server, &node).await;
+        assert_eq!(driver.subjects(), numbers(0..1_000));
     }
-    is_done(&server, &node).await;
-    assert_eq!(driver.subjects(), numbers(0..4_000));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -312,12 +313,12 @@ async fn lost_answers_of_redis_lose_and_double_no_entry() {
     let driver = Driver::default();
     driver.serve(&mut node);
     for round in 0..10 {
-        let before = proxy.swallowed.load(Ordering::SeqCst);
-        proxy.deaf.store(true, Ordering::SeqCst);
+        let before = proxy.faults.swallowed.load(Ordering::SeqCst);
+        proxy.faults.deaf.store(true, Ordering::SeqCst);
         add_numbered(&server, round * 100..(round + 1) * 100).await;
         add(&server, &["type", "bad"]).await;
-        until("lost answers", async || proxy.swallowed.load(Ordering::SeqCst) > before + 2).await;
-        proxy.deaf.store(false, Ordering::SeqCst);
+        until("lost answers", async || proxy.faults.swallowed.load(Ordering::SeqCst) > before + 2).await;
+        proxy.faults.deaf.store(false, Ordering::SeqCst);
         driver.has((round + 1) * 100).await;
         is_done(&server, &node).await;
     }

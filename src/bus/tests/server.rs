@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 
 use super::until;
 
@@ -55,7 +56,7 @@ impl Server {
     /// Starts the process, again or for the first time, on the same port and directory.
     pub(super) async fn rise(&mut self) {
         self.child = Some(spawn(self.port, self.dir.path(), &self.arguments));
-        until("Redis to listen", async || TcpStream::connect(("127.0.0.1", self.port)).await.is_ok()).await;
+        until("Redis to serve", async || is_serving(&self.url()).await).await;
     }
 
     pub(super) fn url(&self) -> String {
@@ -72,6 +73,16 @@ impl Server {
             child.kill().expect("it can be killed");
             child.wait().expect("it ends");
         }
+    }
+
+    /// Cuts the end off its append-only file, as a kill in the middle of a write does.
+    pub(super) fn tear(&self, bytes: u64) {
+        let files = std::fs::read_dir(self.dir.path().join("appendonlydir")).expect("it kept a log");
+        let is_tail = |path: &std::path::PathBuf| path.to_string_lossy().ends_with(".incr.aof");
+        let tail = files.map(|file| file.expect("readable").path()).find(is_tail).expect("a log being written");
+        let file = std::fs::OpenOptions::new().write(true).open(tail).expect("writable");
+        let length = file.metadata().expect("readable").len();
+        file.set_len(length - bytes).expect("writable");
     }
 
     /// It stays, holds its sockets, and does nothing more.
@@ -118,6 +129,16 @@ impl Drop for Server {
     }
 }
 
+/// It answers, if only that it wants a password.
+async fn is_serving(url: &str) -> bool {
+    let client = redis::Client::open(url).expect("a URL");
+    let Ok(mut redis) = client.get_multiplexed_async_connection().await else { return false };
+    match redis::cmd("PING").exec_async(&mut redis).await {
+        Ok(()) => true,
+        Err(error) => error.code() == Some("NOAUTH"),
+    }
+}
+
 fn spawn(port: u16, dir: &Path, arguments: &[String]) -> Child {
     let port = port.to_string();
     Command::new("redis-server")
@@ -130,26 +151,36 @@ fn spawn(port: u16, dir: &Path, arguments: &[String]) -> Child {
         .expect("redis-server is missing: run tests/run")
 }
 
-/// Forwards to a server and, when told to, swallows the answer to what it forwarded, then breaks the
-/// connection: the client never learns what became of it.
+/// Forwards to a server, and misbehaves when told to.
 pub(super) struct Proxy {
     port: u16,
-    /// Swallow the answers from now on.
-    pub(super) deaf: Arc<AtomicBool>,
+    pub(super) faults: Arc<Faults>,
+}
+
+/// What goes wrong on the way.
+#[derive(Default)]
+pub(super) struct Faults {
+    /// Answers are swallowed and their connection breaks: the client never learns what was done.
+    pub(super) deaf: AtomicBool,
     /// Answers swallowed so far.
-    pub(super) swallowed: Arc<AtomicU32>,
+    pub(super) swallowed: AtomicU32,
+    /// What clients send is held back, also when they are long gone.
+    pub(super) late: AtomicBool,
+    /// What was held back goes on now.
+    pub(super) release: watch::Sender<bool>,
+    /// Answers to what was held back.
+    pub(super) answered_late: AtomicU32,
 }
 
 impl Proxy {
     pub(super) async fn before(server: &Server) -> Proxy {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("bound").port();
-        let (deaf, swallowed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
-        let (target, proxy) = (server.port(), Proxy { port, deaf, swallowed });
-        let (deaf, swallowed) = (Arc::clone(&proxy.deaf), Arc::clone(&proxy.swallowed));
+        let (target, faults) = (server.port(), Arc::<Faults>::default());
+        let proxy = Proxy { port, faults: Arc::clone(&faults) };
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(forward(client, target, Arc::clone(&deaf), Arc::clone(&swallowed)));
+                tokio::spawn(forward(client, target, Arc::clone(&faults)));
             }
         });
         proxy
@@ -160,17 +191,33 @@ impl Proxy {
     }
 }
 
-async fn forward(client: TcpStream, target: u16, deaf: Arc<AtomicBool>, swallowed: Arc<AtomicU32>) {
+async fn forward(client: TcpStream, target: u16, faults: Arc<Faults>) {
     let Ok(server) = TcpStream::connect(("127.0.0.1", target)).await else { return };
     let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
         (client.into_split(), server.into_split());
-    let upstream = tokio::spawn(async move { tokio::io::copy(&mut from_client, &mut to_server).await });
+    let held = Arc::new(AtomicBool::new(false));
+    let upstream = tokio::spawn({
+        let (faults, held) = (Arc::clone(&faults), Arc::clone(&held));
+        async move {
+            let mut sent = vec![0; 64 << 10];
+            while let Ok(length @ 1..) = from_client.read(&mut sent).await {
+                if faults.late.load(Ordering::SeqCst) {
+                    held.store(true, Ordering::SeqCst);
+                    let _ = faults.release.subscribe().wait_for(|release| *release).await;
+                }
+                if to_server.write_all(&sent[..length]).await.is_err() {
+                    break;
+                }
+            }
+        }
+    });
     let mut answer = vec![0; 64 << 10];
-    while let Ok(length) = from_server.read(&mut answer).await
-        && length > 0
-    {
-        if deaf.load(Ordering::SeqCst) {
-            swallowed.fetch_add(1, Ordering::SeqCst);
+    while let Ok(length @ 1..) = from_server.read(&mut answer).await {
+        if held.load(Ordering::SeqCst) {
+            faults.answered_late.fetch_add(1, Ordering::SeqCst);
+        }
+        if faults.deaf.load(Ordering::SeqCst) {
+            faults.swallowed.fetch_add(1, Ordering::SeqCst);
             break;
         }
         if to_client.write_all(&answer[..length]).await.is_err() {
