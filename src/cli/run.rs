@@ -32,6 +32,11 @@ fn failure(error: &anyhow::Error) -> Failure {
     if let Some(mistakes) = error.downcast_ref::<Mistakes>() {
         return Failure::from(mistakes.clone());
     }
+    if let Some(fatal) = error.downcast_ref::<daemon::Fatal>() {
+        // Not 1: a supervisor starts it again, and recovery reads what the disk really has.
+        let next = "look after the disk, then start it again: what was acknowledged is there";
+        return Failure::new(Exit::Degraded, codes::DAEMON, "run", fatal.to_string()).next(next);
+    }
     Failure::new(Exit::Failed, codes::DAEMON, "run", format!("{error:#}")).next("afferent run --check")
 }
 

@@ -5,6 +5,7 @@ mod bad_input;
 mod bus;
 mod catch_up;
 mod crossing;
+mod disk;
 mod kills;
 mod people;
 mod support;

@@ -44,14 +44,26 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Writes the configuration of a daemon that wants `patterns`; `more` is TOML put at the end.
     pub(crate) fn new(name: &'static str, patterns: &[&str], redis: &str, more: &str) -> Daemon {
+        Daemon::living_at(None, name, patterns, redis, more)
+    }
+
+    /// The same, with its data under another directory.
+    pub(crate) fn living_at(
+        home: Option<&Path>,
+        name: &'static str,
+        patterns: &[&str],
+        redis: &str,
+        more: &str,
+    ) -> Daemon {
         let dir = tempfile::tempdir().expect("a temporary directory");
+        let data = home.unwrap_or(dir.path()).join("data");
         let port = free_port();
         let patterns: Vec<String> = patterns.iter().map(|pattern| format!("\"{pattern}\"")).collect();
         let config = format!(
             "[node]\nname = \"{name}\"\ndata_dir = \"{data}\"\nlisten = [\"127.0.0.1:{port}\"]\nprofile = \"loopback\"\n\
              [interests]\npatterns = [{patterns}]\n[bus]\nurl = \"{redis}\"\n[admin]\nsocket = \"{socket}\"\n\
              [limits]\nper_source = \"20000/s burst 40000\"\n{more}\n",
-            data = dir.path().join("data").display(),
+            data = data.display(),
             socket = dir.path().join("sock").display(),
             patterns = patterns.join(", "),
         );
@@ -112,6 +124,12 @@ impl Daemon {
         signal(child.id(), "TERM");
         let code = eventually("the daemon ends", PATIENCE, || child.try_wait().expect("a child"));
         code.code()
+    }
+
+    /// The exit code, once the process has ended by itself.
+    pub(crate) fn ended(&mut self) -> Option<i32> {
+        let mut child = self.child.take().expect("a running daemon");
+        eventually("the daemon ends", PATIENCE, || child.try_wait().expect("a child")).code()
     }
 
     pub(crate) fn pid(&self) -> u32 {
