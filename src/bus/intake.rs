@@ -92,6 +92,9 @@ impl Intake {
             self.take_over(&mut redis).await?;
             while let pending @ [_, ..] = &*self.read(&mut redis, "0", None).await? {
                 self.settle(&mut redis, pending).await?;
+                if has_ended(&self.shutdown) {
+                    return Err(Halt::Ended);
+                }
             }
             let next = Instant::now() + self.settings.timing.claim;
             while Instant::now() < next {

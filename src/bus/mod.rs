@@ -13,14 +13,14 @@
 //! **Out**: the journal is the record and Redis a copy of its tail. Each event is appended once: one
 //! Lua script moves a cursor, kept in Redis beside the stream, together with the entries. Whatever
 //! happens to the connection, to either process or to the memory of Redis, the bridge reads that
-//! cursor and goes on from there ([`cursor`]). When the cursor is lost and the stream is not, only a
+//! cursor and goes on from there (`cursor.rs`). When the cursor is lost and the stream is not, only a
 //! person knows what was bridged: the bridge stops and says what to type.
 //!
 //! **In**: an entry of the outbox becomes an event with an id and a time that follow from the entry,
 //! so a redelivered entry is the same event. It is acknowledged, and deleted, when the driver says the
 //! event is durable. One that can never be an event goes to `<outbox>:dead` with its reason.
 //!
-//! It **never** reads the journal but through [`Log`](crate::core::ports::Log), never decides what is
+//! It **never** reads the journal but through [`Log`], never decides what is
 //! accepted (the core did), never drops an event because Redis is away, full or slow, and never lets
 //! such trouble reach a peer.
 

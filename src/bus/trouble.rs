@@ -127,7 +127,9 @@ fn reaction(code: &str, sentence: &str) -> (Class, &'static str) {
         "DENIED" => (Class::Config, "Redis runs in protected mode: bind it to 127.0.0.1 or give it a password"),
         "ERR" if sentence.contains("max number of clients") => (Class::Wait, ""),
         "ERR" if sentence.contains("can't run this command") => (Class::Config, PERMISSIONS),
-        "ERR" if sentence.contains("nknown command") => (Class::Config, "Redis 6.2 or newer, or Valkey 7.2 or newer"),
+        "ERR" if sentence.contains("nknown command") => {
+            (Class::Config, "use Redis 6.2 or newer, or Valkey 7.2 or newer")
+        }
         "ERR" if sentence.contains("DB index") => (Class::Config, "correct the database number in `bus.url`"),
         _ => (Class::Config, "see the log of Redis"),
     }
