@@ -327,7 +327,9 @@ impl Writer {
 
     /// The last commit, and the engine's own end.
     fn tidy_up(&mut self) {
-        if !self.dead && !self.room.is_full() {
+        // A write that was answered `Full` may still be in the engine's buffer, to be written at its end:
+        // if there is room for that, there is room to take it back.
+        if !self.dead && (!self.room.is_full() || self.recover()) {
             let mark = self.unsaved_mark();
             let is_dirty = locked(&self.shared.cursors).is_dirty();
             if (is_dirty || self.unsynced.is_some() || !mark.is_empty())

@@ -160,7 +160,8 @@ fn a_small_write_that_was_held_back_is_taken_back_when_there_is_room() {
     let disk = SmallDisk::new(60);
     let mut bench = Bench::open(&disk.path(), settings(1 << 20));
     // Fits the engine's buffer whole, so that the engine itself writes it after all when it is closed.
-    let mut stored = 0;
+    let mut stored = 1;
+    bench.append_one(entry(1, T0));
     disk.fill_up_to(0);
     bench.journal.be_blind(true);
     while bench.append(vec![entry(stored + 1, T0)]).is_ok() {

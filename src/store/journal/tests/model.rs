@@ -64,7 +64,11 @@ impl Model {
 
     /// What expired may be forgotten, and is, once the period it expired in is over.
     fn sweep(&mut self) {
-        let is_needed = |end: Wall| forgotten_at(end, self.settings.period) > self.clock;
+        let is_needed = |end: Wall| {
+            let is_kept = forgotten_at(end, self.settings.period) > self.clock;
+            assert!(is_kept || end <= self.clock, "forgotten before it expired");
+            is_kept
+        };
         self.digests.retain(|_, (_, end)| is_needed(*end));
         self.names.retain(|_, (_, end)| is_needed(*end));
     }

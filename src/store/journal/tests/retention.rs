@@ -61,10 +61,10 @@ fn over_quota_with_nothing_to_drop_is_full_until_the_bus_has_it() {
     let mut bench = Bench::open(home.path(), settings);
     bench.journal.set_cursor("bus:a", Seq(0));
     let mut stored = 0;
-    while bench.append(vec![entry(stored + 1, T0)]).is_ok() {
+    while stored < 500 && bench.append(vec![entry(stored + 1, T0)]).is_ok() {
         stored += 1;
     }
-    assert!(stored > 50, "{stored}");
+    assert!((50..500).contains(&stored), "{stored}");
     assert!(locked(&bench.seen).iter().any(|report| matches!(report, Report::Full(_))));
     assert!(bench.journal.stats().full.is_some());
     // What is stored can still be told, and what is not leaves no trace.
