@@ -54,3 +54,6 @@ pub const PUBLISH_BATCH_MAX: usize = 256;
 pub const PUBLISH_BATCHES_MAX: usize = 4;
 /// Longest line of a publisher: an event, and room for spaces and escapes that it loses on the way.
 pub const LINE_BYTES_MAX: usize = 2 * crate::wire::event::EVENT_BYTES_MAX;
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,170 @@
+//! Documents, peers, interests, and how the server comes and goes.
+
+use super::*;
+
+#[tokio::test]
+async fn every_question_has_its_document() {
+    let scene = Scene::open().await;
+    let mut client = scene.client().await;
+    for (path, schema) in [
+        ("/v1/status", "afferent.status/1"),
+        ("/v1/id", "afferent.id/1"),
+        ("/v1/peers", "afferent.peers/1"),
+        ("/v1/interests", "afferent.interests/1"),
+        ("/readyz", "afferent.ready/1"),
+    ] {
+        let text = client.get(path).await.expect(path);
+        assert!(text.starts_with(&format!(r#"{{"schema":"{schema}","#)), "{path}: {text}");
+    }
+    assert_eq!(client.get_as::<Status>("/v1/status").await.expect("a status"), status(true));
+    assert_eq!(client.get("/livez").await.expect("alive"), "alive");
+}
+
+#[tokio::test]
+async fn a_node_that_is_not_ready_says_so_and_why() {
+    let scene = Scene::open_as(false).await;
+    let (status, _, body) = scene.raw("GET", "/readyz", None, b"").await;
+    let expected =
+        r#"{"schema":"afferent.ready/1","ready":false,"durability":"fsync","warnings":["the disk is full"]}"#;
+    assert_eq!((status, body.trim_end()), (503, expected));
+    assert_eq!(scene.raw("GET", "/livez", None, b"").await.0, 200, "alive all the same");
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_a_problem_with_a_code() {
+    let scene = Scene::open().await;
+    let (status, headers, body) = scene.raw("GET", "/v2/x", None, b"").await;
+    assert_eq!(status, 404);
+    assert!(headers.contains("application/problem+json"), "{headers}");
+    assert_eq!(
+        body.trim_end(),
+        r#"{"status":404,"code":"not_found","title":"there is no such route; the API begins at /v1/status","number":"AF0202"}"#
+    );
+    let (status, headers, body) = scene.raw("PUT", "/v1/events", None, b"").await;
+    assert!(status == 405 && headers.contains("allow") && body.contains("AF0203"), "{status} {headers} {body}");
+    let (status, _, body) = scene.raw("POST", "/v1/interests", Some("application/json"), b"{\"sett\":[]}").await;
+    assert!(status == 400 && body.contains("unknown field `sett`"), "{body}");
+}
+
+#[tokio::test]
+async fn peers_are_added_found_and_removed() {
+    let scene = Scene::open().await;
+    let mut client = scene.client().await;
+    let ids: Vec<NodeId> = (10..60).map(|seed| key(seed).id()).collect();
+    let add = |body: serde_json::Value| body.to_string();
+    let with = |id: &NodeId, at: &str, alias: &str| {
+        add(serde_json::json!({ "address": format!("mesh://{id}@{at}"), "alias": alias }))
+    };
+    let text = client.post("/v1/peers", with(&ids[0], "cedar.example:7443", "cedar")).await.expect("added");
+    assert!(text.starts_with(&format!(r#"{{"schema":"afferent.peer/1","id":"{}","alias":"cedar","#, ids[0])), "{text}");
+    for (number, id) in ids.iter().enumerate().skip(1) {
+        client.post("/v1/peers", with(id, &format!("h{number}.example"), &format!("h{number}"))).await.expect("added");
+    }
+    let mut found = async |name: &str| {
+        let path = format!("/v1/peers/{}", client::escape(name));
+        client.get_as::<Peer>(&path).await.map(|peer| peer.id).map_err(problem)
+    };
+    let full = ids[3].to_string();
+    assert_eq!(found("cedar").await, Ok(ids[0]));
+    assert_eq!(found(&full).await, Ok(ids[3]));
+    assert_eq!(found(&full[..12].to_uppercase()).await, Ok(ids[3]));
+    assert_eq!(found(&format!("mesh:{full}")).await, Ok(ids[3]));
+    assert_eq!(found("h4.example").await, Ok(ids[4]));
+    assert_eq!(found(&format!("mesh://{full}@elsewhere.example:1")).await, Ok(ids[3]));
+    let nobody = Err((404, "no_such_peer".to_owned(), "AF0301".to_owned()));
+    for name in ["nobody", "h4.example:1", &full[..3], "", "../status", "a b/c?d"] {
+        if !name.is_empty() {
+            assert_eq!(found(name).await, nobody, "{name}");
+        }
+    }
+    let gone = client.delete("/v1/peers/cedar").await.expect("removed");
+    assert!(gone.contains(&ids[0].to_string()));
+    assert_eq!(problem(client.delete("/v1/peers/cedar").await.expect_err("gone")).1, "no_such_peer");
+}
+
+#[test]
+fn a_beginning_that_two_share_means_neither() {
+    let mut ids: Vec<NodeId> = (0..=255).map(|seed| key(seed).id()).collect();
+    ids.sort_by_key(ToString::to_string);
+    let twin = |a: &str, b: &str| a.chars().zip(b.chars()).take_while(|(a, b)| a == b).count();
+    let peers: Vec<Peer> = ids.iter().map(|id| peer(*id, None, "x.example")).collect();
+    let closest = ids.windows(2).map(|pair| (twin(&pair[0].to_string(), &pair[1].to_string()), pair[0])).max();
+    let (shared, id) = closest.expect("many ids");
+    let peers = Peers { peers };
+    let text = id.to_string();
+    if shared >= 4 {
+        assert_eq!(select(&peers, &text[..shared]).expect_err("two").code, FaultCode::Ambiguous);
+    }
+    assert_eq!(select(&peers, &text[..(shared + 1).max(4)]), Ok(id));
+    assert_eq!(select(&peers, &text[..3]).expect_err("too short").code, FaultCode::NoSuchPeer);
+}
+
+#[tokio::test]
+async fn an_address_without_an_id_needs_somebody_who_vouches() {
+    let scene = Scene::open().await;
+    let mut client = scene.client().await;
+    let mut add = async |body: &str| client.post("/v1/peers", body.to_owned()).await.map_err(problem);
+    let fault = |status, code: &str, number: &str| Err((status, code.to_owned(), number.to_owned()));
+    assert_eq!(add(r#"{"address":"cedar.example"}"#).await, fault(409, "unpinned", "AF0304"));
+    let nobody = r#"{"address":"cedar.example:9","trust_first_use":true}"#;
+    assert_eq!(add(nobody).await, fault(502, "unreachable", "AF0305"));
+    let text = add(r#"{"address":"cedar.example","trust_first_use":true}"#).await.expect("added");
+    assert!(text.contains(&format!("mesh://{}@cedar.example:7443", key(2).id())), "{text}");
+    let own = format!(r#"{{"address":"{}@here.example"}}"#, key(1).id());
+    assert_eq!(add(&own).await, fault(409, "own_address", "AF0303"));
+    let wrong_alias = format!(r#"{{"address":"{}@a.example","alias":"a b"}}"#, key(3).id());
+    assert_eq!(add(&wrong_alias).await, fault(409, "alias", "AF0308"));
+    for (seed, expected) in [(3, true), (3, true), (4, false)] {
+        let body = format!(r#"{{"address":"{}@a.example","alias":"oak"}}"#, key(seed).id());
+        assert_eq!(add(&body).await.is_ok(), expected, "an alias means one peer");
+    }
+    assert_eq!(add(r#"{"address":"a b"}"#).await, fault(400, "bad_request", "AF0201"));
+    let found: Identified = serde_json::from_str(
+        &client.post("/v1/identify", r#"{"address":"cedar.example:7"}"#.to_owned()).await.expect("found"),
+    )
+    .expect("an answer");
+    assert_eq!((found.id, found.address.to_string()), (key(2).id(), format!("mesh://{}@cedar.example:7", key(2).id())));
+}
+
+#[tokio::test]
+async fn interests_change_and_are_told() {
+    let scene = Scene::open().await;
+    let mut client = scene.client().await;
+    let mut change = async |body: &str| {
+        let text = client.post("/v1/interests", body.to_owned()).await.map_err(problem)?;
+        let view: InterestsView = serde_json::from_str(&text).expect("a view");
+        Ok(view.patterns.iter().map(|pattern| pattern.as_str().to_owned()).collect::<Vec<_>>())
+    };
+    assert_eq!(change(r#"{"set":["b.*","a.*","a.b"]}"#).await, Ok(vec!["a.*".to_owned(), "b.*".to_owned()]));
+    assert_eq!(change(r#"{"add":["c.d"],"remove":["b.*"]}"#).await, Ok(vec!["a.*".to_owned(), "c.d".to_owned()]));
+    let missing = (404, "no_such_pattern".to_owned(), "AF0311".to_owned());
+    assert_eq!(change(r#"{"remove":["x.y"]}"#).await, Err(missing));
+    assert_eq!(change(r#"{"add":["x..y"]}"#).await.expect_err("refused").0, 400);
+}
+
+#[tokio::test]
+async fn a_driver_that_is_gone_is_said_and_not_waited_for() {
+    let scene = Scene::open().await;
+    scene.driver.abort();
+    let (status, headers, body) = soon(scene.raw("GET", "/v1/status", None, b"")).await;
+    assert!(status == 503 && headers.contains("retry-after") && body.contains("AF0207"), "{headers} {body}");
+    let mut client = scene.client().await;
+    let event = r#"{"type":"demo.hello"}"#.to_owned();
+    let refused = problem(soon(client.post("/v1/events", event)).await.expect_err("nobody takes it"));
+    assert_eq!(refused, (503, "unavailable".to_owned(), "AF0414".to_owned()));
+}
+
+#[tokio::test]
+async fn the_server_stops_when_told_and_ends_what_would_never_end() {
+    let scene = Scene::open().await;
+    let mut client = scene.client().await;
+    let mut lines = client.lines("/v1/events").await.expect("a stream");
+    scene.arrive("demo.hello", 1);
+    assert!(soon(lines.next()).await.expect("whole").is_some());
+    scene.stop.send(()).expect("served");
+    assert_eq!(soon(lines.next()).await.expect("a clean end"), None);
+    soon(scene.server).await.expect("no panic").expect("no error");
+    assert!(!scene.path.exists(), "the socket is gone");
+    let absent = Client::connect(&scene.path).await.err().expect("nobody");
+    assert!(matches!(absent, ClientError::Absent { .. }), "{absent:?}");
+}

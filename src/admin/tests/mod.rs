@@ -1,0 +1,325 @@
+//! The API over a real socket, with a scripted driver and a journal in memory.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1::handshake;
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+use super::answers::*;
+use super::*;
+use crate::core::ports::{Entry, Log, Origin, Page, PageError, Seq, Stored};
+use crate::time::Wall;
+use crate::wire::message::{Durability, Outcome};
+use crate::wire::{Digest, Envelope, Interests, Keypair, Network, NodeId, PeerAddress, Rejection, Verified};
+
+mod asking;
+mod publishing;
+mod watching;
+
+/// Nothing here takes longer, on the slowest machine.
+const DEADLINE: Duration = Duration::from_secs(20);
+const NOW: Wall = Wall::from_millis(1_795_243_262_123);
+
+fn key(seed: u8) -> Keypair {
+    Keypair::from_seed(&[seed; 32])
+}
+
+/// A journal in memory; positions are 1, 3, 5: gaps are allowed.
+#[derive(Default)]
+struct Memory(Mutex<Kept>);
+
+#[derive(Default)]
+struct Kept {
+    entries: Vec<Stored>,
+    digests: BTreeSet<Digest>,
+    last: u64,
+    /// Positions below were dropped.
+    dropped: u64,
+}
+
+impl Memory {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().expect("no test panics while it holds this")
+    }
+
+    fn push(&self, envelope: Verified<Envelope>, from: Option<NodeId>, hops: u8, received: Wall) -> Seq {
+        let mut kept = self.kept();
+        kept.last += if kept.last == 0 { 1 } else { 2 };
+        let seq = Seq(kept.last);
+        kept.digests.insert(envelope.digest());
+        kept.entries.push(Stored { seq, entry: Entry { envelope, from, hops, duty: false, received } });
+        seq
+    }
+
+    fn has(&self, digest: &Digest) -> bool {
+        self.kept().digests.contains(digest)
+    }
+
+    fn drop_before(&self, seq: u64) {
+        let mut kept = self.kept();
+        kept.dropped = seq;
+        kept.entries.retain(|stored| stored.seq.0 >= seq);
+    }
+}
+
+impl Log for Memory {
+    fn incarnation(&self) -> u64 {
+        7
+    }
+    fn head(&self) -> Seq {
+        Seq(self.kept().last)
+    }
+    fn earliest(&self) -> Seq {
+        let kept = self.kept();
+        kept.entries.first().map_or(Seq(kept.last + 1), |stored| stored.seq)
+    }
+    fn page(&self, after: Seq, entries_max: usize, _: usize) -> Result<Page, PageError> {
+        let earliest = self.earliest();
+        let kept = self.kept();
+        if kept.dropped > after.0 + 1 {
+            return Err(PageError::Gone { earliest });
+        }
+        let entries: Vec<Stored> =
+            kept.entries.iter().filter(|stored| stored.seq > after).take(entries_max).cloned().collect();
+        let upto = entries.last().map_or(after, |stored| stored.seq);
+        Ok(Page { entries, upto })
+    }
+    fn since(&self, moment: Wall) -> Result<Seq, PageError> {
+        let kept = self.kept();
+        let first = kept.entries.iter().find(|stored| stored.entry.received >= moment);
+        Ok(first.map_or(Seq(kept.last + 1), |stored| stored.seq))
+    }
+    fn cursor(&self, _: &str) -> Option<Seq> {
+        None
+    }
+    fn set_cursor(&self, _: &str, _: Seq) {}
+}
+
+/// What the scripted driver knows and was told.
+struct Script {
+    log: Arc<Memory>,
+    head: watch::Sender<Seq>,
+    peers: Vec<Peer>,
+    interests: Interests,
+    ready: bool,
+    /// Sizes of the batches that were published.
+    batches: Arc<Mutex<Vec<usize>>>,
+}
+
+impl Script {
+    async fn drive(mut self, mut requests: mpsc::Receiver<Request>) {
+        while let Some(request) = requests.recv().await {
+            self.on_request(request);
+        }
+    }
+
+    fn on_request(&mut self, request: Request) {
+        match request {
+            Request::Status { answer } => drop(answer.send(status(self.ready))),
+            Request::Id { answer } => drop(answer.send(identity())),
+            Request::Peers { answer } => {
+                // Whoever is called `slow` needs three looks to be connected.
+                for peer in self.peers.iter_mut().filter(|peer| peer.alias.as_deref() == Some("slow")) {
+                    peer.events_in += 1;
+                    if peer.events_in > 3 {
+                        peer.state = PeerState::Connected;
+                    }
+                }
+                let _ = answer.send(Peers { peers: self.peers.clone() });
+            }
+            Request::Identify { at, answer } => {
+                let id = key(2).id();
+                let found = Identified { address: PeerAddress { id: Some(id), at: at.clone() }, id };
+                let nobody = Fault::new(FaultCode::Unreachable, "connection refused");
+                let _ = answer.send(if at.port == 9 { Err(nobody) } else { Ok(found) });
+            }
+            Request::AddPeer { id, at, alias, answer } => {
+                self.peers.retain(|peer| peer.id != id);
+                self.peers.push(peer(id, alias.as_deref(), &at.to_string()));
+                let _ = answer.send(Ok(()));
+            }
+            Request::RemovePeer { id, answer } => {
+                self.peers.retain(|peer| peer.id != id);
+                let _ = answer.send(Ok(()));
+            }
+            Request::Publish { envelopes, answer } => {
+                self.batches.lock().expect("not poisoned").push(envelopes.len());
+                let _ = answer.send(envelopes.into_iter().map(|envelope| self.store(envelope)).collect());
+            }
+            Request::Interests { answer } => drop(answer.send(self.view())),
+            Request::SetInterests { change, answer } => {
+                let changed = change.apply(&self.interests).map(|interests| {
+                    self.interests = interests;
+                    self.view()
+                });
+                let _ = answer.send(changed);
+            }
+        }
+    }
+
+    fn store(&self, envelope: Verified<Envelope>) -> Outcome {
+        let event = envelope.event();
+        if event.kind.as_str() == "demo.full" {
+            return Outcome::Refused(Rejection::Unavailable { after: Duration::from_millis(500) });
+        }
+        if self.log.has(&envelope.digest()) {
+            return Outcome::Duplicate;
+        }
+        let own = event.source;
+        self.head.send_replace(self.log.push(envelope, Some(own), 0, NOW));
+        Outcome::Stored { no_duty: false }
+    }
+
+    fn view(&self) -> InterestsView {
+        InterestsView { patterns: self.interests.patterns().to_vec(), lasting: true, peers: Vec::new() }
+    }
+}
+
+fn status(ready: bool) -> Status {
+    Status {
+        id: key(1).id(),
+        name: "birch".to_owned(),
+        ready,
+        bus: BusStatus { kind: BusKind::Embedded, connected: true, lag: 0, url: None, why: None },
+        peers: PeersStatus { connected: 0, known: 0 },
+        journal: JournalStatus { events: 0, bytes: 0 },
+        warnings: if ready { Vec::new() } else { vec!["the disk is full".to_owned()] },
+        version: "0.1.0".to_owned(),
+        network: "main".to_owned(),
+        listen: Vec::new(),
+        addresses: Vec::new(),
+        uptime_s: 1,
+        durability: Durability::Fsync,
+    }
+}
+
+fn identity() -> Identity {
+    Identity { id: key(1).id(), name: "birch".to_owned(), network: "main".to_owned(), addresses: Vec::new() }
+}
+
+fn peer(id: NodeId, alias: Option<&str>, at: &str) -> Peer {
+    Peer {
+        id,
+        alias: alias.map(str::to_owned),
+        addresses: vec![PeerAddress { id: Some(id), at: at.parse().expect("an address") }],
+        state: PeerState::Probing,
+        origin: Origin::Manual,
+        rtt_ms: None,
+        events_in: 0,
+        events_out: 0,
+        last_seen: None,
+        why: None,
+        retry_in_ms: None,
+        lagging: false,
+    }
+}
+
+/// A served API; the tests of the command line use it too.
+pub(crate) struct Scene {
+    pub(crate) path: PathBuf,
+    log: Arc<Memory>,
+    head: watch::Sender<Seq>,
+    batches: Arc<Mutex<Vec<usize>>>,
+    driver: JoinHandle<()>,
+    server: JoinHandle<std::io::Result<()>>,
+    stop: oneshot::Sender<()>,
+    _directory: tempfile::TempDir,
+}
+
+impl Scene {
+    pub(crate) async fn open() -> Scene {
+        Scene::open_as(true).await
+    }
+
+    pub(crate) async fn open_as(ready: bool) -> Scene {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("a.sock");
+        let (requests, received) = mpsc::channel(REQUESTS_MAX);
+        let (head, heads) = watch::channel(Seq(0));
+        let (stop, stopped) = oneshot::channel();
+        let (log, batches) = (Arc::new(Memory::default()), Arc::default());
+        let script = Script {
+            log: Arc::clone(&log),
+            head: head.clone(),
+            peers: Vec::new(),
+            interests: Interests::default(),
+            ready,
+            batches: Arc::clone(&batches),
+        };
+        let desk = Desk {
+            requests,
+            key: Arc::new(key(1)),
+            network: Network::default(),
+            durability: Durability::Fsync,
+            clock: Arc::new(|| NOW),
+            log: Arc::clone(&log) as Arc<dyn Log>,
+            head: heads,
+        };
+        let socket = bind(&path).await.expect("a socket");
+        let stopped = async { drop(stopped.await) };
+        Scene {
+            path,
+            log,
+            head,
+            batches,
+            driver: tokio::spawn(script.drive(received)),
+            server: tokio::spawn(serve(socket, desk, stopped)),
+            stop,
+            _directory: directory,
+        }
+    }
+
+    async fn client(&self) -> Client {
+        Client::connect(&self.path).await.expect("a connection")
+    }
+
+    /// Any request, as `curl` would send it: status, headers as text, body.
+    async fn raw(&self, method: &str, uri: &str, kind: Option<&str>, body: &[u8]) -> (u16, String, String) {
+        let stream = UnixStream::connect(&self.path).await.expect("a connection");
+        let (mut sender, connection) = handshake(TokioIo::new(stream)).await.expect("HTTP");
+        tokio::spawn(async { drop(connection.await) });
+        let mut request = hyper::Request::builder().method(method).uri(uri).header("host", "x");
+        if let Some(kind) = kind {
+            request = request.header("content-type", kind);
+        }
+        let request = request.body(Full::new(Bytes::copy_from_slice(body))).expect("a request");
+        let response = sender.send_request(request).await.expect("an answer");
+        let (status, headers) = (response.status().as_u16(), format!("{:?}", response.headers()));
+        let body = response.into_body().collect().await.expect("a body").to_bytes();
+        (status, headers, String::from_utf8(body.to_vec()).expect("UTF-8"))
+    }
+
+    /// An event by a peer arrives.
+    pub(crate) fn arrive(&self, kind: &str, number: u64) -> Seq {
+        let envelope = event(2, kind, number);
+        let seq = self.log.push(envelope, Some(key(2).id()), 1, NOW + Duration::from_secs(number));
+        self.head.send_replace(seq);
+        seq
+    }
+}
+
+fn event(seed: u8, kind: &str, number: u64) -> Verified<Envelope> {
+    let data = serde_json::value::RawValue::from_string(number.to_string()).expect("JSON");
+    let draft = crate::wire::Draft::new(format!("e-{number}"), kind, NOW).with_data(data);
+    crate::wire::envelope::seal(&draft, &key(seed)).expect("an event")
+}
+
+/// Waits for what has to happen, and not for ever.
+async fn soon<T>(happening: impl Future<Output = T>) -> T {
+    tokio::time::timeout(DEADLINE, happening).await.expect("it happens before the deadline")
+}
+
+fn problem(error: ClientError) -> (u16, String, String) {
+    match error {
+        ClientError::Problem(Problem { problem, number }) => (problem.status, problem.code, number),
+        other => panic!("a problem, not {other:?}"),
+    }
+}

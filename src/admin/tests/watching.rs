@@ -1,0 +1,176 @@
+//! Live events: where a stream begins, what is in it, that nothing is missing or repeated.
+
+use super::*;
+
+async fn read(lines: &mut client::LineReader, count: usize) -> Vec<serde_json::Value> {
+    let mut read = Vec::new();
+    for _ in 0..count {
+        let line = soon(lines.next()).await.expect("whole").expect("a line");
+        read.push(serde_json::from_slice(&line).expect("JSON"));
+    }
+    read
+}
+
+fn data(lines: &[serde_json::Value]) -> Vec<u64> {
+    lines.iter().map(|line| line["event"]["data"].as_u64().expect("a number")).collect()
+}
+
+/// The data of what a query gives, which ends by itself.
+async fn all(scene: &Scene, query: &str) -> Result<Vec<u64>, (u16, String, String)> {
+    let mut client = scene.client().await;
+    let mut lines = client.lines(&format!("/v1/events?{query}")).await.map_err(problem)?;
+    let mut read = Vec::new();
+    while let Some(line) = soon(lines.next()).await.expect("whole") {
+        read.push(serde_json::from_slice(&line).expect("JSON"));
+    }
+    Ok(data(&read))
+}
+
+#[tokio::test]
+async fn a_line_is_the_event_exactly_as_it_was_signed() {
+    let scene = Scene::open().await;
+    let mut client = scene.client().await;
+    let mut lines = client.lines("/v1/events").await.expect("a stream");
+    scene.arrive("demo.hello", 7);
+    let line = soon(lines.next()).await.expect("whole").expect("a line");
+    let envelope = event(2, "demo.hello", 7);
+    let expected = format!(
+        r#"{{"digest":"{}","hops":1,"from":"{}","received":"2026-11-21T06:41:09.123000Z","event":{}}}"#,
+        envelope.digest(),
+        key(2).id(),
+        envelope.event().text()
+    );
+    assert_eq!(std::str::from_utf8(&line).expect("UTF-8"), expected);
+    scene.head.send_replace(scene.log.push(event(3, "demo.hello", 8), None, 2, NOW));
+    let line = soon(lines.next()).await.expect("whole").expect("a line");
+    assert!(std::str::from_utf8(&line).expect("UTF-8").contains(r#""hops":2,"from":null,"received""#));
+}
+
+#[tokio::test]
+async fn a_stream_begins_where_it_was_asked_to() {
+    let scene = Scene::open().await;
+    for number in 0..6 {
+        scene.arrive("demo.hello", number); // at 1, 3, 5, 7, 9, 11; received a second apart
+    }
+    assert_eq!(all(&scene, "since=all&count=6").await, Ok(vec![0, 1, 2, 3, 4, 5]));
+    assert_eq!(all(&scene, "since=0&count=2").await, Ok(vec![0, 1]));
+    assert_eq!(all(&scene, "since=5&count=3").await, Ok(vec![3, 4, 5]), "after that position");
+    assert_eq!(all(&scene, "since=2026-11-21T06%3A41%3A05.123Z&count=3").await, Ok(vec![3, 4, 5]));
+    assert_eq!(all(&scene, "since=1m&count=1").await, Ok(vec![0]));
+    let mut client = scene.client().await;
+    let mut lines = client.lines("/v1/events?seq=true&since=9").await.expect("a stream");
+    let last = &read(&mut lines, 1).await[0];
+    assert_eq!((last["seq"].as_u64(), &last["event"]["data"]), (Some(11), &serde_json::json!(5)));
+    let mut from_now = scene.client().await;
+    let mut from_now = from_now.lines("/v1/events").await.expect("a stream");
+    scene.arrive("demo.hello", 6);
+    assert_eq!(data(&read(&mut from_now, 1).await), [6], "nothing of the past");
+}
+
+#[tokio::test]
+async fn a_position_that_is_not_there_is_said_before_anything_is_missed() {
+    let scene = Scene::open().await;
+    for number in 0..6 {
+        scene.arrive("demo.hello", number);
+    }
+    scene.log.drop_before(5);
+    let code = |result: Result<Vec<u64>, (u16, String, String)>| result.expect_err("refused");
+    assert_eq!(code(all(&scene, "since=0").await), (410, "position_gone".into(), "AF0420".into()));
+    assert_eq!(code(all(&scene, "since=12").await), (409, "position_ahead".into(), "AF0421".into()));
+    assert_eq!(all(&scene, "since=4&count=4").await, Ok(vec![2, 3, 4, 5]));
+    assert_eq!(all(&scene, "since=all&count=4").await, Ok(vec![2, 3, 4, 5]));
+}
+
+#[tokio::test]
+async fn only_what_was_asked_for_is_shown_and_never_the_protocols_own() {
+    let scene = Scene::open().await;
+    scene.arrive("mesh.node.x", 0);
+    scene.arrive("demo.hello", 1);
+    scene.arrive("demo.done", 2);
+    scene.arrive("other.hello", 3);
+    let mut client = scene.client().await;
+    let own = r#"{"type":"demo.own","data":4}"#.to_owned();
+    client.post("/v1/events", own).await.expect("published");
+    assert_eq!(all(&scene, "since=all&count=4").await, Ok(vec![1, 2, 3, 4]));
+    assert_eq!(all(&scene, "since=all&count=3&own=false").await, Ok(vec![1, 2, 3]));
+    assert_eq!(all(&scene, "since=all&count=3&pattern=demo.*").await, Ok(vec![1, 2, 4]));
+    assert_eq!(all(&scene, "since=all&count=2&pattern=demo.done&pattern=other.%2B").await, Ok(vec![2, 3]));
+}
+
+#[tokio::test]
+async fn a_question_that_cannot_be_read_is_answered_with_what_can() {
+    let scene = Scene::open().await;
+    for (query, why) in [
+        ("since=yesterday", "`since`: a time such as"),
+        ("pattern=a..b", "`pattern`: pattern: segments"),
+        ("count=0", "`count`: a number from 1"),
+        ("count=x", "`count`"),
+        ("own=maybe", "`own`: true or false"),
+        ("patern=a.b", "pattern, since, count, own and seq"),
+    ] {
+        let (status, _, body) = scene.raw("GET", &format!("/v1/events?{query}"), None, b"").await;
+        assert!(status == 400 && body.contains(why) && body.contains("AF0201"), "{query}: {body}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_missed_or_repeated_while_events_arrive() {
+    const EVENTS: u64 = 3_000;
+    let scene = Arc::new(Scene::open().await);
+    let mut readers = Vec::new();
+    for _ in 0..3 {
+        let scene = Arc::clone(&scene);
+        readers.push(tokio::spawn(async move {
+            let mut client = scene.client().await;
+            let mut lines = client.lines("/v1/events?since=all").await.expect("a stream");
+            data(&read(&mut lines, EVENTS as usize).await)
+        }));
+    }
+    let writer = Arc::clone(&scene);
+    let writing = tokio::task::spawn_blocking(move || {
+        for number in 0..EVENTS {
+            writer.arrive("demo.hello", number);
+        }
+    });
+    let expected: Vec<u64> = (0..EVENTS).collect();
+    for reader in readers {
+        assert_eq!(soon(reader).await.expect("no panic"), expected);
+    }
+    writing.await.expect("no panic");
+}
+
+#[tokio::test]
+async fn a_reader_goes_on_exactly_where_it_stopped() {
+    let scene = Scene::open().await;
+    for number in 0..10 {
+        scene.arrive("demo.hello", number);
+    }
+    let (mut position, mut seen) = (0, Vec::new());
+    while seen.len() < 10 {
+        let mut client = scene.client().await;
+        let mut lines = client.lines(&format!("/v1/events?seq=true&since={position}&count=3")).await.expect("a stream");
+        let count = 3.min(10 - seen.len());
+        let some = read(&mut lines, count).await;
+        position = some[count - 1]["seq"].as_u64().expect("a position");
+        seen.extend(data(&some));
+    }
+    assert_eq!(seen, (0..10).collect::<Vec<u64>>());
+}
+
+#[tokio::test]
+async fn a_stream_that_retention_overtook_breaks_off_instead_of_skipping() {
+    let scene = Scene::open().await;
+    scene.arrive("demo.hello", 0);
+    let mut client = scene.client().await;
+    let mut lines = client.lines("/v1/events?since=all").await.expect("a stream");
+    assert_eq!(data(&read(&mut lines, 1).await), [0]);
+    {
+        let mut kept = scene.log.kept();
+        kept.last = 100;
+        kept.dropped = 90;
+        kept.entries.clear();
+    }
+    scene.arrive("demo.hello", 1);
+    let broken = soon(lines.next()).await.expect_err("a gap is an error");
+    assert!(matches!(broken, ClientError::Broken(_)), "{broken:?}");
+}
