@@ -72,7 +72,9 @@ pub fn read(
     if let Some((path, text)) = file {
         let shown = path.display().to_string();
         let document = Document::of_file(Source { name: &shown, text, is_file: true });
-        mistakes.extend(layers.apply(document));
+        mistakes = layers.apply(document);
+        // In the order of the file, as one reads it.
+        mistakes.sort_by_key(|mistake| mistake.place.as_ref().and_then(|place| place.position));
     }
     for each in place::overrides(surroundings).iter().chain(flags) {
         match Field::find(&each.section, &each.key) {

@@ -47,7 +47,7 @@ pub struct Place {
 }
 
 /// A line and a column, both from 1.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Position {
     /// Line.
     pub line: usize,

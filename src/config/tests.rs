@@ -383,7 +383,7 @@ fn all_mistakes_come_at_once() {
     let Mistakes(mistakes) =
         of("[node]\nnmae = \"x\"\nlisten = [\"a\", \"b\"]\n[discovery]\nlan = true\n[bsu]\n").expect_err("refused");
     let codes: Vec<&str> = mistakes.iter().map(|mistake| mistake.code).collect();
-    assert_eq!(codes, ["AF0105", "AF0105", "AF0103", "AF0106", "AF0103"]);
+    assert_eq!(codes, ["AF0103", "AF0105", "AF0105", "AF0106", "AF0103"]);
     assert_eq!(Mistakes(mistakes).to_string().matches("next: ").count(), 5);
 }
 
