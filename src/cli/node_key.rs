@@ -1,58 +1,37 @@
-//! The seam to the key file and the data directory. `store` owns both; the few lines here stand in
-//! its place until it is joined, and become calls to `store::DataDir` and `store::key`.
+//! This node's key as the commands see it: where it is, what it is, and a first one.
 
-use std::fs::{DirBuilder, OpenOptions};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::codes;
 use super::failure::{Exit, Failure};
 use crate::config::Settings;
+use crate::store::{DataDir, StoreError, key};
 use crate::wire::Keypair;
 
-/// The file that holds the key of this node: the one that the service manager hands over if it does,
-/// else the one in the data directory.
+/// The file that holds the key: the one that the service manager hands over if it does, else the one
+/// in the data directory.
 pub(super) fn path(settings: &Settings) -> PathBuf {
     let given = settings.node.credential.clone().filter(|path| path.exists());
     given.unwrap_or_else(|| settings.node.data_dir.join("node.key"))
 }
 
-/// Reads the key, for `thing`.
+/// Reads the key, for `thing`. The data directory may be held by a running daemon.
 pub(super) fn load(thing: &str, settings: &Settings) -> Result<Keypair, Failure> {
-    let path = path(settings);
-    let unusable = |why: String| {
-        let what = format!("the key {} cannot be used, {why}", path.display());
-        Failure::new(Exit::Failed, codes::BAD_KEY, thing, what).next(format!("ls -l {}", path.display()))
-    };
-    match std::fs::read_to_string(&path) {
-        Ok(pem) => Keypair::from_pkcs8_pem(&pem).map_err(|why| unusable(why.to_owned())),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            let what = format!("this node has no key yet, {} is not there", path.display());
-            Err(Failure::new(Exit::Failed, codes::NO_KEY, thing, what).next("afferent init"))
-        }
-        Err(error) => Err(unusable(error.to_string())),
+    let unusable = |error: StoreError| Failure::new(Exit::Failed, codes::BAD_KEY, thing, error.to_string());
+    let credentials = settings.node.credential.as_deref().and_then(Path::parent);
+    if let Some(key) = key::from_credentials(credentials.map(Path::as_os_str)).map_err(unusable)? {
+        return Ok(key);
     }
+    let path = path(settings);
+    if path.try_exists().is_ok_and(|is_there| !is_there) {
+        let what = format!("this node has no key yet, {} is not there", path.display());
+        return Err(Failure::new(Exit::Failed, codes::NO_KEY, thing, what).next("afferent init"));
+    }
+    key::load(&path).map_err(unusable)
 }
 
-/// Makes the data directory (0700) and a new key in it (0600, never over another one).
+/// Makes the data directory, and a new key in it; never over another one.
 pub(super) fn create(settings: &Settings) -> Result<Keypair, Failure> {
-    let directory = &settings.node.data_dir;
-    let key = fresh();
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(directory).and_then(|()| {
-        let path = directory.join("node.key");
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        file.write_all(key.to_pkcs8_pem().as_bytes()).and_then(|()| file.sync_all()).inspect_err(|_| {
-            let _ = std::fs::remove_file(&path);
-        })
-    });
-    let what = format!("no key can be made in {}", directory.display());
-    made.map_err(|error: io::Error| Failure::of_system("init", &what, &error))?;
-    Ok(key)
-}
-
-fn fresh() -> Keypair {
-    let mut seed = [0; 32];
-    getrandom::fill(&mut seed).expect("the system gives random bytes");
-    Keypair::from_seed(&seed)
+    let made = DataDir::open(&settings.node.data_dir).and_then(|directory| key::create(&directory.key_path()));
+    made.map_err(|error| Failure::new(Exit::Failed, codes::BAD_KEY, "init", error.to_string()))
 }
