@@ -1,5 +1,6 @@
 //! What can be typed.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -26,12 +27,12 @@ pub(super) struct Arguments {
 /// What every command takes.
 #[derive(Args, Debug, Default)]
 pub(super) struct Global {
-    /// Configuration file [default: /etc/afferent/afferent.toml, else
+    /// Configuration file [default: $AFFERENT_CONFIG, else /etc/afferent/afferent.toml, else
     /// $XDG_CONFIG_HOME/afferent/afferent.toml, else none]
-    #[arg(long, global = true, value_name = "FILE", env = "AFFERENT_CONFIG", hide_env_values = true)]
+    #[arg(long, global = true, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
-    /// Socket of the daemon [default: admin.socket of the configuration]
-    #[arg(long, global = true, value_name = "PATH", env = "AFFERENT_SOCKET", hide_env_values = true)]
+    /// Socket of the daemon [default: $AFFERENT_SOCKET, else admin.socket of the configuration]
+    #[arg(long, global = true, value_name = "PATH")]
     pub(super) socket: Option<PathBuf>,
     /// Print JSON, one object a line [default: text for people]
     #[arg(long, global = true)]
@@ -42,6 +43,18 @@ pub(super) struct Global {
     /// Log more; -vv logs all [default: info for the daemon, nothing for other commands]
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(super) verbose: u8,
+}
+
+impl Global {
+    /// With the two paths that the environment may name; an empty variable is as good as none.
+    pub(super) fn or_environment(self, variable: impl Fn(&str) -> Option<OsString>) -> Global {
+        let path = |name| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        Global {
+            config: self.config.or_else(|| path("AFFERENT_CONFIG")),
+            socket: self.socket.or_else(|| path("AFFERENT_SOCKET")),
+            ..self
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -278,6 +291,18 @@ mod tests {
         ] {
             assert!(parse(line).is_ok(), "{line}: {}", parse(line).expect_err("refused"));
         }
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_environment_and_an_empty_variable_is_none() {
+        let variable = |name: &str| match name {
+            "AFFERENT_CONFIG" => Some("env.toml".into()),
+            "AFFERENT_SOCKET" => Some("".into()),
+            _ => None,
+        };
+        let of = |line| parse(line).expect("good").global.or_environment(variable);
+        assert_eq!(of("status --config flag.toml").config, Some("flag.toml".into()));
+        assert_eq!((of("status").config, of("status").socket), (Some("env.toml".into()), None));
     }
 
     #[test]

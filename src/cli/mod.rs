@@ -42,7 +42,9 @@ use output::Output;
 /// The program: reads its arguments, does what they say, and says how it went.
 pub fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
+        Ok(Arguments { global, command }) => {
+            Arguments { global: global.or_environment(|name| std::env::var_os(name)), command }
+        }
         Err(error) => {
             // Help and version come this way too, for standard output; a closed pipe is no error.
             let _ = error.print();
