@@ -9,7 +9,9 @@ pub(super) fn perform(explain: &Explain, output: &mut Output) -> Result<Exit, Fa
     let asked = explain.code.trim();
     let is_meant = |row: &codes::Row| row.number.eq_ignore_ascii_case(asked) || row.word == Some(asked);
     let Some(row) = codes::all().find(is_meant) else {
-        let known = codes::all().map(|row| row.number).collect::<Vec<_>>().join(", ");
+        let mut known: Vec<&str> = codes::all().map(|row| row.number).collect();
+        known.sort_unstable();
+        let known = known.join(", ");
         let what = format!("`{asked}` is no code of this version; the codes are {known}");
         return Err(Failure::new(Exit::Failed, codes::USAGE, "explain", what));
     };

@@ -47,12 +47,11 @@ fn print(identity: &Identity, output: &mut Output) -> Result<(), Failure> {
     for address in &identity.addresses {
         output.line(&plain(&address.to_string()))?;
     }
-    match identity.addresses.is_empty() {
-        true => {
-            output.remark("no address is known yet: set node.addresses, or paste ID@HOST:PORT with the host you know")
-        }
-        false => output.remark("a friend types: afferent peers add, and one of these addresses"),
-    }
+    output.remark(if identity.addresses.is_empty() {
+        "no address is known yet: set node.addresses, or paste ID@HOST:PORT with the host you know"
+    } else {
+        "a friend types: afferent peers add, and one of these addresses"
+    });
     Ok(())
 }
 

@@ -96,3 +96,6 @@ fn perform(arguments: &Arguments, output: &mut Output) -> Result<Exit, Failure> 
     runtime.shutdown_background();
     ended
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,6 +30,7 @@ pub(super) async fn perform(peers: &Arguments, global: &Global, output: &mut Out
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err calls")]
 fn failed(error: ClientError) -> Failure {
     Failure::of_client("peers", &error)
 }

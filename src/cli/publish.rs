@@ -40,7 +40,7 @@ pub(super) async fn perform(publish: &Publish, global: &Global, output: &mut Out
 }
 
 /// The body of a request, fed piece by piece.
-fn body(mut pieces: mpsc::Receiver<io::Result<Bytes>>) -> Outgoing {
+pub(super) fn body(mut pieces: mpsc::Receiver<io::Result<Bytes>>) -> Outgoing {
     let frames = stream::poll_fn(move |context| {
         pieces.poll_recv(context).map(|piece| piece.map(|piece| piece.map(Frame::data)))
     });
@@ -48,7 +48,7 @@ fn body(mut pieces: mpsc::Receiver<io::Result<Bytes>>) -> Outgoing {
 }
 
 /// Carries standard input over until it ends or nobody wants more.
-fn pump(mut input: impl Read, sender: &mpsc::Sender<io::Result<Bytes>>) {
+pub(super) fn pump(mut input: impl Read, sender: &mpsc::Sender<io::Result<Bytes>>) {
     let mut piece = vec![0; PIECE_BYTES];
     loop {
         let read = match input.read(&mut piece) {
@@ -65,7 +65,12 @@ fn pump(mut input: impl Read, sender: &mpsc::Sender<io::Result<Bytes>>) {
 }
 
 /// Sends lines and prints what became of each; gives how many were refused.
-async fn exchange(client: &mut Client, lines: Outgoing, is_many: bool, output: &mut Output) -> Result<u64, Failure> {
+pub(super) async fn exchange(
+    client: &mut Client,
+    lines: Outgoing,
+    is_many: bool,
+    output: &mut Output,
+) -> Result<u64, Failure> {
     let failed = |error: ClientError| Failure::of_client("publish", &error);
     let mut answers = client.exchange_lines("/v1/events", lines).await.map_err(failed)?;
     let (mut number, mut refused) = (0, 0);
@@ -243,8 +248,8 @@ mod tests {
             format!(r#"{{"schema":"afferent.publish/1","digest":"{digest}","id":"7","stored":true}}"#)
         );
         assert_eq!(
-            admin::document(&Published::never(&Rejection::TypeDenied)),
-            r#"{"schema":"afferent.publish/1","digest":null,"id":null,"stored":false,"code":"type_denied","why":"this type is not accepted from there"}"#
+            admin::document(&Published::never(&Rejection::Expired)),
+            r#"{"schema":"afferent.publish/1","digest":null,"id":null,"stored":false,"code":"expired","why":"the event expired"}"#
         );
     }
 }

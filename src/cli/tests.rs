@@ -1,0 +1,178 @@
+//! Whole commands against a served API with a scripted driver: what they print, how they exit.
+
+use std::io::Cursor;
+
+use clap::Parser;
+use serde_json::Value;
+
+use super::arguments::{Arguments, Command};
+use super::failure::{Exit, Failure};
+use super::output::Output;
+use super::output::tests::{Page, pages};
+use super::{id, interests, peers, publish, status, sub};
+use crate::admin::tests::Scene;
+
+/// What a command left behind.
+struct Done {
+    exit: Exit,
+    results: String,
+    remarks: String,
+}
+
+impl Done {
+    fn json(&self) -> Vec<Value> {
+        self.results.lines().map(|line| serde_json::from_str(line).expect("one object a line")).collect()
+    }
+}
+
+fn parse(scene: &Scene, line: &[&str]) -> Arguments {
+    let socket = scene.path.to_str().expect("UTF-8");
+    let all = ["afferent", "--socket", socket].into_iter().chain(line.iter().copied());
+    Arguments::try_parse_from(all).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn finish(ended: Result<Exit, Failure>, mut output: Output, results: &Page, remarks: &Page) -> Done {
+    let exit = ended.unwrap_or_else(|failure| {
+        output.report(&failure);
+        failure.exit
+    });
+    output.flush().expect("written");
+    Done { exit, results: results.text(), remarks: remarks.text() }
+}
+
+async fn run(scene: &Scene, line: &[&str]) -> Done {
+    let Arguments { global, command } = parse(scene, line);
+    let (mut output, results, remarks) = pages(global.json);
+    let out = &mut output;
+    let ended = match &command {
+        Command::Status => status::perform(&global, out).await,
+        Command::Id => id::perform(&global, out).await,
+        Command::Peers(peers) => peers::perform(peers, &global, out).await,
+        Command::Publish(publish) => publish::perform(publish, &global, out).await,
+        Command::Sub(sub) => sub::perform(sub, &global, out).await,
+        Command::Interests(interests) => interests::perform(interests, &global, out).await,
+        other => panic!("{other:?} needs no daemon"),
+    };
+    finish(ended, output, &results, &remarks)
+}
+
+#[tokio::test]
+async fn status_exits_by_how_the_node_is() {
+    let scene = Scene::open().await;
+    let done = run(&scene, &["status"]).await;
+    assert_eq!(done.exit, Exit::Done);
+    assert!(done.results.starts_with("birch  ") && done.results.contains("  ready  "), "{}", done.results);
+    let scene = Scene::open_as(false).await;
+    let done = run(&scene, &["status", "--json"]).await;
+    assert_eq!(done.exit, Exit::Degraded);
+    assert_eq!(done.json()[0]["warnings"], serde_json::json!(["the disk is full"]));
+}
+
+#[tokio::test]
+async fn without_a_daemon_every_command_says_how_to_start_one() {
+    let scene = Scene::open().await;
+    let gone = scene.path.with_file_name("gone.sock");
+    let gone = gone.to_str().expect("UTF-8");
+    for line in [&["status"][..], &["peers"], &["publish", "a.b"], &["sub"], &["interests"]] {
+        let done = run(&scene, &[line, &["--socket", gone]].concat()).await;
+        assert_eq!(done.exit, Exit::Unreachable, "{line:?}");
+        assert!(done.results.is_empty() && done.remarks.contains("\nnext: afferent run"), "{}", done.remarks);
+    }
+}
+
+#[tokio::test]
+async fn a_peer_is_added_waited_for_listed_and_forgotten() {
+    let scene = Scene::open().await;
+    let friend = crate::wire::Keypair::from_seed(&[2; 32]).id();
+    let address = format!("mesh://{friend}@cedar.example:7443");
+    assert!(run(&scene, &["peers"]).await.remarks.contains("nobody is known yet"));
+    let done = run(&scene, &["peers", "add", &address, "--alias", "slow"]).await;
+    assert_eq!(
+        (done.exit, done.results),
+        (Exit::Done, format!("slow ({}) is connected, round trip -\n", friend.short()))
+    );
+    let done = run(&scene, &["peers", "list"]).await;
+    let row: Vec<&str> = done.results.lines().nth(1).expect("a row").split_whitespace().collect();
+    assert_eq!(row[..4], ["slow", &friend.short(), "cedar.example:7443", "connected"]);
+    let done = run(&scene, &["peers", "--json"]).await;
+    assert_eq!(done.json()[0]["peers"][0]["addresses"][0], address);
+    let done = run(&scene, &["peers", "add", "cedar.example", "--trust-first-use", "--no-wait"]).await;
+    assert_eq!(done.exit, Exit::Done);
+    assert!(done.remarks.contains(&format!("at cedar.example:7443 answers the node {friend}")), "{}", done.remarks);
+    let done = run(&scene, &["peers", "rm", &friend.short()]).await;
+    assert_eq!((done.exit, done.results), (Exit::Done, format!("{} is forgotten\n", friend.short())));
+    let done = run(&scene, &["peers", "rm", "slow"]).await;
+    assert_eq!(done.exit, Exit::NoSuchPeer);
+    assert!(done.remarks.ends_with("(AF0301)\nnext: afferent peers list\n"), "{}", done.remarks);
+    let done = run(&scene, &["peers", "add", "cedar.example:9", "--trust-first-use"]).await;
+    assert_eq!(done.exit, Exit::Timeout);
+}
+
+#[tokio::test]
+async fn what_is_published_is_seen_by_who_watches() {
+    let scene = Scene::open().await;
+    let done = run(&scene, &["publish", "demo.hello", "--data", "{\"n\":1}", "--attr", "subject=x"]).await;
+    assert_eq!(done.exit, Exit::Done);
+    let digest = done.results.trim_end().to_owned();
+    assert_eq!(digest.len(), 43);
+    scene.arrive("demo.other", 2);
+    let done = run(&scene, &["sub", "--since", "all", "--count", "2", "--json"]).await;
+    let seen = done.json();
+    assert_eq!((done.exit, seen.len()), (Exit::Done, 2));
+    assert_eq!((&seen[0]["digest"], &seen[0]["event"]["subject"]), (&digest.into(), &"x".into()));
+    assert_eq!(seen[1]["event"]["data"], 2);
+    let done = run(&scene, &["sub", "demo.hello", "--since", "all", "--count", "1"]).await;
+    assert!(done.results.ends_with(" demo.hello {\"n\":1} (own)\n"), "{}", done.results);
+    let done = run(&scene, &["sub", "demo.hello", "--since", "all", "--count", "1", "--raw"]).await;
+    assert!(done.results.starts_with(r#"{"specversion":"1.0","id":""#), "as it was signed: {}", done.results);
+    let done = run(&scene, &["sub", "--since", "soon"]).await;
+    assert_eq!(done.exit, Exit::Failed);
+}
+
+#[tokio::test]
+async fn a_refused_event_is_an_answer_too() {
+    let scene = Scene::open().await;
+    let done = run(&scene, &["publish", "mesh.node", "--json"]).await;
+    assert_eq!(done.exit, Exit::Refused);
+    let answer = &done.json()[0];
+    assert_eq!((&answer["stored"], &answer["code"]), (&false.into(), &"type_denied".into()));
+    let done = run(&scene, &["publish", "a.b", "--to", "nobody"]).await;
+    assert_eq!((done.exit, done.results.as_str()), (Exit::NoSuchPeer, ""));
+    let done = run(&scene, &["publish", "demo.full"]).await;
+    assert!(done.remarks.ends_with("(AF0414)\nnext: the same again in 500ms\n"), "{}", done.remarks);
+}
+
+#[tokio::test]
+async fn every_line_of_standard_input_has_its_answer() {
+    let scene = Scene::open().await;
+    let lines = "{\"type\":\"demo.a\",\"id\":\"1\"}\nnot JSON\n\n{\"type\":\"demo.b\",\"id\":\"2\"}";
+    for is_json in [true, false] {
+        let mut client = crate::admin::Client::connect(&scene.path).await.expect("a connection");
+        let (sender, pieces) = tokio::sync::mpsc::channel(1);
+        std::thread::spawn(move || publish::pump(Cursor::new(lines), &sender));
+        let (mut output, results, remarks) = pages(is_json);
+        let refused = publish::exchange(&mut client, publish::body(pieces), true, &mut output).await;
+        assert_eq!(refused, Ok(1));
+        let done = finish(Ok(Exit::Refused), output, &results, &remarks);
+        assert!(done.remarks.starts_with("afferent: publish: line 2: not acceptable JSON"), "{}", done.remarks);
+        if is_json {
+            let stored: Vec<bool> = done.json().iter().map(|answer| answer["stored"] == true).collect();
+            assert_eq!(stored, [true, false, true]);
+        } else {
+            assert_eq!(done.results.lines().count(), 2, "the digests alone");
+        }
+    }
+}
+
+#[tokio::test]
+async fn interests_are_shown_as_they_are_after_a_change() {
+    let scene = Scene::open().await;
+    assert!(run(&scene, &["interests"]).await.remarks.starts_with("nothing is wanted"));
+    assert_eq!(run(&scene, &["interests", "add", "b.*", "a.b"]).await.results, "a.b\nb.*\n");
+    assert_eq!(run(&scene, &["interests", "rm", "a.b"]).await.results, "b.*\n");
+    let done = run(&scene, &["interests", "set", "x.*", "--json"]).await;
+    assert_eq!(done.json()[0]["patterns"], serde_json::json!(["x.*"]));
+    let done = run(&scene, &["interests", "rm", "a.b"]).await;
+    assert_eq!(done.exit, Exit::Failed);
+    assert!(done.remarks.ends_with("(AF0311)\nnext: afferent interests\n"), "{}", done.remarks);
+}
