@@ -115,7 +115,6 @@ pub(super) struct Demo {
 }
 
 #[derive(Args, Debug)]
-#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Peers {
     #[command(subcommand)]
     pub(super) action: Option<PeersAction>,
@@ -276,6 +275,9 @@ mod tests {
             "peers add cedar.example --alias cedar --no-wait",
             "peers add [::1]:7443 --trust-first-use",
             "peers rm cedar",
+            "peers --config a.toml rm cedar",
+            "--json peers --socket a.sock add x.example",
+            "interests --config a.toml add a.*",
             "publish demo.hello",
             "publish demo.hello --data {\"a\":1} --to abcd --to efgh --attr subject=x --attr n:=5 --id 7 --expires 1h",
             "publish demo.hello --data -",

@@ -26,7 +26,7 @@ pub(super) async fn perform(global: &Global, output: &mut Output) -> Result<Exit
 
 fn screen(status: &Status) -> Vec<String> {
     let ready = if status.ready { "ready" } else { "NOT READY" };
-    let up = words::brief(Duration::from_secs(status.uptime_s));
+    let up = words::brief(Duration::from_secs(status.uptime_s.max(1)));
     let mut lines =
         vec![format!("{}  {}  {ready}  v{}  up {up}", plain(&status.name), status.id.short(), status.version)];
     let mut row = |name: &str, text: &str| lines.push(format!("{name:<9} {text}"));

@@ -28,7 +28,12 @@ pub(super) fn admit(
         return Err(Rejection::Muted);
     }
     if event.kind.as_str() == RECORD_TYPE {
-        return Record::read(envelope).map(drop);
+        // A stranger's record is nobody's business here yet: stored, it would only use up the quota.
+        return if node.peers.knows(&event.source) {
+            Record::read(envelope).map(drop)
+        } else {
+            Err(Rejection::NotSubscribed)
+        };
     }
     if event.kind.is_reserved() && !event.kind.as_str().starts_with("mesh.group.") {
         return Err(Rejection::TypeDenied);

@@ -106,10 +106,16 @@ impl Appending {
         let request = self.waiting.remove(&batch)?;
         self.entries -= request.entries.len();
         self.bytes -= request.bytes;
-        let was_full = std::mem::replace(&mut self.full, result == Err(AppendError::Full));
+        let was_full = self.full;
+        match &result {
+            Err(AppendError::Full) => self.full = true,
+            // Duplicates are known while it is full, too.
+            Ok(verdicts) if verdicts.iter().any(|verdict| matches!(verdict, Appended::Stored(_))) => self.full = false,
+            _ => {}
+        }
         let note = match (was_full, self.full) {
             (false, true) => Some(Note::JournalFull),
-            (true, false) if result.is_ok() => Some(Note::JournalWell),
+            (true, false) => Some(Note::JournalWell),
             _ => None,
         };
         let reached_disk = result.is_ok();

@@ -37,11 +37,6 @@ impl InterestIndex {
         let matching = self.wanted.iter().filter(|(pattern, _)| pattern.matches(kind));
         matching.flat_map(|(_, nodes)| nodes).copied().collect()
     }
-
-    /// Does this node want events of this type?
-    pub fn is_interested(&self, node: &NodeId, kind: &EventType) -> bool {
-        self.wanted.iter().any(|(pattern, nodes)| nodes.contains(node) && pattern.matches(kind))
-    }
 }
 
 #[cfg(test)]
@@ -88,9 +83,6 @@ mod tests {
                 }
             }
             index.remove(&id(gone));
-            for seed in 0u8..6 {
-                prop_assert_eq!(index.is_interested(&id(seed), &kind), expected.contains(&id(seed)));
-            }
             prop_assert_eq!(index.interested(&kind), expected);
         }
     }

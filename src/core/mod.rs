@@ -11,6 +11,7 @@
 
 mod admission;
 mod appending;
+mod calendar;
 mod duty;
 pub mod interest;
 mod outbox;
@@ -27,10 +28,11 @@ use crate::wire::message::Outcome;
 use crate::wire::{Envelope, Interests, NodeId, Rejection, Verified};
 
 use appending::Appending;
+use calendar::Calendar;
 use outbox::Outbox;
-use params::{Params, RETRY_BUSY};
+use params::{Params, RETRY_BUSY, SAVE_PAUSE};
 use peers::Peers;
-use ports::{AppendError, Appended, Arrived, BatchId, Entry, Input, Output, Seq, Stored, Ticket};
+use ports::{AppendError, Appended, Arrived, BatchId, Entry, Input, Output, SavedPeer, Seq, Stored, Ticket};
 pub use view::{Counts, PeerState, PeerView, View};
 
 /// One node of the mesh: everything it knows and decides.
@@ -41,6 +43,9 @@ pub struct Node {
     appending: Appending,
     peers: Peers,
     outbox: Outbox,
+    calendar: Calendar,
+    /// When the peer file is written at the latest.
+    save_due: Option<Mono>,
     neighbours: Arc<BTreeSet<NodeId>>,
     counts: Counts,
 }
@@ -54,6 +59,8 @@ impl Node {
             appending: Appending::default(),
             peers: Peers::new(me, &params, seed),
             outbox: Outbox::new(&params),
+            calendar: Calendar::default(),
+            save_due: None,
             neighbours: Arc::default(),
             counts: Counts::default(),
             params,
@@ -62,40 +69,34 @@ impl Node {
 
     /// Takes one input at one moment and pushes what is wanted in return, to be done in order.
     pub fn handle(&mut self, input: Input, now: Now, out: &mut Vec<Output>) {
+        // By this date, not by the clock's, what is owed expires.
+        let steady = self.calendar.believe(now);
         match input {
             Input::Tick => {}
-            Input::Restored { head, peers } => {
-                self.outbox.restore(head);
-                for peer in peers {
-                    match peer.cursor {
-                        Some(cursor) => self.outbox.open(peer.id, cursor),
-                        None => self.open_account(peer.id, out),
-                    }
-                    self.peers.restore(peer);
-                }
-            }
+            Input::Restored { head, peers } => self.on_restored(head, peers, out),
             Input::Interests(interests) => self.interests = interests,
             Input::Received { ticket, from, arrived } => self.on_received(ticket, from, arrived, now, out),
             Input::Emitted { ticket, envelopes } => self.on_emitted(ticket, envelopes, now, out),
-            Input::Appended { batch, result } => self.on_appended(batch, result, now, out),
-            Input::Scanned { peer, after, page } => self.outbox.on_scanned(peer, after, page, &self.peers, now, out),
+            Input::Appended { batch, result } => self.on_appended(batch, result, steady, out),
+            Input::Scanned { peer, after, page } => self.outbox.on_scanned(peer, after, page, &self.peers, steady, out),
             Input::Met { record } => {
                 let peer = record.id();
-                if self.peers.on_met(record, now, out) {
+                let is_new = self.peers.on_met(record, now, out);
+                self.close_forgotten(out);
+                if is_new {
                     self.open_account(peer, out);
                 }
-                self.close_forgotten();
             }
             Input::Contact { peer } => self.peers.on_contact(peer, now),
             Input::PeerAdded { ticket, id, at, alias } => {
                 self.peers.on_added(id, at, alias, now, out);
-                self.close_forgotten();
+                self.close_forgotten(out);
                 self.open_account(id, out);
                 self.save_peers(Some(ticket), out);
             }
             Input::PeerRemoved { ticket, id } => {
                 self.peers.on_removed(id, out);
-                self.close_forgotten();
+                self.close_forgotten(out);
                 self.save_peers(Some(ticket), out);
             }
             Input::Connected { peer, lane, rtt } => {
@@ -123,16 +124,19 @@ impl Node {
             }
         }
         self.peers.dial_due(now, out);
-        self.outbox.run(&self.peers, now, out);
-        if self.peers.take_changed() {
-            self.save_peers(None, out);
-        }
+        self.outbox.run(&self.peers, steady, out);
+        self.save_if_due(now.mono, out);
         self.tell_neighbours(out);
     }
 
     /// When to come back with [`Input::Tick`] if nothing happens before.
     pub fn deadline(&self) -> Option<Mono> {
-        [self.peers.deadline(), self.outbox.deadline()].into_iter().flatten().min()
+        [self.peers.deadline(), self.outbox.deadline(), self.save_due].into_iter().flatten().min()
+    }
+
+    /// Did a person type this peer in?
+    pub fn is_manual(&self, peer: &NodeId) -> bool {
+        self.peers.is_manual(peer)
     }
 
     /// A copy of what people may look at.
@@ -177,8 +181,8 @@ impl Node {
             debug_assert_eq!(envelope.event().source, self.me, "only we publish here");
             if envelope.event().kind.is_reserved() {
                 request.refuse(Rejection::TypeDenied);
-            } else if !envelope.event().is_alive(now.wall) {
-                request.refuse(Rejection::Expired);
+            } else if let Err(rejection) = envelope.event().check_times(now.wall) {
+                request.refuse(rejection); // every peer would refuse it
             } else if closed || !self.appending.has_room_beside(&request, &envelope, &self.params) {
                 closed = true;
                 request.refuse(Rejection::Unavailable { after: RETRY_BUSY });
@@ -249,14 +253,40 @@ impl Node {
         out.push(Output::SaveCursor { peer, cursor: self.outbox.settled(&peer) });
     }
 
-    fn close_forgotten(&mut self) {
-        for id in self.peers.take_forgotten() {
-            self.outbox.close(&id);
+    fn on_restored(&mut self, head: Seq, peers: Vec<SavedPeer>, out: &mut Vec<Output>) {
+        self.outbox.restore(head);
+        for peer in peers {
+            match peer.cursor {
+                Some(cursor) => self.outbox.open(peer.id, cursor.min(head)),
+                None => self.open_account(peer.id, out),
+            }
+            self.peers.restore(peer);
+        }
+        self.close_forgotten(out);
+    }
+
+    /// Before the peer file is written: a peer that comes again begins anew.
+    fn close_forgotten(&mut self, out: &mut Vec<Output>) {
+        for peer in self.peers.take_forgotten() {
+            self.outbox.close(&peer);
+            out.push(Output::ForgetCursor { peer });
+        }
+    }
+
+    /// Who joined is written down at once, since events may be owed to it from now on; the rest may
+    /// wait a little, so that no peer makes us write as often as it calls.
+    fn save_if_due(&mut self, now: Mono, out: &mut Vec<Output>) {
+        if self.peers.take_changed() {
+            self.save_due.get_or_insert(now + SAVE_PAUSE);
+        }
+        if self.peers.take_joined() || self.save_due.is_some_and(|due| due <= now) {
+            self.save_peers(None, out);
         }
     }
 
     fn save_peers(&mut self, ticket: Option<Ticket>, out: &mut Vec<Output>) {
         self.peers.take_changed();
+        self.save_due = None;
         let peers = self.peers.saved(|id| self.outbox.settled(id));
         out.push(Output::SavePeers { ticket, peers });
     }

@@ -7,11 +7,12 @@
 //! that is not answered for, is saved now and then: after a crash the peer gets some lines again and
 //! answers `duplicate`, and misses none.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::params::{CREDIT_MAX, Params, RETRY_NO_CREDIT, RETRY_SCAN};
+use super::params::{CREDIT_MAX, Params, RETRY_FUTURE, RETRY_LEAST, RETRY_MOST, RETRY_NO_CREDIT, RETRY_SCAN};
 use super::peers::{Peers, Want};
 use super::ports::{Entry, LaneId, Note, Output, Page, PageError, SendError, Seq, ShipmentId, Stored};
 use crate::time::{Mono, Now, Wall};
@@ -33,7 +34,7 @@ struct Limits {
     lines: usize,
     bytes: usize,
     cursor_every: u64,
-    cursor_delay: std::time::Duration,
+    cursor_delay: Duration,
 }
 
 /// One line owed.
@@ -68,6 +69,10 @@ struct Account {
     /// Nothing is sent or scanned before.
     not_before: Option<Mono>,
     credit: u32,
+    /// Bodies that carry one line only: one of these lines made the peer refuse a whole body.
+    singly: usize,
+    /// Codes by which it refused lines since the lane stands: each is told once.
+    refused: BTreeSet<Code>,
     lagging: bool,
     saved: Seq,
     unsaved_since: Option<Mono>,
@@ -86,6 +91,8 @@ impl Account {
             scanning: false,
             not_before: None,
             credit: CREDIT_MAX,
+            singly: 0,
+            refused: BTreeSet::new(),
             lagging: false,
             saved: cursor,
             unsaved_since: None,
@@ -185,6 +192,7 @@ impl Outbox {
         account.lane = Some(lane);
         account.not_before = None;
         account.credit = CREDIT_MAX;
+        account.refused.clear();
     }
 
     pub(super) fn on_broken(&mut self, peer: &NodeId) {
@@ -197,12 +205,20 @@ impl Outbox {
     pub(super) fn on_stored(&mut self, stored: &Stored, peers: &Peers, now: Now) {
         let previous = std::mem::replace(&mut self.head, stored.seq);
         let duty = peers.duty(&stored.entry);
+        let interested = peers.interested(&stored.entry.envelope.event().kind);
         let mut line: Option<Bytes> = None; // written once, shared by all
         for (peer, account) in &mut self.accounts {
             if account.examined < previous {
                 continue; // behind: it will come to this one by scanning
             }
-            match peers.wants(peer, &stored.entry, duty, now.wall) {
+            if account.examined >= stored.seq {
+                continue; // a page brought it: the journal shows it to readers before we are told
+            }
+            match peers.wants(peer, &stored.entry, duty, now.wall, || interested.contains(peer)) {
+                Want::Expired => {
+                    self.expired_unsent += 1;
+                    account.examined = stored.seq;
+                }
                 Want::No => account.examined = stored.seq,
                 Want::Unknown => {}
                 Want::Yes => {
@@ -246,8 +262,11 @@ impl Outbox {
             }
         };
         for stored in page.entries {
-            match peers.wants(&peer, &stored.entry, peers.duty(&stored.entry), now.wall) {
+            let kind = &stored.entry.envelope.event().kind;
+            let duty = peers.duty(&stored.entry);
+            match peers.wants(&peer, &stored.entry, duty, now.wall, || peers.is_interested(&peer, kind)) {
                 Want::Unknown => return,
+                Want::Expired => self.expired_unsent += 1,
                 Want::No => {}
                 Want::Yes => {
                     let line = line_of(&stored.entry);
@@ -275,16 +294,26 @@ impl Outbox {
         match result {
             Ok(receipt) => {
                 account.credit = receipt.credit.min(CREDIT_MAX);
-                let again = unsettled(peer, owed, &receipt, now, out);
                 account.taken += u64::from(receipt.stored) + u64::from(receipt.duplicate);
-                account.not_before = match again.1 {
+                for refused in receipt.rejected.iter().filter(|refused| refused.code != Code::Future) {
+                    if account.refused.insert(refused.code) {
+                        out.push(Output::Note(Note::PeerRefused { peer, code: refused.code }));
+                    }
+                }
+                let (again, wait) = unsettled(owed, &receipt);
+                account.not_before = match wait {
                     None if account.credit == 0 => Some(now.mono + RETRY_NO_CREDIT),
-                    waits => waits,
+                    wait => wait.map(|wait| now.mono + wait),
                 };
-                account.put_back(again.0);
+                account.put_back(again);
             }
             Err(SendError::Busy(after)) => {
-                account.not_before = Some(now.mono + after);
+                account.not_before = Some(now.mono + bounded(after));
+                account.put_back(owed);
+            }
+            // One line spoils the body: found by sending each alone, and given up alone.
+            Err(SendError::Refused(_)) if owed.len() > 1 => {
+                account.singly = owed.len();
                 account.put_back(owed);
             }
             Err(SendError::Refused(_)) => out.push(Output::Note(Note::PeerRefused { peer, code: Code::Malformed })),
@@ -305,6 +334,7 @@ impl Outbox {
             if !account.is_ready(now.mono) {
                 continue;
             }
+            account.not_before = None;
             if account.flight.is_none() {
                 self.expired_unsent += account.ship(*peer, lane, &mut self.next_shipment, limits, now, out);
             }
@@ -354,8 +384,8 @@ impl Account {
         now: Now,
         out: &mut Vec<Output>,
     ) -> u64 {
-        self.not_before = None;
-        let lines_max = limits.lines.min(self.credit.max(1) as usize);
+        let lines_max = if self.singly > 0 { 1 } else { limits.lines.min(self.credit.max(1) as usize) };
+        self.singly = self.singly.saturating_sub(1);
         let (mut owed, mut bytes, mut expired) = (Vec::new(), 0, 0);
         while let Some(first) = self.queue.front() {
             let size = first.line.len() + 1;
@@ -414,28 +444,26 @@ fn line_of(entry: &Entry) -> Bytes {
     Bytes::from(entry.envelope.line(entry.hops + 1, false))
 }
 
-/// Of the lines of a body: those to send again, and when.
-fn unsettled(
-    peer: NodeId,
-    owed: Vec<Owed>,
-    receipt: &Receipt,
-    now: Now,
-    out: &mut Vec<Output>,
-) -> (Vec<Owed>, Option<Mono>) {
-    for refused in &receipt.rejected {
-        out.push(Output::Note(Note::PeerRefused { peer, code: refused.code }));
-    }
-    let after = |i: usize| receipt.retry.iter().find(|retry| retry.i as usize == i).map(|retry| retry.after_ms);
+/// Of the lines of a body: those to send again, and the wait before.
+fn unsettled(owed: Vec<Owed>, receipt: &Receipt) -> (Vec<Owed>, Option<Duration>) {
+    let retry = |i: usize| {
+        receipt.retry.iter().find(|retry| retry.i as usize == i).map(|retry| Duration::from_millis(retry.after_ms))
+    };
+    // Our clock and the peer's differ: one of them will be put right, or the event expires.
+    let future =
+        |i: usize| receipt.rejected.iter().any(|refused| refused.i as usize == i && refused.code == Code::Future);
     let mut wait = None;
     let mut again = Vec::new();
     for (i, one) in owed.into_iter().enumerate() {
-        if let Some(ms) = after(i) {
-            wait = wait.max(Some(now.mono + std::time::Duration::from_millis(ms.min(RETRY_MS_MAX))));
+        if let Some(after) = retry(i).or_else(|| future(i).then_some(RETRY_FUTURE)) {
+            wait = wait.max(Some(bounded(after)));
             again.push(one);
         }
     }
     (again, wait)
 }
 
-/// No peer can make us wait longer than this for one retry.
-const RETRY_MS_MAX: u64 = 60_000;
+/// No peer can make us wait for ever, or send the same again and again without a pause.
+fn bounded(wait: Duration) -> Duration {
+    wait.clamp(RETRY_LEAST, RETRY_MOST)
+}

@@ -69,7 +69,28 @@ pub const RETRY_BUSY: Duration = Duration::from_millis(500);
 pub const RETRY_FULL: Duration = Duration::from_secs(5);
 /// How long a peer that took no line at all (credit 0) is left alone.
 pub const RETRY_NO_CREDIT: Duration = Duration::from_millis(500);
+/// Least and most that a peer's "later" counts for.
+pub const RETRY_LEAST: Duration = Duration::from_millis(100);
+/// See [`RETRY_LEAST`].
+pub const RETRY_MOST: Duration = Duration::from_secs(60);
+/// Wait before a line that the peer calls `future` is offered again.
+pub const RETRY_FUTURE: Duration = Duration::from_secs(60);
 /// Pause after the journal could not be read for a peer.
 pub const RETRY_SCAN: Duration = Duration::from_secs(1);
+/// New peers that came by themselves: this many at once, and one more every so often. Each costs a
+/// write of the peer file and a dial (3-discovery.md, tier 2).
+pub const NEWCOMERS_MAX: u32 = 64;
+/// See [`NEWCOMERS_MAX`].
+pub const NEWCOMER_EVERY: Duration = Duration::from_secs(10);
+/// A peer that had a lane once is not dropped for a newcomer before it was away this long: whatever is
+/// owed to it has expired by then.
+pub const AWAY_MAX: Duration = crate::wire::event::LIFETIME_MAX;
+/// The peer file is written this often at most for what may be lost in a crash.
+pub const SAVE_PAUSE: Duration = Duration::from_secs(1);
+/// A jump of the wall clock by more than this is not believed before it stood for a day: until then
+/// nothing counts as expired by it.
+pub const JUMP_MAX: Duration = Duration::from_secs(120);
+/// See [`JUMP_MAX`].
+pub const JUMP_BELIEVED_AFTER: Duration = Duration::from_secs(86_400);
 /// Shortest time between two dials of one peer, whoever asks for the second.
 pub const DIAL_PAUSE: Duration = Duration::from_secs(1);

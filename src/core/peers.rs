@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use super::duty::{Duty, Position};
 use super::interest::InterestIndex;
-use super::params::{DIAL_PAUSE, Params};
+use super::params::{AWAY_MAX, DIAL_PAUSE, NEWCOMER_EVERY, NEWCOMERS_MAX, Params};
 use super::ports::{Entry, LaneId, Note, Origin, Output, SavedPeer, Seq};
 use crate::time::{Mono, Now, Wall};
-use crate::wire::{HostPort, NodeId, Profile, Record, Verified};
+use crate::wire::{EventType, HostPort, NodeId, Pattern, Profile, Record, Verified};
 
 /// The table, and the index of who wants what.
 pub(super) struct Peers {
@@ -26,9 +26,31 @@ pub(super) struct Peers {
     rng: fastrand::Rng,
     next_lane: u64,
     rules: Rules,
+    newcomers: Newcomers,
     changed: bool,
+    joined: bool,
     neighbours_changed: bool,
     forgotten: Vec<NodeId>,
+}
+
+/// How many more may come by themselves now.
+struct Newcomers {
+    left: u32,
+    since: Mono,
+}
+
+impl Newcomers {
+    fn admit(&mut self, now: Mono) -> bool {
+        let every = NEWCOMER_EVERY.as_micros();
+        let more = now.since(self.since).as_micros() / every;
+        if more > 0 {
+            self.left = self.left.saturating_add(u32::try_from(more).unwrap_or(u32::MAX)).min(NEWCOMERS_MAX);
+            self.since = now;
+        }
+        let admitted = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        admitted
+    }
 }
 
 struct Rules {
@@ -53,6 +75,8 @@ pub(super) struct Peer {
     pub(super) since: Wall,
     pub(super) seen: Option<Wall>,
     pub(super) events_in: u64,
+    /// A lane to it stood once, in this life or an earlier one.
+    proven: bool,
     position: Position,
     failures: u32,
     last_dial: Option<Mono>,
@@ -72,6 +96,8 @@ pub(super) enum State {
 pub(super) enum Want {
     Yes,
     No,
+    /// It would have, but the event expired.
+    Expired,
     /// Its patterns are not known, or were so long ago that they do not count.
     Unknown,
 }
@@ -94,7 +120,9 @@ impl Peers {
                 backoff_manual_max: params.backoff_manual_max,
                 steady_after: params.steady_after,
             },
+            newcomers: Newcomers { left: NEWCOMERS_MAX, since: Mono(0) },
             changed: false,
+            joined: false,
             neighbours_changed: false,
             forgotten: Vec::new(),
         }
@@ -105,9 +133,13 @@ impl Peers {
     }
 
     pub(super) fn restore(&mut self, saved: SavedPeer) {
-        let SavedPeer { id, origin, alias, addresses, record, since, seen, .. } = saved;
+        let SavedPeer { id, origin, alias, addresses, record, proven, since, seen, .. } = saved;
+        if origin == Origin::Inbound && self.is_closed_to(&id) {
+            self.forgotten.push(id); // the mesh became private meanwhile
+            return;
+        }
         let mut peer = Peer::new(id, origin, since);
-        (peer.alias, peer.typed, peer.seen) = (alias, addresses, seen);
+        (peer.alias, peer.typed, peer.proven, peer.seen) = (alias, addresses, proven, seen);
         self.table.insert(id, peer);
         if let Some(record) = record {
             self.take_record(record);
@@ -124,11 +156,11 @@ impl Peers {
         }
         let is_new = !self.table.contains_key(&id);
         if is_new {
-            if !self.make_room(out) {
+            if !self.newcomers.admit(now.mono) || !self.make_room(now.wall, out) {
                 return false;
             }
             self.table.insert(id, Peer::new(id, Origin::Inbound, now.wall));
-            self.changed = true;
+            self.joined = true;
         }
         self.table.get_mut(&id).expect("known or just added").seen = Some(now.wall);
         self.take_record(record);
@@ -158,14 +190,19 @@ impl Peers {
         self.changed = true;
     }
 
-    /// Drops the peer that is away longest among those that came by themselves.
-    fn make_room(&mut self, out: &mut Vec<Output>) -> bool {
+    /// Drops one that came by itself and is away: the youngest that never had a lane, so that a crowd
+    /// of strangers pushes out strangers, else one that is away so long that nothing is owed to it.
+    fn make_room(&mut self, now: Wall, out: &mut Vec<Output>) -> bool {
         if self.table.len() < self.rules.peers_max {
             return true;
         }
         let is_away = |peer: &Peer| matches!(peer.state, State::Backoff { .. } | State::Waiting);
-        let candidates = self.table.iter().filter(|(_, peer)| peer.origin == Origin::Inbound && is_away(peer));
-        let Some(id) = candidates.min_by_key(|(_, peer)| peer.seen).map(|(id, _)| *id) else { return false };
+        let candidates = || self.table.iter().filter(|(_, peer)| peer.origin == Origin::Inbound && is_away(peer));
+        let strangers = candidates().filter(|(_, peer)| !peer.proven);
+        let is_gone = |peer: &Peer| peer.seen.is_none_or(|seen| now.since(seen) > AWAY_MAX);
+        let gone = candidates().filter(|(_, peer)| is_gone(peer));
+        let chosen = strangers.max_by_key(|(_, peer)| peer.since).or_else(|| gone.min_by_key(|(_, peer)| peer.seen));
+        let Some(id) = chosen.map(|(id, _)| *id) else { return false };
         self.forget(id, out);
         true
     }
@@ -181,11 +218,14 @@ impl Peers {
         self.neighbours_changed = true;
     }
 
-    /// A node called on us. If we were waiting for it, the wait is over.
+    /// A node called on us. If we were waiting for it, the wait is over; a stranger that never let itself
+    /// be dialled does not hurry us.
     pub(super) fn on_contact(&mut self, id: NodeId, now: Now) {
         let Some(peer) = self.table.get_mut(&id) else { return };
         peer.seen = Some(now.wall);
-        if let State::Backoff { until, .. } = &mut peer.state {
+        if let State::Backoff { until, .. } = &mut peer.state
+            && (peer.proven || peer.origin == Origin::Manual)
+        {
             let soonest = peer.last_dial.map_or(now.mono, |dialled| dialled + DIAL_PAUSE).max(now.mono);
             *until = soonest.min(*until);
         }
@@ -200,7 +240,7 @@ impl Peers {
         out: &mut Vec<Output>,
     ) {
         if !self.table.contains_key(&id) {
-            self.make_room(out); // a manual peer gets in even when nobody can be dropped
+            self.make_room(now.wall, out); // a manual peer gets in even when nobody can be dropped
         }
         let peer = self.table.entry(id).or_insert_with(|| Peer::new(id, Origin::Manual, now.wall));
         let moved = peer.typed != [at.clone()];
@@ -241,6 +281,7 @@ impl Peers {
         }
         peer.state = State::Connected { lane, since: now.mono };
         (peer.rtt, peer.seen) = (Some(rtt), Some(now.wall));
+        self.changed |= !std::mem::replace(&mut peer.proven, true);
         self.neighbours_changed = true;
         out.push(Output::Note(Note::PeerConnected(id)));
         true
@@ -343,20 +384,56 @@ impl Peers {
     }
 
     /// Does this peer want this entry, from us?
-    pub(super) fn wants(&self, id: &NodeId, entry: &Entry, duty: Option<Duty>, now: Wall) -> Want {
+    pub(super) fn wants(
+        &self,
+        id: &NodeId,
+        entry: &Entry,
+        duty: Option<Duty>,
+        now: Wall,
+        is_interested: impl FnOnce() -> bool,
+    ) -> Want {
         let (Some(peer), Some(duty)) = (self.table.get(id), duty) else { return Want::No };
         let event = entry.envelope.event();
         let is_giver = entry.from == Some(*id) || event.source == *id;
-        if is_giver || event.kind.is_reserved() || !event.is_alive(now) || !duty.covers(&peer.position) {
+        if is_giver || event.kind.is_reserved() || self.is_closed_to(id) || !duty.covers(&peer.position) {
             return Want::No;
         }
-        if !event.to.is_empty() {
-            return if event.to.contains(id) { Want::Yes } else { Want::No };
-        }
-        if !self.is_acquainted(id, now) {
+        if event.to.is_empty() && !self.is_acquainted(id, now) {
             return Want::Unknown;
         }
-        if self.index.is_interested(id, &event.kind) { Want::Yes } else { Want::No }
+        let wanted = if event.to.is_empty() { is_interested() } else { event.to.contains(id) };
+        match (wanted, event.is_alive(now)) {
+            (true, true) => Want::Yes,
+            (true, false) => Want::Expired,
+            (false, _) => Want::No,
+        }
+    }
+
+    /// Everybody who wants this type, by their patterns: asked once for an event.
+    pub(super) fn interested(&self, kind: &EventType) -> BTreeSet<NodeId> {
+        self.index.interested(kind)
+    }
+
+    /// Does this one peer want this type, by its patterns?
+    pub(super) fn is_interested(&self, id: &NodeId, kind: &EventType) -> bool {
+        self.table.get(id).is_some_and(|peer| {
+            let serves = |pattern: &&Pattern| !pattern.is_firehose() || self.is_served_everything(id, peer.origin);
+            let patterns = peer.record.iter().flat_map(|record| record.interests.patterns());
+            patterns.filter(serves).any(|pattern| pattern.matches(kind))
+        })
+    }
+
+    fn is_served_everything(&self, id: &NodeId, origin: Origin) -> bool {
+        origin == Origin::Manual || self.rules.firehose.contains(id)
+    }
+
+    pub(super) fn is_manual(&self, id: &NodeId) -> bool {
+        self.table.get(id).is_some_and(|peer| peer.origin == Origin::Manual)
+    }
+
+    /// Is this node in the table?
+    pub(super) fn knows(&self, id: &NodeId) -> bool {
+        self.table.contains_key(id)
     }
 
     /// The table as the peer file keeps it.
@@ -367,6 +444,7 @@ impl Peers {
             alias: peer.alias.clone(),
             addresses: peer.typed.clone(),
             record: peer.record.clone(),
+            proven: peer.proven,
             cursor: Some(settled(id)),
             since: peer.since,
             seen: peer.seen,
@@ -383,6 +461,11 @@ impl Peers {
     /// True once after the table changed in what the peer file keeps.
     pub(super) fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)
+    }
+
+    /// True once after somebody came into the table by itself: to be saved before it is owed anything.
+    pub(super) fn take_joined(&mut self) -> bool {
+        std::mem::take(&mut self.joined)
     }
 
     pub(super) fn take_neighbours_changed(&mut self) -> bool {
@@ -413,6 +496,7 @@ impl Peer {
             since,
             seen: None,
             events_in: 0,
+            proven: false,
             position: Position::of(&id),
             failures: 0,
             last_dial: None,

@@ -3,7 +3,7 @@
 //! ```text
 //!   net   Received, Met, Contact, Connected, Broken, Sent    ->|      |-> Dial, Hangup, Send, Neighbours
 //!   bus, admin   Emitted                                     ->| Node |-> Answer
-//!   store Appended, Scanned, Restored                        ->|      |-> Append, Scan, SaveCursor, SavePeers
+//!   store Appended, Scanned, Restored                        ->|      |-> Append, Scan, SaveCursor, ForgetCursor, SavePeers
 //!   people  PeerAdded, PeerRemoved, Interests                ->|      |-> Note
 //! ```
 //!
@@ -194,11 +194,12 @@ pub struct SavedPeer {
     pub alias: Option<String>,
     /// Where it was typed in to be; empty for one that came by itself.
     pub addresses: Vec<HostPort>,
+    /// A lane to it stood once.
+    pub proven: bool,
     /// The last record it gave us.
     pub record: Option<Verified<Record>>,
-    /// Where it stands in our journal: everything up to there is settled. `None` = no cursor is
-    /// durable, so nothing was stored since the peer became known. It lives in the journal, not in the
-    /// peer file.
+    /// Where it stood in our journal when this was saved: everything up to there is settled. The
+    /// journal's own cursor is newer as a rule; the higher of the two counts. `None` = neither is there.
     pub cursor: Option<Seq>,
     /// When we first heard of it.
     pub since: Wall,
@@ -391,6 +392,11 @@ pub enum Output {
         peer: NodeId,
         /// Everything up to here is settled.
         cursor: Seq,
+    },
+    /// This peer is served no more: `store::Journal::forget_cursor`.
+    ForgetCursor {
+        /// Who.
+        peer: NodeId,
     },
     /// Replace the peer file, durably; then answer `ticket`, if any, with no outcomes.
     SavePeers {

@@ -178,8 +178,9 @@ fn policy_refuses_each_thing_for_its_own_reason() {
             to_us(3),
         ],
     );
+    // The record is a stranger's: nobody asked for it.
     let expected =
-        [Code::NotSubscribed, Code::Muted, Code::Conflict, Code::TypeDenied, Code::Malformed, Code::NotForMe];
+        [Code::NotSubscribed, Code::Muted, Code::Conflict, Code::TypeDenied, Code::NotSubscribed, Code::NotForMe];
     assert_eq!(codes(&out), expected.map(Some));
     assert!(out.iter().any(|output| matches!(output, Output::Note(ports::Note::OwnKeyElsewhere(_)))));
     let out = desk.receive(2, &[to_us(1)]);
@@ -295,6 +296,7 @@ fn find(line: &Bytes, what: &str) -> bool {
 fn a_busy_peer_gets_the_same_lines_later() {
     let mut desk = Desk::new(Params::default());
     desk.connect(2, &["a.*"]);
+    desk.wait(params::SAVE_PAUSE);
     let first = shipments(&desk.publish(vec![event(1, "1", "a.x"), event(1, "2", "a.x")]));
     let wait = Duration::from_secs(2);
     assert!(shipments(&desk.sent(2, first[0].1, Err(SendError::Busy(wait)))).is_empty());
@@ -474,9 +476,10 @@ fn forbidden_addresses_in_a_record_are_never_dialled() {
 #[test]
 fn what_is_restored_is_served_from_its_cursor() {
     let mut desk = Desk::new(Params::default());
-    let saved = ports::SavedPeer {
+    let saved = SavedPeer {
         id: key(2).id(),
         origin: ports::Origin::Manual,
+        proven: true,
         alias: Some("cedar".into()),
         addresses: vec![place(2)],
         record: Some(record(2, 1, &["a.*"])),
@@ -497,9 +500,10 @@ fn a_peer_without_a_durable_cursor_gets_one_before_anything_is_stored() {
     // Killed before the first commit, then again after it: the second life must not skip what the
     // first one stored.
     let mut desk = Desk::new(Params::default());
-    let saved = ports::SavedPeer {
+    let saved = SavedPeer {
         id: key(2).id(),
         origin: ports::Origin::Manual,
+        proven: true,
         alias: None,
         addresses: vec![place(2)],
         record: None,
@@ -509,4 +513,144 @@ fn a_peer_without_a_durable_cursor_gets_one_before_anything_is_stored() {
     };
     let out = desk.input(Input::Restored { head: Seq(50), peers: vec![saved] });
     assert!(out.iter().any(|output| matches!(output, Output::SaveCursor { cursor: Seq(50), .. })), "{out:?}");
+}
+
+#[test]
+fn a_body_that_is_refused_whole_is_sent_line_by_line_and_costs_one_line() {
+    let mut desk = Desk::new(Params::default());
+    desk.connect(2, &["a.*"]);
+    let first = shipments(&desk.publish((0..3).map(|i| event(1, &i.to_string(), "a.x")).collect()));
+    assert_eq!(first[0].2.len(), 3);
+    let mut last = shipments(&desk.sent(2, first[0].1, Err(SendError::Refused(400))));
+    for n in 0..3 {
+        assert_eq!(last[0].2, first[0].2[n..=n], "each alone, in order");
+        let result = if n == 1 { Err(SendError::Refused(400)) } else { Ok(all_stored(1, 64)) };
+        last = shipments(&desk.sent(2, last[0].1, result));
+    }
+    assert!(last.is_empty());
+    assert_eq!(desk.node.view().peers[0].behind, 0);
+}
+
+#[test]
+fn a_clock_that_jumps_ahead_and_back_gives_up_nothing() {
+    let mut desk = Desk::new(Params::default());
+    desk.connect(2, &["a.*"]);
+    let first = shipments(&desk.publish(vec![event(1, "1", "a.x")]));
+    desk.sent(2, first[0].1, Err(SendError::Busy(Duration::from_secs(5))));
+    let right = desk.now.wall;
+    desk.now.wall = right + Duration::from_secs(2 * 86_400);
+    let again = shipments(&desk.wait(Duration::from_secs(5)));
+    assert_eq!(again[0].2, first[0].2, "not expired by a clock that nobody believes yet");
+}
+
+#[test]
+fn no_retry_of_a_peer_makes_a_loop() {
+    let mut desk = Desk::new(Params::default());
+    desk.connect(2, &["a.*"]);
+    let first = shipments(&desk.publish(vec![event(1, "1", "a.x")]));
+    let mut receipt = all_stored(0, 64);
+    receipt.retry.push(Retry { i: 0, after_ms: 0 });
+    assert!(shipments(&desk.sent(2, first[0].1, Ok(receipt))).is_empty());
+    let again = shipments(&desk.wait(params::RETRY_LEAST));
+    assert!(shipments(&desk.sent(2, again[0].1, Err(SendError::Busy(Duration::ZERO)))).is_empty());
+    assert_eq!(shipments(&desk.wait(params::RETRY_LEAST)).len(), 1);
+}
+
+#[test]
+fn a_line_from_the_future_is_offered_again_and_other_refusals_are_final() {
+    let mut desk = Desk::new(Params::default());
+    desk.connect(2, &["a.*"]);
+    let first = shipments(&desk.publish(vec![event(1, "1", "a.x"), event(1, "2", "a.x"), event(1, "3", "a.x")]));
+    let outcomes = [Rejection::Future, Rejection::Muted, Rejection::Muted].map(Outcome::Refused);
+    let out = desk.sent(2, first[0].1, Ok(Receipt::of(&outcomes, 64, Durability::Fsync)));
+    let notes = out.iter().filter(|output| matches!(output, Output::Note(_))).count();
+    assert_eq!(notes, 1, "each code is told once a lane");
+    let again = shipments(&desk.wait(params::RETRY_FUTURE));
+    assert_eq!(again[0].2, first[0].2[..1]);
+}
+
+#[test]
+fn a_page_that_is_ahead_of_us_queues_nothing_twice() {
+    let mut desk = Desk::new(Params { peer_queue_max: 1, ..Params::default() });
+    desk.connect(2, &["a.*"]);
+    let sent = shipments(&desk.publish(vec![event(1, "1", "a.x")]));
+    desk.publish(vec![event(1, "2", "a.x")]);
+    let behind = desk.publish(vec![event(1, "3", "a.x")]);
+    assert!(scans(&behind).is_empty(), "its queue is full");
+    let out = desk.sent(2, sent[0].1, Ok(all_stored(1, 64)));
+    assert_eq!(scans(&out), [Seq(2)]);
+    let appended = desk.input(Input::Emitted { ticket: Ticket(3), envelopes: vec![event(1, "4", "a.x")] });
+    let entry = |name: &str| Entry {
+        envelope: event(1, name, "a.x"),
+        from: Some(key(1).id()),
+        hops: 0,
+        duty: true,
+        received: START,
+    };
+    // The journal shows #4 to readers before the driver has heard of it; only #3 fits.
+    let entries = vec![Stored { seq: Seq(3), entry: entry("3") }];
+    desk.input(Input::Scanned { peer: key(2).id(), after: Seq(2), page: Ok(Page { entries, upto: Seq(4) }) });
+    let before = desk.node.view().peers[0].in_hand;
+    desk.commit(&appended);
+    assert_eq!(desk.node.view().peers[0].in_hand, before);
+}
+
+#[test]
+fn a_mesh_that_became_private_forgets_outsiders() {
+    let params = Params { allow: BTreeSet::from([key(2).id()]), ..Params::default() };
+    let mut desk = Desk::new(params);
+    let saved = SavedPeer {
+        id: key(3).id(),
+        origin: ports::Origin::Inbound,
+        proven: true,
+        alias: None,
+        addresses: Vec::new(),
+        record: Some(record(3, 1, &["a.*"])),
+        cursor: Some(Seq(1)),
+        since: START,
+        seen: None,
+    };
+    let out = desk.input(Input::Restored { head: Seq(50), peers: vec![saved] });
+    assert!(!out.iter().any(|output| matches!(output, Output::Dial { .. })));
+    assert!(out.iter().any(|output| matches!(output, Output::ForgetCursor { .. })));
+    assert!(desk.node.view().peers.is_empty());
+}
+
+#[test]
+fn a_crowd_of_strangers_pushes_out_strangers_only() {
+    let mut desk = Desk::new(Params { peers_max: 3, ..Params::default() });
+    desk.input(Input::Met { record: record(2, 1, &["a.*"]) });
+    desk.input(Input::Connected { peer: key(2).id(), lane: LaneId(0), rtt: Duration::ZERO });
+    desk.input(Input::Broken { peer: key(2).id(), lane: LaneId(0), why: "away".into() });
+    for seed in 10..60 {
+        let homeless = RecordDraft { seq: 1, ..RecordDraft::default() }.seal(START, &key(seed)).expect("a record");
+        desk.input(Input::Met { record: homeless });
+    }
+    assert!(desk.node.view().peers.iter().any(|peer| peer.id == key(2).id()), "it had a lane once");
+    assert_eq!(desk.node.view().peers.len(), 3);
+}
+
+#[test]
+fn records_that_come_often_are_written_down_seldom() {
+    let mut desk = Desk::new(Params::default());
+    desk.connect(2, &["a.*"]);
+    desk.wait(params::SAVE_PAUSE);
+    let saves = |out: &[Output]| out.iter().filter(|output| matches!(output, Output::SavePeers { .. })).count();
+    let written: usize = (2..50).map(|seq| saves(&desk.input(Input::Met { record: record(2, seq, &["a.*"]) }))).sum();
+    assert_eq!(written, 0);
+    assert_eq!(saves(&desk.wait(params::SAVE_PAUSE)), 1);
+}
+
+#[test]
+fn a_full_journal_that_still_knows_duplicates_is_still_full() {
+    let mut desk = Desk::new(Params::default());
+    let mut answer = |result| {
+        let out = desk.receive(2, &[event(2, "1", "a.x")]);
+        let (batch, _) = appended(&out).expect("an append");
+        let out = desk.input(Input::Appended { batch, result });
+        out.iter().filter(|output| matches!(output, Output::Note(_))).count()
+    };
+    assert_eq!(answer(Err(AppendError::Full)), 1);
+    assert_eq!(answer(Ok(vec![Appended::Duplicate])), 0);
+    assert_eq!(answer(Err(AppendError::Full)), 0);
 }

@@ -14,7 +14,7 @@ use super::record::OwnRecord;
 use crate::admin::{Fault, FaultCode};
 use crate::core::Node;
 use crate::core::params::Params;
-use crate::core::ports::{Input, LaneId, Log, Output, Page, PageError, SendError, Seq, Ticket};
+use crate::core::ports::{Input, LaneId, Log, Output, Page, PageError, SavedPeer, SendError, Seq, Ticket};
 use crate::store::{DataDir, Journal, journal, peers};
 use crate::wire::message::Outcome;
 use crate::wire::{Interests, NodeId};
@@ -66,6 +66,8 @@ pub(super) struct Driver {
     lanes: BTreeMap<NodeId, (LaneId, net::LaneHandle)>,
     scanned: (mpsc::UnboundedSender<Scan>, mpsc::UnboundedReceiver<Scan>),
     page_max: (usize, usize),
+    /// The peer file as it should be, since writing it failed.
+    pub(super) unsaved: Option<Vec<SavedPeer>>,
     out: Vec<Output>,
 }
 
@@ -96,6 +98,7 @@ impl Driver {
             lanes: BTreeMap::new(),
             scanned: mpsc::unbounded_channel(),
             page_max,
+            unsaved: None,
             out: Vec::new(),
         }
     }
@@ -110,7 +113,7 @@ impl Driver {
         let head = self.hands.journal.head();
         let mut peers = loaded.peers;
         for peer in &mut peers {
-            peer.cursor = self.hands.journal.cursor(&cursor_name(&peer.id));
+            peer.cursor = peer.cursor.max(self.hands.journal.cursor(&cursor_name(&peer.id)));
         }
         self.hands.head.send_replace(head);
         let interests = self.record.interests().clone();
@@ -132,7 +135,6 @@ impl Driver {
             // Dropping any of these arms loses nothing: receiving from a channel, a timer and a
             // oneshot by reference are all cancel safe.
             tokio::select! {
-                biased;
                 Some(report) = inbox.journal.recv() => self.on_journal(report)?,
                 Some(scan) = self.scanned.1.recv() => self.feed(Input::Scanned { peer: scan.peer, after: scan.after, page: scan.page }),
                 Some(report) = inbox.net.recv() => self.on_net(report),
@@ -185,7 +187,8 @@ impl Driver {
             }
             Output::Scan { peer, after } => self.scan(peer, after),
             Output::SaveCursor { peer, cursor } => self.hands.journal.set_cursor(&cursor_name(&peer), cursor),
-            Output::SavePeers { ticket, peers } => self.save_peers(ticket, &peers),
+            Output::ForgetCursor { peer } => self.hands.journal.forget_cursor(&cursor_name(&peer)),
+            Output::SavePeers { ticket, peers } => self.save_peers(ticket, peers),
             Output::Neighbours(neighbours) => drop(self.hands.neighbours.send_replace(neighbours)),
             Output::Note(note) => super::notes::tell(&note),
         }
@@ -211,11 +214,12 @@ impl Driver {
 
     /// In line with everything else, since an event that is stored next may be owed to a peer that
     /// is new in this file. A peer file is small and changes rarely.
-    fn save_peers(&mut self, ticket: Option<Ticket>, peers: &[crate::core::ports::SavedPeer]) {
-        let saved = block_in_place(|| peers::save(&self.hands.dir.peers_path(), peers));
+    fn save_peers(&mut self, ticket: Option<Ticket>, peers: Vec<SavedPeer>) {
+        let saved = block_in_place(|| peers::save(&self.hands.dir.peers_path(), &peers));
         if let Err(error) = &saved {
-            tracing::error!("the peer file is not saved: {error}");
+            tracing::error!("the peer file is not saved, and will be tried again in a minute: {error}");
         }
+        self.unsaved = saved.is_err().then_some(peers);
         if let Some(Waiting::Saved(asker)) = ticket.and_then(|ticket| self.waiting.remove(&ticket)) {
             let _ = asker.send(saved.map_err(|error| Fault::new(FaultCode::Storage, error.to_string())));
         }
@@ -258,7 +262,8 @@ impl Driver {
             net::Report::Contact { peer } => self.feed(Input::Contact { peer }),
             net::Report::Connected { peer, lane, rtt, observed } => {
                 let now = self.clock.now();
-                if let Err(error) = block_in_place(|| self.record.learn(&observed, now)) {
+                let is_trusted = self.node.is_manual(&peer);
+                if let Err(error) = block_in_place(|| self.record.learn(&observed, is_trusted, now)) {
                     tracing::error!("the node record is not renewed: {error}");
                 }
                 self.feed(Input::Connected { peer, lane, rtt });
@@ -280,6 +285,9 @@ impl Driver {
     fn on_minute(&mut self) {
         let now = self.clock.now();
         self.hands.journal.sweep(now);
+        if let Some(peers) = self.unsaved.take() {
+            self.save_peers(None, peers);
+        }
         if let Err(error) = block_in_place(|| self.record.renew_if_due(now.wall)) {
             tracing::error!("the node record is not renewed: {error}");
         }

@@ -18,6 +18,7 @@ mod notes;
 mod record;
 mod requests;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -211,10 +212,11 @@ async fn start(settings: Settings) -> anyhow::Result<House<impl Future<Output = 
 }
 
 fn identity(settings: &Settings, dir: &DataDir) -> anyhow::Result<Keypair> {
-    if let Some(credential) = settings.node.credential.as_ref().filter(|path| path.exists()) {
-        return Ok(key::load(credential)?);
+    let given = settings.node.credential.as_ref().and_then(|path| path.parent());
+    match key::from_credentials(given.map(Path::as_os_str))? {
+        Some(key) => Ok(key),
+        None => Ok(key::load_or_create(&dir.key_path())?),
     }
-    Ok(key::load_or_create(&dir.key_path())?)
 }
 
 fn journal_settings(settings: &Settings) -> JournalSettings {

@@ -30,6 +30,7 @@ pub(super) struct OwnRecord {
     /// The port that goes with an address learned from a peer; `None` = we listen on specific ones.
     wildcard_port: Option<u16>,
     learned: Vec<HostPort>,
+    learned_by_trust: bool,
     learned_at: Option<Now>,
     interests: Interests,
     signed: Wall,
@@ -64,6 +65,7 @@ impl OwnRecord {
             listening: specific.map(|address| HostPort::from_socket(*address)).collect(),
             wildcard_port: basis.listening.iter().find(|address| address.ip().is_unspecified()).map(SocketAddr::port),
             learned: Vec::new(),
+            learned_by_trust: false,
             learned_at: None,
             interests: basis.interests,
             signed: now.wall,
@@ -100,31 +102,36 @@ impl OwnRecord {
     }
 
     /// A peer says from which address it sees us. Believed when we listen everywhere, nobody
-    /// configured an address, and the policy would let others dial it.
+    /// configured an address, and the policy would let others dial it. A peer that a person typed in
+    /// is believed before any other: what others said is forgotten then.
     ///
     /// # Errors
     /// [`StoreError`] when the record's number cannot be drawn.
-    pub(super) fn learn(&mut self, observed: &HostPort, now: Now) -> Result<(), StoreError> {
+    pub(super) fn learn(&mut self, observed: &HostPort, is_trusted: bool, now: Now) -> Result<(), StoreError> {
         let (Some(port), Host::Ip(ip)) = (self.wildcard_port, &observed.host) else { return Ok(()) };
         let address = SocketAddr::new(*ip, port);
         let seen = HostPort::from_socket(address);
         let is_pause = self.learned_at.is_some_and(|at| now.mono.since(at.mono) < LEARN_PAUSE);
-        let is_useful =
-            self.configured.is_empty() && !self.learned.contains(&seen) && self.learned.len() < ADDRESSES_MAX;
+        let is_wanted = is_trusted || self.learned.is_empty();
+        let is_new = !self.learned.contains(&seen) || (is_trusted && !self.learned_by_trust);
+        let is_useful = self.configured.is_empty() && is_wanted && is_new && self.learned.len() < ADDRESSES_MAX;
         if !is_useful || is_pause || !is_routable(*ip) || self.profile.allows(address).is_err() {
             return Ok(());
+        }
+        if is_trusted && !std::mem::replace(&mut self.learned_by_trust, true) {
+            self.learned.clear();
         }
         self.learned.push(seen);
         self.learned_at = Some(now);
         self.renew(now.wall)
     }
 
-    /// Signs a new record when the old one is getting old.
+    /// Signs a new record when the old one is getting old, or was signed by a clock that was ahead.
     ///
     /// # Errors
     /// [`StoreError`]; the old record stays.
     pub(super) fn renew_if_due(&mut self, now: Wall) -> Result<(), StoreError> {
-        if now.since(self.signed) >= RENEW_AFTER { self.renew(now) } else { Ok(()) }
+        if now < self.signed || now.since(self.signed) >= RENEW_AFTER { self.renew(now) } else { Ok(()) }
     }
 
     fn renew(&mut self, now: Wall) -> Result<(), StoreError> {

@@ -84,7 +84,8 @@ impl Driver {
     }
 
     fn remove_peer(&mut self, id: NodeId, answer: oneshot::Sender<Result<(), Fault>>) {
-        if !self.node.view().peers.iter().any(|peer| peer.id == id) {
+        // While the file still has it, removing it again writes the file again.
+        if self.unsaved.is_none() && !self.node.view().peers.iter().any(|peer| peer.id == id) {
             let _ = answer.send(Err(Fault::new(FaultCode::NoSuchPeer, "no such peer")));
             return;
         }

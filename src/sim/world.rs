@@ -16,8 +16,8 @@ use crate::core::ports::{
 use crate::time::{Mono, Now, Wall};
 use crate::wire::message::{Durability, Outcome, Receipt};
 use crate::wire::{
-    Digest, Draft, Envelope, Interests, Keypair, Keys, Line, Network, NodeId, Profile, Record, RecordDraft, Rejection,
-    Verified, envelope,
+    Code, Digest, Draft, Envelope, Interests, Keypair, Keys, Line, Network, NodeId, Profile, Record, RecordDraft,
+    Rejection, Verified, envelope,
 };
 
 const EPOCH: Wall = Wall::from_millis(1_795_243_262_123);
@@ -271,7 +271,7 @@ impl World {
         one.node = Some(Node::new(one.key.id(), params, seed));
         let mut peers = one.disk.peers.clone();
         for peer in &mut peers {
-            peer.cursor = one.disk.cursors.get(&peer.id).copied();
+            peer.cursor = peer.cursor.max(one.disk.cursors.get(&peer.id).copied());
         }
         let (life, head, interests) = (one.life, one.disk.head(), one.interests.clone());
         self.feed(host, life, Input::Interests(interests));
@@ -290,7 +290,7 @@ impl World {
         let mut out = Vec::new();
         node.handle(input, now, &mut out);
         for peer in node.view().peers {
-            assert!(peer.in_hand <= 3 * 8, "{:?} has {} lines in hand", peer.id, peer.in_hand);
+            assert!(peer.in_hand <= 2 * 8, "{:?} has {} lines in hand", peer.id, peer.in_hand);
         }
         if let Some(deadline) = node.deadline() {
             self.at(deadline.max(now.mono), Happening::Tick { host, life });
@@ -329,6 +329,10 @@ impl World {
             }
             Output::SaveCursor { peer, cursor } => {
                 self.hosts[host].disk.moved.insert(peer, cursor);
+            }
+            Output::ForgetCursor { peer } => {
+                self.hosts[host].disk.cursors.remove(&peer);
+                self.hosts[host].disk.moved.remove(&peer);
             }
             Output::SavePeers { peers, .. } => self.hosts[host].disk.peers = peers,
             Output::Hangup { .. } | Output::Neighbours(_) | Output::Note(_) => {}
@@ -420,6 +424,11 @@ impl World {
                     known.into_iter().map(|one| one.or_else(|| late.next()).expect("one each")).collect();
                 if self.chance(self.faults.loss) {
                     return self.lose(asker, life, lane, host, shipment);
+                }
+                for outcome in &all {
+                    let Outcome::Refused(rejection) = outcome else { continue };
+                    let asked_for = !matches!(rejection.code(), Code::NotSubscribed | Code::NotForMe);
+                    assert!(asked_for, "host {asker} sent what host {host} did not ask for");
                 }
                 let (peer, delay) = (self.hosts[host].key.id(), self.delay());
                 let result = Ok(Receipt::of(&all, credit, Durability::Fsync));

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{StoreError, files};
-use crate::core::ports::{Origin, SavedPeer};
+use crate::core::ports::{Origin, SavedPeer, Seq};
 use crate::time::Wall;
 use crate::wire::{HostPort, Keys, Line, NodeId, Record, Rejection, Verified, timestamp};
 
@@ -25,7 +25,7 @@ const BYTES_MAX: u64 = 16 << 20;
 /// What the peer file says.
 #[derive(Debug, Default)]
 pub struct Loaded {
-    /// Whom we know. Without cursors: those live in the journal, as `peer:<id>`.
+    /// Whom we know. Their cursors are of the moment they were saved: the journal's, `peer:<id>`, are newer as a rule.
     pub peers: Vec<SavedPeer>,
     /// What is to be told to the operator.
     pub warning: Option<String>,
@@ -41,6 +41,10 @@ struct Header {
 struct Row {
     id: NodeId,
     origin: Origin,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    proven: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cursor: Option<Seq>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     alias: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -86,6 +90,8 @@ fn row(peer: &SavedPeer) -> Row {
     Row {
         id: peer.id,
         origin: peer.origin,
+        proven: peer.proven,
+        cursor: peer.cursor,
         alias: peer.alias.clone(),
         addresses: peer.addresses.clone(),
         record: peer.record.as_ref().map(|record| record.envelope().line(0, false)),
@@ -133,10 +139,11 @@ fn restore(rows: Vec<Row>, now: Wall) -> Result<(Vec<SavedPeer>, usize), String>
         peers.push(SavedPeer {
             id: row.id,
             origin: row.origin,
+            proven: row.proven,
             alias: row.alias,
             addresses: row.addresses,
             record,
-            cursor: None,
+            cursor: row.cursor,
             since: moment(&row.since)?,
             seen: row.seen.as_deref().map(moment).transpose()?,
         });
@@ -184,7 +191,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::core::ports::Seq;
     use crate::wire::{Keypair, RecordDraft};
 
     const NOW: Wall = Wall::from_millis(1_795_243_262_123);
@@ -195,6 +201,7 @@ mod tests {
         SavedPeer {
             id: key.id(),
             origin: Origin::Manual,
+            proven: true,
             alias: Some("birch \"the\" tree\n".to_owned()),
             addresses: vec!["birch.example:7443".parse().expect("an address")],
             record: Some(record),
@@ -218,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_saved_is_read_back_but_for_the_cursor() {
+    fn what_is_saved_is_read_back() {
         let (_home, path) = saved();
         assert_eq!(fs::metadata(&path).expect("is there").permissions().mode() & 0o777, 0o600);
         let loaded = load(&path, NOW);
@@ -227,7 +234,7 @@ mod tests {
             assert_eq!((read.id, read.origin, &read.alias), (was.id, was.origin, &was.alias));
             assert_eq!((&read.addresses, read.since, read.seen), (&was.addresses, was.since, was.seen));
             assert_eq!(read.record.as_ref().map(|record| record.seq), was.record.as_ref().map(|record| record.seq));
-            assert_eq!(read.cursor, None);
+            assert_eq!((read.cursor, read.proven), (was.cursor, was.proven));
         }
         assert_eq!(loaded.peers.len(), 2);
     }

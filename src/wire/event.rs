@@ -226,6 +226,14 @@ impl Event {
         if self.network() != network.as_str() {
             return Err(Rejection::OtherNetwork);
         }
+        self.check_times(now)
+    }
+
+    /// The part of [`Event::check_fresh`] that is about the clock alone.
+    ///
+    /// # Errors
+    /// [`Rejection::Expired`], [`Rejection::Future`], [`Rejection::ExpiryTooFar`].
+    pub fn check_times(&self, now: Wall) -> Result<(), Rejection> {
         if !self.is_alive(now) {
             return Err(Rejection::Expired);
         }

@@ -15,7 +15,11 @@ fn rss_kib(pid: u32) -> u64 {
 fn ten_thousand_events_wait_on_disk_for_a_peer_that_is_down() {
     let redis = Redis::start();
     let a = Daemon::running("a", &[], "", "");
-    let mut b = Daemon::running("b", &["load.*"], &redis.url(), "");
+    let mut b = Daemon::new("b", &["load.*"], &redis.url(), "");
+    // With the rates that everybody has who configures nothing.
+    let text = std::fs::read_to_string(b.config()).expect("a configuration");
+    std::fs::write(b.config(), text.replace("20000/s burst 40000", "50/s burst 200")).expect("a configuration");
+    b.start();
     a.befriend(&b);
     a.publish("load.first", "0");
     eventually("the lane works", PATIENCE, || (redis.digests().len() == 1).then_some(()));
