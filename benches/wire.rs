@@ -37,7 +37,7 @@ fn steps(criterion: &mut Criterion) {
     group.bench_function("parse and validate", |b| b.iter(|| black_box(split.clone()).parse(&mut keys).is_ok()));
     let network = Network::default();
     group.bench_function("open, all of it", |b| {
-        b.iter(|| envelope::open(black_box(&line), NOW, &network, &mut keys).is_ok())
+        b.iter(|| envelope::open(black_box(&line), NOW, &network, &mut keys).is_ok());
     });
     let key = Keypair::from_seed(&[1; 32]);
     let draft = Draft::new("e-1", "deployment.failed", NOW);

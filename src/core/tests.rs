@@ -296,7 +296,7 @@ fn find(line: &Bytes, what: &str) -> bool {
 fn a_busy_peer_gets_the_same_lines_later() {
     let mut desk = Desk::new(Params::default());
     desk.connect(2, &["a.*"]);
-    desk.wait(params::SAVE_PAUSE);
+    desk.wait(SAVE_PAUSE);
     let first = shipments(&desk.publish(vec![event(1, "1", "a.x"), event(1, "2", "a.x")]));
     let wait = Duration::from_secs(2);
     assert!(shipments(&desk.sent(2, first[0].1, Err(SendError::Busy(wait)))).is_empty());
@@ -634,11 +634,11 @@ fn a_crowd_of_strangers_pushes_out_strangers_only() {
 fn records_that_come_often_are_written_down_seldom() {
     let mut desk = Desk::new(Params::default());
     desk.connect(2, &["a.*"]);
-    desk.wait(params::SAVE_PAUSE);
+    desk.wait(SAVE_PAUSE);
     let saves = |out: &[Output]| out.iter().filter(|output| matches!(output, Output::SavePeers { .. })).count();
     let written: usize = (2..50).map(|seq| saves(&desk.input(Input::Met { record: record(2, seq, &["a.*"]) }))).sum();
     assert_eq!(written, 0);
-    assert_eq!(saves(&desk.wait(params::SAVE_PAUSE)), 1);
+    assert_eq!(saves(&desk.wait(SAVE_PAUSE)), 1);
 }
 
 #[test]

@@ -9,14 +9,14 @@ pub(super) fn tell(note: &Note) {
             tracing::info!(peer = %peer.short(), retry_ms = u64::try_from(retry.as_millis()).unwrap_or(u64::MAX), "peer not reachable: {why}");
         }
         Note::PeerLagging(peer) => {
-            tracing::debug!(peer = %peer.short(), "peer is behind and is read for from the journal")
+            tracing::debug!(peer = %peer.short(), "peer is behind and is read for from the journal");
         }
         Note::PeerCaughtUp(peer) => tracing::debug!(peer = %peer.short(), "peer has all it is owed"),
         Note::PeerGap { peer, earliest } => {
             tracing::warn!(peer = %peer.short(), earliest = earliest.0, "events were dropped by age or size before this peer could take them");
         }
         Note::PeerRefused { peer, code } => {
-            tracing::warn!(peer = %peer.short(), %code, "peer refused an event for good")
+            tracing::warn!(peer = %peer.short(), %code, "peer refused an event for good");
         }
         Note::OwnKeyElsewhere(digest) => {
             tracing::error!(%digest, "this key is used on another machine: an event signed by it came in that was never made here");
