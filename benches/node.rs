@@ -3,6 +3,8 @@
 //!
 //! Everything shares the machine: the daemons, the load generator and Redis. Quote ratios only.
 
+#![expect(clippy::print_stdout, reason = "figures are what a bench is for")]
+
 #[path = "../tests/daemon/support.rs"]
 #[allow(dead_code)]
 mod support;

@@ -7,7 +7,7 @@
 //! a valid configuration.
 //!
 //! How it is driven: [`load`] finds the file and reads it; [`read`] is the same as a function of
-//! texts, without a file system, for tests and for `init`. [`template`] writes the commented file
+//! texts, without a file system, for tests and for `init`. [`template()`] writes the commented file
 //! that [`FIELDS`], the one table of all keys, describes.
 //!
 //! A mistake of the operator is answered as a compiler would: every mistake at once, each with file,

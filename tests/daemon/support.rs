@@ -216,6 +216,7 @@ impl Daemon {
 }
 
 impl Drop for Daemon {
+    #[expect(clippy::print_stderr, reason = "a failed test shows the daemon's side of it")]
     fn drop(&mut self) {
         self.kill();
         if std::thread::panicking() {
