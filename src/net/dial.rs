@@ -33,15 +33,26 @@ use crate::wire::{Code, Host, HostPort, Keys, NodeId, Record, Verified};
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 /// Longest wait that a peer can ask for.
 const RETRY_MAX: Duration = Duration::from_secs(600);
+/// Shortest wait that a peer can ask for, so that nobody makes us send without a pause.
+const RETRY_LEAST: Duration = Duration::from_millis(100);
 /// What is waited when a peer says it is busy and not for how long.
 const RETRY_DEFAULT: Duration = Duration::from_secs(1);
+/// What is waited when a peer fails, and does not say for how long.
+const RETRY_FAILED: Duration = Duration::from_secs(2);
 
 /// Why a call brought nothing.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Trouble {
     /// The peer is there and wants to be asked again after this.
     Busy(Duration),
-    /// The peer is there and will not, with this status.
+    /// Something there does not work, with this status, whatever it was asked: it may after a while.
+    Failed {
+        /// The HTTP status.
+        status: u16,
+        /// When to ask again.
+        after: Duration,
+    },
+    /// The peer is there and refuses what it was sent, with this status: the same bytes never pass.
     Refused(u16),
     /// There is no use in this connection; the reason in our own words.
     Lost(String),
@@ -52,10 +63,7 @@ impl Trouble {
     pub(super) fn why(&self, at: SocketAddr) -> String {
         match self {
             Trouble::Busy(_) => format!("{at} is busy"),
-            Trouble::Refused(status) if (300..400).contains(status) => {
-                format!("{at} answered with a redirect ({status}), which is never followed")
-            }
-            Trouble::Refused(status) => format!("{at} refused with status {status}"),
+            Trouble::Failed { status, .. } | Trouble::Refused(status) => format!("{at} refused with status {status}"),
             Trouble::Lost(why) => why.clone(),
         }
     }
@@ -153,7 +161,7 @@ impl Call {
         let answer = self.send(self.lines(EVENTS_ROUTE, body.freeze()), ANSWER_BYTES_MAX).await?;
         let receipt = match answer.status {
             StatusCode::OK | StatusCode::ACCEPTED => answer.json(),
-            _ => Some(answer.about_the_one_line(lines.len()).ok_or_else(|| answer.trouble())?),
+            _ => Some(answer.about_the_one_line(lines.len()).ok_or_else(|| answer.trouble(self.at))?),
         };
         receipt
             .and_then(|receipt| plausible(receipt, lines.len()))
@@ -166,7 +174,7 @@ impl Call {
 
     async fn call(&self, request: RequestBuilder, bytes_max: usize) -> Result<Answered, Trouble> {
         let answer = self.send(request, bytes_max).await?;
-        if answer.status == StatusCode::OK { Ok(answer) } else { Err(answer.trouble()) }
+        if answer.status == StatusCode::OK { Ok(answer) } else { Err(answer.trouble(self.at)) }
     }
 
     async fn send(&self, request: RequestBuilder, bytes_max: usize) -> Result<Answered, Trouble> {
@@ -199,14 +207,25 @@ impl Answered {
         serde_json::from_slice(&self.body).ok()
     }
 
-    fn retry_after(&self) -> Duration {
-        self.retry_after.unwrap_or(RETRY_DEFAULT).min(RETRY_MAX)
+    fn retry_after(&self, default: Duration) -> Duration {
+        self.retry_after.unwrap_or(default).clamp(RETRY_LEAST, RETRY_MAX)
     }
 
-    fn trouble(&self) -> Trouble {
+    /// What an answer about a whole body means. Only the three statuses that speak of its very bytes
+    /// are a refusal, for what is refused is given up: a proxy's `502` must not cost an event.
+    fn trouble(&self, at: SocketAddr) -> Trouble {
+        let status = self.status.as_u16();
         match self.status {
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => Trouble::Busy(self.retry_after()),
-            status => Trouble::Refused(status.as_u16()),
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                Trouble::Busy(self.retry_after(RETRY_DEFAULT))
+            }
+            StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNSUPPORTED_MEDIA_TYPE => {
+                Trouble::Refused(status)
+            }
+            _ if self.status.is_redirection() => {
+                Trouble::Lost(format!("{at} answered with a redirect ({status}), which is never followed"))
+            }
+            _ => Trouble::Failed { status, after: self.retry_after(RETRY_FAILED) },
         }
     }
 
@@ -223,7 +242,7 @@ impl Answered {
         let mut receipt = Receipt { credit: CREDIT_MAX, ..Receipt::default() };
         match code {
             Code::Rate | Code::Unavailable => {
-                let after = problem.retry_after_ms.map_or(self.retry_after(), Duration::from_millis);
+                let after = problem.retry_after_ms.map_or(self.retry_after(RETRY_DEFAULT), Duration::from_millis);
                 receipt.retry.push(Retry { i: 0, after_ms: after.as_millis().try_into().unwrap_or(u64::MAX) });
             }
             code => receipt.rejected.push(Refused { i: 0, code }),
@@ -395,7 +414,31 @@ mod tests {
         assert!(answer(409, "conflict").about_the_one_line(2).is_none(), "a whole body");
         assert!(answer(415, "unsupported_media_type").about_the_one_line(1).is_none());
         assert!(answer(200, "conflict").about_the_one_line(1).is_none(), "a status that says something else");
-        assert_eq!(answer(415, "x").trouble(), Trouble::Refused(415));
-        assert_eq!(answer(503, "x").trouble(), Trouble::Busy(RETRY_DEFAULT));
+    }
+
+    #[test]
+    fn only_what_speaks_of_the_bytes_is_a_refusal_of_them() {
+        let at = SocketAddr::from(([127, 0, 0, 1], 7443));
+        let trouble = |status: u16, seconds: Option<u64>| {
+            let status = StatusCode::from_u16(status).expect("a status");
+            let retry_after = seconds.map(Duration::from_secs);
+            Answered { status, retry_after, kind: String::new(), body: Bytes::new() }.trouble(at)
+        };
+        for status in [400, 413, 415] {
+            assert_eq!(trouble(status, Some(1)), Trouble::Refused(status));
+        }
+        for status in [204, 401, 403, 404, 405, 408, 409, 421, 500, 502, 504, 599] {
+            assert_eq!(trouble(status, None), Trouble::Failed { status, after: RETRY_FAILED });
+            assert_eq!(trouble(status, Some(7)), Trouble::Failed { status, after: Duration::from_secs(7) });
+            assert_eq!(trouble(status, Some(0)), Trouble::Failed { status, after: RETRY_LEAST });
+        }
+        for status in [429, 503] {
+            assert_eq!(trouble(status, None), Trouble::Busy(RETRY_DEFAULT));
+            assert_eq!(trouble(status, Some(0)), Trouble::Busy(RETRY_LEAST));
+            assert_eq!(trouble(status, Some(u64::MAX)), Trouble::Busy(RETRY_MAX));
+        }
+        for status in [301, 302, 307, 308] {
+            assert!(matches!(trouble(status, None), Trouble::Lost(why) if why.contains("never followed")));
+        }
     }
 }

@@ -14,7 +14,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
@@ -189,7 +188,7 @@ impl Dialler {
                 self.report(Report::Met { record }).await;
                 Ok(None)
             }
-            Err(Trouble::Busy(after)) => Ok(Some(Instant::now() + after.max(RETRY_LEAST))),
+            Err(Trouble::Busy(after)) => Ok(Some(Instant::now() + after)),
             Err(trouble) => Err(trouble.why(call.at)),
         }
     }
@@ -198,7 +197,7 @@ impl Dialler {
         self.context.counters().lines_sent.add(lines.len());
         let (result, broken) = match call.post(lines).await {
             Ok(receipt) => (Ok(receipt), Ok(())),
-            Err(Trouble::Busy(after)) => (Err(SendError::Busy(after)), Ok(())),
+            Err(Trouble::Busy(after) | Trouble::Failed { after, .. }) => (Err(SendError::Busy(after)), Ok(())),
             Err(Trouble::Refused(status)) => (Err(SendError::Refused(status)), Ok(())),
             Err(Trouble::Lost(why)) => (Err(SendError::Lost), Err(why)),
         };
@@ -228,6 +227,3 @@ impl Dialler {
         let _ = self.reports.send(report).await;
     }
 }
-
-/// Least wait before our record is posted again.
-const RETRY_LEAST: Duration = Duration::from_millis(100);

@@ -119,12 +119,21 @@ async fn bad_receipts_are_told_apart() {
     let mut birch = Node::start(1).await;
     let problem = |code: &str| format!(r#"{{"status":409,"code":"{code}","title":"x"}}"#);
     let many = r#"{"stored":9,"duplicate":0,"credit":1}"#;
+    let later = |millis| Err(SendError::Busy(Duration::from_millis(millis)));
     for (answer, result) in [
         (answer("409 Conflict", PROBLEM_TYPE, &problem("conflict")), Ok(1)),
-        (answer("409 Conflict", PROBLEM_TYPE, &problem("unheard_of")), Err(SendError::Refused(409))),
+        (answer("409 Conflict", PROBLEM_TYPE, &problem("unheard_of")), later(2_000)),
         (answer("415 No", PROBLEM_TYPE, "{}"), Err(SendError::Refused(415))),
-        (answer("302 Found", PROBLEM_TYPE, "{}"), Err(SendError::Refused(302))),
-        (answer("503 Busy\r\nRetry-After: 7", "text/plain", ""), Err(SendError::Busy(Duration::from_secs(7)))),
+        (answer("413 No", "text/html", ""), Err(SendError::Refused(413))),
+        (answer("400 No", "text/html", ""), Err(SendError::Refused(400))),
+        (answer("302 Found", PROBLEM_TYPE, "{}"), Err(SendError::Lost)),
+        (answer("500 Oops", "text/html", ""), later(2_000)),
+        (answer("502 Oops\r\nRetry-After: 3", "text/html", ""), later(3_000)),
+        (answer("404 Nothing", "text/html", ""), later(2_000)),
+        (answer("408 Slow", "text/html", ""), later(2_000)),
+        (answer("403 No", "text/html", ""), later(2_000)),
+        (answer("503 Busy\r\nRetry-After: 7", "text/plain", ""), later(7_000)),
+        (answer("503 Busy\r\nRetry-After: 0", "text/plain", ""), later(100)),
         (answer("200 OK", "application/json", many), Err(SendError::Lost)),
         (answer("200 OK", "application/json", "x"), Err(SendError::Lost)),
         (String::from("HTTP/1.1 200 OK\r\nContent-Length: 900000\r\n\r\n") + &"x".repeat(90_000), Err(SendError::Lost)),
