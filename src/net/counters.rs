@@ -54,7 +54,7 @@ pub struct Counters {
     pub verified: Count,
     /// Requests told `unavailable` since the workers or the driver were behind.
     pub overloaded: Count,
-    /// Records about others in an exchange: not read in this version.
+    /// Records about others in an exchange or a hello: not read in this version.
     pub records_ignored: Count,
     /// Lanes that stood.
     pub lanes_connected: Count,

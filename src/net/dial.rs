@@ -27,7 +27,7 @@ use crate::core::params::CREDIT_MAX;
 use crate::wire::message::{
     EVENTS_ROUTE, HELLO_ROUTE, Hello, LINES_TYPE, PEERS_BYTES_MAX, PEERS_ROUTE, Problem, Receipt, Refused, Retry,
 };
-use crate::wire::{Code, Host, HostPort, Keys, NodeId, Record, Verified};
+use crate::wire::{Code, Host, HostPort, Keys, NodeId, Record, Rejection, Verified};
 
 /// Largest answer but that of `/peers`.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
@@ -138,17 +138,32 @@ impl Call {
     pub(super) async fn exchange(&self, own: &str) -> Result<Verified<Record>, Trouble> {
         let request = self.lines(PEERS_ROUTE, Bytes::from(format!("{own}\n")));
         let answer = self.call(request, PEERS_BYTES_MAX).await?;
-        let settings = self.context.settings();
-        let (network, now) = (settings.network.clone(), (settings.clock)());
-        let mut keys = Keys::default();
         for line in answer.body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            match exchange::record_of(&self.peer, &Bytes::copy_from_slice(line), now, &network, &mut keys) {
+            match self.read_record(line) {
                 Ok(Some(record)) => return Ok(record),
                 Ok(None) => self.context.counters().records_ignored.one(),
                 Err(rejection) => return Err(self.odd(&format!("gave a record that is refused: {rejection}"))),
             }
         }
         Err(self.odd("gave no record of its own"))
+    }
+
+    /// The record in a hello, with all checks. One that does not pass is counted and costs nothing
+    /// more: the hello itself is good.
+    pub(super) fn record_in(&self, hello: &Hello) -> Option<Verified<Record>> {
+        match self.read_record(hello.record.as_bytes()) {
+            Ok(Some(record)) => return Some(record),
+            Ok(None) => self.context.counters().records_ignored.one(),
+            Err(rejection) => self.context.counters().reject(rejection.code()),
+        }
+        None
+    }
+
+    fn read_record(&self, line: &[u8]) -> Result<Option<Verified<Record>>, Rejection> {
+        let settings = self.context.settings();
+        let now = (settings.clock)();
+        let line = Bytes::copy_from_slice(line);
+        exchange::record_of(&self.peer, &line, now, &settings.network, &mut Keys::default())
     }
 
     /// Takes these lines, in this order.

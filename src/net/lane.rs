@@ -4,7 +4,8 @@
 //!   resolve, check → TLS pinned → hello → exchange → Met, Connected
 //!   then, one at a time:  a changed record → exchange → Met
 //!                         a shipment       → events   → Sent
-//!                         silence          → hello    → Pong
+//!                           not_subscribed → exchange → Met
+//!                         silence          → hello    → Pong, and Met for a newer record
 //!   until it breaks:      Sent(Lost) for what was queued, then Broken
 //! ```
 //!
@@ -25,7 +26,7 @@ use super::resolve::resolve;
 use super::{Context, Report, Reports};
 use crate::core::params::RETRY_BUSY;
 use crate::core::ports::{LaneId, SendError, ShipmentId};
-use crate::wire::{HostPort, NodeId};
+use crate::wire::{Code, HostPort, NodeId, Record, Verified};
 
 /// Addresses tried in one dial, over all places.
 const DIALS_MAX: usize = 8;
@@ -79,6 +80,12 @@ pub fn open(
     LaneHandle { shipments, task }
 }
 
+/// What a shipment taught.
+struct Shipped {
+    /// The peer refused lines as `not_subscribed`: it wants something else than we believe.
+    view_is_old: bool,
+}
+
 type Queue = mpsc::Receiver<(ShipmentId, Vec<Bytes>)>;
 
 struct Dialler {
@@ -88,12 +95,21 @@ struct Dialler {
     reports: Reports,
 }
 
+/// A lane that stands.
+struct Standing {
+    call: Call,
+    /// Our own record, as it changes.
+    record: watch::Receiver<Arc<str>>,
+    /// `seq` of the newest record of the peer that was reported.
+    met: u64,
+}
+
 impl Dialler {
     async fn run(self, at: Vec<HostPort>, by_hand: bool, mut queue: Queue) {
         let why = match self.connect(&at, by_hand).await {
-            Ok((call, record)) => {
+            Ok(mut standing) => {
                 self.context.counters().lanes_connected.one();
-                match self.serve(&call, record, &mut queue).await {
+                match self.serve(&mut standing, &mut queue).await {
                     Some(why) => why,
                     None => return, // the driver is gone, and with it everybody who would listen
                 }
@@ -109,7 +125,7 @@ impl Dialler {
     }
 
     /// Tries every address of every place until one is the peer.
-    async fn connect(&self, at: &[HostPort], by_hand: bool) -> Result<(Call, watch::Receiver<Arc<str>>), String> {
+    async fn connect(&self, at: &[HostPort], by_hand: bool) -> Result<Standing, String> {
         if self.peer == self.context.id() {
             return Err("this is the node's own id: it does not call itself".to_owned());
         }
@@ -126,7 +142,7 @@ impl Dialler {
             for address in addresses.into_iter().take(DIALS_MAX - dials) {
                 dials += 1;
                 match self.greet(place, address).await {
-                    Ok(made) => return Ok(made),
+                    Ok(standing) => return Ok(standing),
                     Err(reason) => why = reason,
                 }
             }
@@ -135,7 +151,7 @@ impl Dialler {
     }
 
     /// Hello and exchange; then the lane stands.
-    async fn greet(&self, place: &HostPort, at: SocketAddr) -> Result<(Call, watch::Receiver<Arc<str>>), String> {
+    async fn greet(&self, place: &HostPort, at: SocketAddr) -> Result<Standing, String> {
         let call = Call::new(&self.context, self.peer, place, at)?;
         let why = |trouble: Trouble| trouble.why(at);
         let hello = call.hello().await.map_err(why)?;
@@ -145,13 +161,14 @@ impl Dialler {
         let asked = Instant::now(); // the hello had to make the connection first
         let met = call.exchange(&own).await.map_err(why)?;
         let rtt = asked.elapsed();
-        self.report(Report::Met { record: met }).await;
+        let mut standing = Standing { call, record, met: met.seq };
+        self.report_met(&mut standing, met).await;
         self.report(Report::Connected { peer: self.peer, lane: self.lane, rtt, observed }).await;
-        Ok((call, record))
+        Ok(standing)
     }
 
     /// Serves until something breaks, and says what; `None` when the driver's end is gone.
-    async fn serve(&self, call: &Call, mut record: watch::Receiver<Arc<str>>, queue: &mut Queue) -> Option<String> {
+    async fn serve(&self, standing: &mut Standing, queue: &mut Queue) -> Option<String> {
         let mut probe_at = Instant::now() + self.context.limits().probe;
         let mut renew_at: Option<Instant> = None;
         loop {
@@ -159,18 +176,22 @@ impl Dialler {
                 biased;
                 // Only looks at a version: a change that is not taken now is seen next time. First, so
                 // that no neighbour is sent events by a view of us that we know to be old.
-                Ok(()) = record.changed() => self.renew(call, &mut record).await,
+                Ok(()) = standing.record.changed() => self.renew(standing).await,
                 // Cancel safe; the moment is kept outside the loop.
                 () = sleep_until(renew_at.unwrap_or(probe_at)), if renew_at.is_some() => {
-                    self.renew(call, &mut record).await
+                    self.renew(standing).await
                 }
                 // Cancel safe: a shipment is taken only when this arm runs.
                 shipment = queue.recv() => {
                     let (shipment, lines) = shipment?;
-                    self.ship(call, shipment, &lines).await.map(|()| renew_at)
+                    match self.ship(&standing.call, shipment, &lines).await {
+                        Ok(Shipped { view_is_old: true }) => self.renew(standing).await,
+                        Ok(Shipped { view_is_old: false }) => Ok(renew_at),
+                        Err(why) => Err(why),
+                    }
                 }
                 // Cancel safe; the moment is kept outside the loop.
-                () = sleep_until(probe_at) => self.probe(call).await.map(|()| renew_at),
+                () = sleep_until(probe_at) => self.probe(standing).await.map(|()| renew_at),
             };
             match done {
                 Ok(again) => renew_at = again,
@@ -180,42 +201,57 @@ impl Dialler {
         }
     }
 
-    /// Posts our record; when the peer is too busy for it, says when to try again.
-    async fn renew(&self, call: &Call, record: &mut watch::Receiver<Arc<str>>) -> Result<Option<Instant>, String> {
-        let own = record.borrow_and_update().clone();
-        match call.exchange(&own).await {
+    /// Posts our record and takes the peer's; when it is too busy for that, says when to try again.
+    async fn renew(&self, standing: &mut Standing) -> Result<Option<Instant>, String> {
+        let own = standing.record.borrow_and_update().clone();
+        match standing.call.exchange(&own).await {
             Ok(record) => {
-                self.report(Report::Met { record }).await;
+                self.report_met(standing, record).await;
                 Ok(None)
             }
             Err(Trouble::Busy(after)) => Ok(Some(Instant::now() + after)),
-            Err(trouble) => Err(trouble.why(call.at)),
+            Err(trouble) => Err(trouble.why(standing.call.at)),
         }
     }
 
-    async fn ship(&self, call: &Call, shipment: ShipmentId, lines: &[Bytes]) -> Result<(), String> {
+    async fn ship(&self, call: &Call, shipment: ShipmentId, lines: &[Bytes]) -> Result<Shipped, String> {
         self.context.counters().lines_sent.add(lines.len());
-        let (result, broken) = match call.post(lines).await {
-            Ok(receipt) => (Ok(receipt), Ok(())),
-            Err(Trouble::Busy(after) | Trouble::Failed { after, .. }) => (Err(SendError::Busy(after)), Ok(())),
-            Err(Trouble::Refused(status)) => (Err(SendError::Refused(status)), Ok(())),
+        let unread = Shipped { view_is_old: false };
+        let (result, shipped) = match call.post(lines).await {
+            Ok(receipt) => {
+                let view_is_old = receipt.rejected.iter().any(|refused| refused.code == Code::NotSubscribed);
+                (Ok(receipt), Ok(Shipped { view_is_old }))
+            }
+            Err(Trouble::Busy(after) | Trouble::Failed { after, .. }) => (Err(SendError::Busy(after)), Ok(unread)),
+            Err(Trouble::Refused(status)) => (Err(SendError::Refused(status)), Ok(unread)),
             Err(Trouble::Lost(why)) => (Err(SendError::Lost), Err(why)),
         };
         self.report_sent(shipment, result).await;
-        broken
+        shipped
     }
 
-    async fn probe(&self, call: &Call) -> Result<(), String> {
+    /// Still there? A peer that does not call on us tells of its new patterns here alone.
+    async fn probe(&self, standing: &mut Standing) -> Result<(), String> {
         let asked = Instant::now();
-        match call.hello().await {
-            Ok(_) => {
-                self.report(Report::Pong { peer: self.peer, rtt: asked.elapsed() }).await;
+        match standing.call.hello().await {
+            Ok(hello) => {
+                let rtt = asked.elapsed();
+                let record = standing.call.record_in(&hello).filter(|record| record.seq > standing.met);
+                if let Some(record) = record {
+                    self.report_met(standing, record).await;
+                }
+                self.report(Report::Pong { peer: self.peer, rtt }).await;
                 Ok(())
             }
             // Busy, but there.
             Err(Trouble::Busy(_)) => Ok(()),
-            Err(trouble) => Err(trouble.why(call.at)),
+            Err(trouble) => Err(trouble.why(standing.call.at)),
         }
+    }
+
+    async fn report_met(&self, standing: &mut Standing, record: Verified<Record>) {
+        standing.met = standing.met.max(record.seq);
+        self.report(Report::Met { record }).await;
     }
 
     async fn report_sent(&self, shipment: ShipmentId, result: Result<crate::wire::message::Receipt, SendError>) {

@@ -18,7 +18,8 @@
 //! ```
 //!
 //! A node whose patterns change posts its record again, so neighbours never send by an old view for
-//! long. Each direction of events has its own connection, made by the sender.
+//! long. Who is not called by it finds the new record in the next hello, and after a line refused as
+//! `not_subscribed` asks for it at once by an exchange. Each direction of events has its own connection, made by the sender.
 
 use serde::{Deserialize, Serialize};
 

@@ -219,6 +219,73 @@ async fn silence_is_probed_until_the_peer_is_gone() {
     assert_eq!(lane.send(ShipmentId(1), Vec::new()), Err(SendError::Lost));
 }
 
+/// Records of the peer up to the next [`Report`] that ends the count, by their `seq`.
+async fn met_until(node: &mut Node, ends: impl Fn(&Report) -> bool) -> Vec<u64> {
+    let met = std::cell::RefCell::new(Vec::new());
+    node.told(|report| {
+        if let Report::Met { record } = &report {
+            met.borrow_mut().push(record.seq);
+        }
+        ends(&report).then_some(())
+    })
+    .await;
+    met.into_inner()
+}
+
+fn is_pong(report: &Report) -> bool {
+    matches!(report, Report::Pong { .. })
+}
+
+#[tokio::test]
+async fn a_probe_tells_of_a_newer_record_once() {
+    let probe = |settings: &mut Settings| settings.limits.probe = Duration::from_millis(50);
+    let (mut birch, cedar) = (Node::with(1, probe).await, Node::start(2).await);
+    let _lane = birch.lane(&cedar);
+    connected(&mut birch).await;
+    assert!(met_until(&mut birch, is_pong).await.is_empty(), "the record of the greeting is known");
+    cedar.strings.record.send_replace(record_line(&cedar.key, 3));
+    let newer = met_until(&mut birch, |report| matches!(report, Report::Met { .. })).await;
+    assert_eq!(newer, [3]);
+    // Neither the same one again nor an older one.
+    for seq in [3, 2] {
+        cedar.strings.record.send_replace(record_line(&cedar.key, seq));
+        for _ in 0..2 {
+            assert!(met_until(&mut birch, is_pong).await.is_empty());
+        }
+    }
+    // Nor another node's, nor what is no record; and the lane stands.
+    let context = birch.context.clone();
+    cedar.strings.record.send_replace(record_line(&key(9), 9));
+    while context.counters().records_ignored.value() == 0 {
+        assert!(met_until(&mut birch, is_pong).await.is_empty());
+    }
+    cedar.strings.record.send_replace("x".into());
+    while context.counters().rejected(Code::Malformed) == 0 {
+        assert!(met_until(&mut birch, is_pong).await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_as_not_subscribed_asks_for_the_record_once_a_shipment() {
+    let (mut birch, cedar) = (Node::start(1).await, Node::start(2).await);
+    let lane = birch.lane(&cedar);
+    connected(&mut birch).await;
+    cedar.strings.record.send_replace(record_line(&cedar.key, 2));
+    lane.send(ShipmentId(1), lines(&birch.key, &["wanted"])).expect("room");
+    sent(&mut birch).await.1.expect("a receipt");
+    cedar.script.send_replace(Script::Unwanted);
+    for (number, names) in [(2, vec!["a"]), (3, vec!["b", "c"])] {
+        lane.send(ShipmentId(number), lines(&birch.key, &names)).expect("room");
+        let is_sent = |report: &Report| matches!(report, Report::Sent { .. });
+        assert!(met_until(&mut birch, is_sent).await.is_empty(), "the receipt comes first");
+        let told = met_until(&mut birch, |report| matches!(report, Report::Met { .. })).await;
+        assert_eq!(told, [2]);
+    }
+    cedar.script.send_replace(Script::Store);
+    lane.send(ShipmentId(4), lines(&birch.key, &["d"])).expect("room");
+    assert!(met_until(&mut birch, |report| matches!(report, Report::Sent { .. })).await.is_empty(), "once each");
+}
+
 #[tokio::test]
 async fn a_full_queue_is_busy_and_a_dropped_lane_is_silent() {
     let (mut birch, cedar) = (Node::start(1).await, Node::start(2).await);

@@ -19,7 +19,7 @@ use super::*;
 use crate::core::ports::{Known, Seen};
 use crate::time::Wall;
 use crate::wire::message::{Durability, LINES_TYPE};
-use crate::wire::{Code, Digest, Draft, Envelope, Keypair, Network, Profile, RecordDraft, envelope};
+use crate::wire::{Code, Digest, Draft, Envelope, Keypair, Network, Profile, RecordDraft, Rejection, envelope};
 
 mod bad_peers;
 mod flood;
@@ -56,6 +56,7 @@ impl Known for Memory {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Script {
     Store,
+    Unwanted,
     Hold,
     Drop,
 }
@@ -200,6 +201,10 @@ async fn drive(
         match *plot.borrow() {
             Script::Hold => held.push(answer),
             Script::Drop => drop(answer),
+            Script::Unwanted => {
+                let outcomes = vec![Outcome::Refused(Rejection::NotSubscribed); arrived.len()];
+                let _ = answer.send(Answer { outcomes, credit: 128 });
+            }
             Script::Store => {
                 let store = |line: &Arrived| {
                     let digest = line.envelope.digest();
