@@ -1,13 +1,14 @@
 //! `POST /mesh/v1/events`: every line its own item, checked cheap first, answered when durable.
 //!
-//! The order of 2-wire.md: framing → digest seen? → full validation → fresh, network, hops → rate of
-//! the neighbour → signature → rate of the source → the core. The first four and the signature are
+//! The order of 2-wire.md: framing → digest seen? → full validation → fresh, network, `to`, hops → rate
+//! of the neighbour → signature → rate of the source → the core. The first four and the signature are
 //! done by the workers, many lines at a time; both rates here, in the order of the lines.
 //!
 //! A line that is to be sent again must not be overtaken: once a line is above the rate, every later
 //! line of the same key in this body is too, without being asked about.
 //!
-//! Events with `to` come over connections that prove a key (2-wire.md, "TLS"): from a nameless
+//! An event whose `to` does not name this node is refused before any work on its signature. Events
+//! with `to` come over connections that prove a key (2-wire.md, "TLS"): from a nameless
 //! sender they are refused as `type_denied`, "not accepted from there".
 
 use std::collections::BTreeMap;
@@ -86,6 +87,7 @@ struct Look {
     known: std::sync::Arc<dyn Known>,
     network: Network,
     now: Wall,
+    me: NodeId,
     is_nameless: bool,
 }
 
@@ -96,6 +98,7 @@ impl Look {
             known: std::sync::Arc::clone(&settings.known),
             network: settings.network.clone(),
             now: (settings.clock)(),
+            me: context.id(),
             is_nameless: caller.id.is_none(),
         }
     }
@@ -113,10 +116,14 @@ impl Look {
     fn validate(&self, line: Line, keys: &mut Keys) -> Result<Unverified, Rejection> {
         let line = line.parse(keys)?;
         line.event().check_fresh(self.now, &self.network)?;
-        line.check_hops()?;
-        if self.is_nameless && !line.event().to.is_empty() {
+        let to = &line.event().to;
+        if !to.is_empty() && !to.contains(&self.me) {
+            return Err(Rejection::NotForMe);
+        }
+        if !to.is_empty() && self.is_nameless {
             return Err(Rejection::TypeDenied);
         }
+        line.check_hops()?;
         Ok(line)
     }
 }

@@ -122,6 +122,24 @@ async fn addressed_events_come_by_name_only() {
 }
 
 #[tokio::test]
+async fn events_addressed_to_others_cost_no_signature() {
+    let node = Node::start(1).await;
+    let to = |ids: &[NodeId]| {
+        let ids: Vec<String> = ids.iter().map(NodeId::uri).collect();
+        drafted("letter", |draft| draft.with("to", crate::wire::Scalar::Text(ids.join(" "))))
+    };
+    let forged = to(&[key(7).id()]).replace("build.finished", "build.finishee");
+    for line in [to(&[key(7).id()]), to(&[key(7).id(), key(8).id()]), forged] {
+        for caller in [Some(&*key(9)), None] {
+            let answer = node.post(caller, &line).await;
+            assert_eq!((answer.status, answer.code().as_str()), (403, "not_for_me"));
+        }
+    }
+    assert_eq!(node.context.counters().verified.value(), 0);
+    assert_eq!(node.post(Some(&key(9)), &to(&[key(7).id(), node.id()])).await.status, 202, "one of several");
+}
+
+#[tokio::test]
 async fn above_the_rate_of_the_neighbour_all_later_lines_wait() {
     let rate = Rate { per_second: 1, burst: 20 };
     let node = Node::with(1, |settings| settings.rate = rate).await;
