@@ -158,6 +158,7 @@ fn number(code: Code) -> &'static str {
         Code::OtherNetwork => "AF0412",
         Code::Rate => "AF0413",
         Code::Unavailable => "AF0414",
+        Code::Unknown => "AF0400",
     }
 }
 
@@ -177,6 +178,7 @@ fn meaning(code: Code) -> &'static str {
         Code::OtherNetwork => "the event belongs to another network",
         Code::Rate => "above the rate limit: it can be sent again later",
         Code::Unavailable => "the node cannot store events now: it can be sent again later",
+        Code::Unknown => "a newer node refused the event in a word that this version does not know",
     }
 }
 

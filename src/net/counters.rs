@@ -62,7 +62,8 @@ pub struct Counters {
     pub lanes_broken: Count,
     /// Lines sent in shipments.
     pub lines_sent: Count,
-    rejected: [Count; Code::ALL.len()],
+    /// One for each code, and the last for `Unknown`, which stays at zero: we never say it.
+    rejected: [Count; Code::ALL.len() + 1],
 }
 
 impl Counters {
@@ -77,7 +78,7 @@ impl Counters {
 }
 
 fn index(code: Code) -> usize {
-    Code::ALL.iter().position(|other| *other == code).expect("ALL has every code")
+    Code::ALL.iter().position(|other| *other == code).unwrap_or(Code::ALL.len())
 }
 
 #[cfg(test)]
@@ -91,5 +92,6 @@ mod tests {
             counters.reject(code);
         }
         assert!(Code::ALL.iter().all(|code| counters.rejected(*code) == 1));
+        assert_eq!(counters.rejected(Code::Unknown), 0);
     }
 }

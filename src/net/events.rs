@@ -131,7 +131,8 @@ impl Look {
 /// The rejection that is remembered by its code alone.
 fn refused_before(code: Code) -> Rejection {
     match code {
-        Code::Malformed => Rejection::Framing("refused before"),
+        // `Unknown` is no code of ours and so never remembered; as good a word as any.
+        Code::Malformed | Code::Unknown => Rejection::Framing("refused before"),
         Code::TooLarge => Rejection::TooLarge,
         Code::BadSignature => Rejection::BadSignature,
         Code::Expired => Rejection::Expired,

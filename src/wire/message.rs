@@ -82,7 +82,7 @@ pub struct Receipt {
 pub struct Refused {
     /// Index of the line in the body.
     pub i: u32,
-    /// Why.
+    /// Why; [`Code::Unknown`] when a newer peer says it in a word of its own.
     pub code: Code,
 }
 
@@ -250,6 +250,14 @@ mod tests {
             r#"{"stored":2,"duplicate":1,"rejected":[{"i":1,"code":"bad_signature"}],"retry":[{"i":3,"after_ms":2000}],"no_duty":[4],"credit":64}"#
         );
         assert!(Receipt::of(&[], 0, Durability::Interval).durability.is_some());
+    }
+
+    #[test]
+    fn a_receipt_with_an_unknown_code_is_still_a_receipt() {
+        let text = r#"{"stored":1,"duplicate":0,"rejected":[{"i":1,"code":"quarantined"},{"i":2,"code":"muted"}],"credit":64}"#;
+        let receipt: Receipt = serde_json::from_str(text).expect("a receipt");
+        let refused = [Refused { i: 1, code: Code::Unknown }, Refused { i: 2, code: Code::Muted }];
+        assert_eq!(receipt.rejected, refused);
     }
 
     #[test]

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// The stable word for an answer, part of the protocol (2-wire.md). Never renamed, only added to.
+/// The stable word for an answer, part of the protocol (2-wire.md). Never renamed, only added to: a
+/// word that a newer version says is read as [`Code::Unknown`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the names are the protocol's own words")]
@@ -23,6 +24,10 @@ pub enum Code {
     OtherNetwork,
     Rate,
     Unavailable,
+    /// A word that this version does not know: refused for good, whatever the reason. Only ever read;
+    /// no [`Rejection`] has it.
+    #[serde(other)]
+    Unknown,
 }
 
 /// Who can mend it.
@@ -161,14 +166,14 @@ impl Rejection {
         match self.code() {
             Code::Malformed | Code::TooLarge | Code::BadSignature | Code::Conflict => Blame::Signer,
             Code::Hops | Code::NotForMe | Code::NotSubscribed | Code::OtherNetwork | Code::Rate => Blame::Sender,
-            Code::Expired | Code::Future | Code::TypeDenied | Code::Muted => Blame::Nobody,
+            Code::Expired | Code::Future | Code::TypeDenied | Code::Muted | Code::Unknown => Blame::Nobody,
             Code::Unavailable => Blame::Us,
         }
     }
 }
 
 impl Code {
-    /// Every code, in the order of 2-wire.md.
+    /// Every word of the protocol, and so without `Unknown`; in the order of 2-wire.md.
     pub const ALL: [Code; 14] = [
         Code::Malformed,
         Code::TooLarge,
@@ -189,7 +194,7 @@ impl Code {
     /// The HTTP status when the answer is about one line alone.
     pub fn status(self) -> u16 {
         match self {
-            Code::Malformed | Code::Future | Code::Hops => 400,
+            Code::Malformed | Code::Future | Code::Hops | Code::Unknown => 400,
             Code::BadSignature => 401,
             Code::TypeDenied | Code::Muted | Code::NotSubscribed | Code::NotForMe => 403,
             Code::Conflict => 409,
@@ -218,6 +223,7 @@ impl Code {
             Code::OtherNetwork => "other_network",
             Code::Rate => "rate",
             Code::Unavailable => "unavailable",
+            Code::Unknown => "unknown",
         }
     }
 }
@@ -237,6 +243,18 @@ mod tests {
         for code in Code::ALL {
             assert_eq!(serde_json::to_string(&code).expect("a code"), format!("\"{code}\""));
         }
+    }
+
+    #[test]
+    fn a_word_of_a_newer_version_is_a_code_too() {
+        for word in ["unknown", "quarantined", ""] {
+            let code: Code = serde_json::from_str(&format!("\"{word}\"")).expect("a code");
+            assert_eq!((code, code.as_str(), code.status()), (Code::Unknown, "unknown", 400));
+        }
+        for code in Code::ALL {
+            assert_eq!(serde_json::from_str::<Code>(&format!("\"{code}\"")).expect("a code"), code);
+        }
+        assert!(!Code::ALL.contains(&Code::Unknown), "no word of the protocol");
     }
 
     #[test]

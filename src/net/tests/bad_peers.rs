@@ -114,6 +114,9 @@ async fn bad_greetings_break_the_lane_with_a_reason_of_ours() {
     assert_eq!(count.load(Ordering::SeqCst), 0, "the redirect was not followed");
 }
 
+/// A receipt in the words of a newer version.
+const NEWER: &str = r#"{"stored":0,"duplicate":0,"rejected":[{"i":0,"code":"quarantined"}],"credit":1}"#;
+
 #[tokio::test]
 async fn bad_receipts_are_told_apart() {
     let mut birch = Node::start(1).await;
@@ -122,7 +125,9 @@ async fn bad_receipts_are_told_apart() {
     let later = |millis| Err(SendError::Busy(Duration::from_millis(millis)));
     for (answer, result) in [
         (answer("409 Conflict", PROBLEM_TYPE, &problem("conflict")), Ok(1)),
-        (answer("409 Conflict", PROBLEM_TYPE, &problem("unheard_of")), later(2_000)),
+        (answer("409 Conflict", PROBLEM_TYPE, &problem("unheard_of")), Ok(1)),
+        (answer("403 No", PROBLEM_TYPE, &problem("unheard_of")), later(2_000)),
+        (answer("200 OK", "application/json", NEWER), Ok(1)),
         (answer("415 No", PROBLEM_TYPE, "{}"), Err(SendError::Refused(415))),
         (answer("413 No", "text/html", ""), Err(SendError::Refused(413))),
         (answer("400 No", "text/html", ""), Err(SendError::Refused(400))),
