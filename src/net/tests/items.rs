@@ -201,7 +201,7 @@ async fn a_line_that_has_to_wait_is_never_overtaken() {
 
 #[tokio::test]
 async fn a_driver_that_is_gone_or_late_is_said_so() {
-    let limits = |settings: &mut Settings| settings.limits.request = Duration::from_millis(100);
+    let limits = |settings: &mut Settings| settings.limits.request = Duration::from_millis(500);
     let node = Node::with(1, limits).await;
     for script in [Script::Drop, Script::Hold] {
         node.script.send_replace(script);
