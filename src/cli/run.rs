@@ -9,6 +9,7 @@ use crate::admin;
 use crate::config::{Mistakes, Settings};
 use crate::core::params::{self, Params};
 use crate::daemon;
+use crate::net;
 use crate::wire::{event, message, pattern, record};
 
 pub(super) fn perform(run: &Run, global: &Global, output: &mut Output) -> Result<Exit, Failure> {
@@ -51,6 +52,7 @@ fn limits(settings: &Settings) -> Vec<String> {
     let params: Params = settings.params();
     let mib = |bytes: usize| format!("{} KiB", bytes >> 10);
     let seconds = |span: std::time::Duration| super::words::brief(span);
+    let net = net::Limits::default();
     let rows: Vec<(&str, String, &str)> = vec![
         ("event", mib(event::EVENT_BYTES_MAX), "largest event"),
         ("lifetime", seconds(event::LIFETIME_MAX), "longest life of an event; its digest is remembered as long"),
@@ -62,6 +64,29 @@ fn limits(settings: &Settings) -> Vec<String> {
         ("patterns", pattern::PATTERNS_MAX.to_string(), "most patterns of one node"),
         ("rate", settings.limits.per_source.to_string(), "events of one neighbour or source; known peers 10 times"),
         ("peers", params.peers_max.to_string(), "peers with a durable cursor"),
+        ("connections", net.connections.to_string(), "callers at once"),
+        ("kept for known", net.connections_for_known.to_string(), "of them for known peers alone"),
+        ("per address", net.connections_per_address.to_string(), "of one IPv4 address or IPv6 /64"),
+        ("per block", net.connections_per_block.to_string(), "of one IPv4 /24 or IPv6 /48"),
+        ("handshakes", net.handshakes.to_string(), "TLS handshakes at once"),
+        ("handshake", seconds(net.handshake), "longest TLS handshake"),
+        ("first byte", seconds(net.first_byte), "longest silence after it"),
+        ("head", seconds(net.head), "longest time for the head of a request"),
+        ("body time", seconds(net.body), "longest time for a whole body"),
+        ("request", seconds(net.request), "longest time for a whole request"),
+        ("write stall", seconds(net.write_stall), "longest wait for a reader"),
+        ("idle", seconds(net.idle), "longest life of a connection without a request"),
+        ("bodies", mib(net.body_bytes_in_all), "request bodies in memory, of all callers"),
+        (
+            "rate keys",
+            net.rate_keys_max.to_string(),
+            "neighbours and sources with a rate of their own; the rest share one",
+        ),
+        ("verifying", net.verify_queue.to_string(), "chunks of lines waiting for a core"),
+        ("shipments", net.shipments.to_string(), "bodies waiting in one lane"),
+        ("reports", daemon::REPORTS_MAX.to_string(), "reports of the network waiting for the driver"),
+        ("publications", daemon::PUBLICATIONS_MAX.to_string(), "reads of the outbox waiting for the driver"),
+        ("newcomers", params::NEWCOMERS_MAX.to_string(), "new peers that may come by themselves at once"),
         ("appending", params.appending_max.to_string(), "events waiting for the disk"),
         ("appending bytes", mib(params.appending_bytes_max), "the same in bytes"),
         ("peer queue", params.peer_queue_max.to_string(), "events queued for one peer; beyond, the journal serves it"),

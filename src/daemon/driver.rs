@@ -110,6 +110,13 @@ impl Driver {
         if let Some(warning) = loaded.warning {
             tracing::warn!("{warning}");
         }
+        if let Some(mark) = self.hands.journal.clock_mark().filter(|mark| *mark > now.wall) {
+            let behind_s = mark.since(now.wall).as_secs();
+            tracing::warn!(
+                behind_s,
+                "the clock is behind what it was before; nothing is forgotten early by that, but peers may refuse what is published now"
+            );
+        }
         let head = self.hands.journal.head();
         let mut peers = loaded.peers;
         for peer in &mut peers {

@@ -40,9 +40,9 @@ use record::{Basis, OwnRecord};
 pub use driver::Fatal;
 
 /// Reports of the network that wait for the driver; full = requests are told 503.
-const REPORTS_MAX: usize = 1_024;
+pub const REPORTS_MAX: usize = 1_024;
 /// Publications of the bus that wait for the driver.
-const PUBLICATIONS_MAX: usize = 16;
+pub const PUBLICATIONS_MAX: usize = 16;
 /// How long devices get to finish what is in hand.
 const STOP_MAX: Duration = Duration::from_secs(9);
 
