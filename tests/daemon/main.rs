@@ -8,4 +8,5 @@ mod crossing;
 mod disk;
 mod kills;
 mod people;
+mod siege;
 mod support;

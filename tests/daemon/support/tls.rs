@@ -1,4 +1,4 @@
-//! A nameless HTTPS client that trusts any certificate.
+//! Nameless clients that trust any certificate.
 
 use std::sync::Arc;
 
@@ -6,7 +6,8 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, SignatureScheme};
 
-pub(crate) fn client() -> reqwest::Client {
+/// Offers one protocol.
+pub(crate) fn config(alpn: &[u8]) -> rustls::ClientConfig {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
@@ -14,7 +15,12 @@ pub(crate) fn client() -> reqwest::Client {
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(AnyNode))
         .with_no_client_auth();
-    tls.alpn_protocols = vec![b"h2".to_vec()];
+    tls.alpn_protocols = vec![alpn.to_vec()];
+    tls
+}
+
+pub(crate) fn client() -> reqwest::Client {
+    let tls = config(b"h2");
     reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy().build().expect("a client")
 }
 
