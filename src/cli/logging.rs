@@ -25,8 +25,9 @@ pub(super) fn start(global: &Global) {
 fn level(global: &Global) -> &'static str {
     match (global.quiet, global.verbose) {
         (true, 0) => "error",
-        (_, 0) => "warn,afferent=info",
-        (_, 1) => "info,afferent=debug",
+        // h2 warns of every attacker it closes: strangers must not write our log.
+        (_, 0) => "warn,h2=error,afferent=info",
+        (_, 1) => "info,h2=error,afferent=debug",
         _ => "debug,afferent=trace",
     }
 }
@@ -42,8 +43,8 @@ mod tests {
     #[test]
     fn flags_choose_the_level() {
         let of = |quiet, verbose| level(&Global { quiet, verbose, ..Global::default() });
-        assert_eq!([of(false, 0), of(true, 0)], ["warn,afferent=info", "error"]);
-        assert_eq!([of(false, 1), of(false, 3)], ["info,afferent=debug", "debug,afferent=trace"]);
+        assert_eq!([of(false, 0), of(true, 0)], ["warn,h2=error,afferent=info", "error"]);
+        assert_eq!([of(false, 1), of(false, 3)], ["info,h2=error,afferent=debug", "debug,afferent=trace"]);
         assert!(is_json(true, true) && is_json(false, false) && !is_json(true, false));
     }
 }

@@ -19,7 +19,7 @@ fn now() -> Wall {
     Wall::default() + SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970")
 }
 
-pub(crate) fn good(name: &str) -> Verified<Envelope> {
+fn good(name: &str) -> Verified<Envelope> {
     envelope::seal(&Draft::new(name, "good.event", now()), &key(1)).expect("a good draft")
 }
 

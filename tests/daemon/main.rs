@@ -8,5 +8,4 @@ mod crossing;
 mod disk;
 mod kills;
 mod people;
-mod siege;
 mod support;
