@@ -1,0 +1,177 @@
+//! The peers a node knows: who comes in, who stays, who is dialled.
+
+use super::*;
+
+#[test]
+fn a_call_from_a_peer_ends_the_wait_for_it() {
+    let mut desk = Desk::new(Params::default());
+    let mut lane = desk.connect(2, &["a.*"]);
+    let peer = key(2).id();
+    for _ in 0..8 {
+        desk.input(Input::Broken { peer, lane, why: "connection refused".into() });
+        let out = desk.wait(Duration::from_secs(30));
+        lane = out
+            .iter()
+            .find_map(|output| if let Output::Dial { lane, .. } = output { Some(*lane) } else { None })
+            .expect("a dial");
+    }
+    desk.input(Input::Broken { peer, lane, why: "connection refused".into() });
+    assert!(matches!(desk.state(2), PeerState::Backoff { .. }));
+    desk.input(Input::Contact { peer });
+    let out = desk.wait(params::DIAL_PAUSE);
+    assert!(out.iter().any(|output| matches!(output, Output::Dial { .. })));
+}
+
+#[test]
+fn reports_of_an_older_lane_mean_nothing() {
+    let mut desk = Desk::new(Params::default());
+    desk.connect(2, &["a.*"]);
+    let peer = key(2).id();
+    desk.input(Input::Broken { peer, lane: LaneId(77), why: "late".into() });
+    assert!(matches!(desk.state(2), PeerState::Connected { .. }));
+    assert!(shipments(&desk.sent(2, ShipmentId(77), Ok(all_stored(1, 9)))).is_empty());
+}
+
+#[test]
+fn strangers_are_served_no_firehose_and_typed_in_peers_are() {
+    let mut desk = Desk::new(Params::default());
+    desk.connect(2, &["*"]);
+    desk.input(Input::Met { record: record(3, 1, &["*"]) });
+    let lane = LaneId(1);
+    desk.input(Input::Connected { peer: key(3).id(), lane, rtt: Duration::ZERO });
+    let to: Vec<NodeId> =
+        shipments(&desk.publish(vec![event(1, "1", "a.x")])).into_iter().map(|(peer, ..)| peer).collect();
+    assert_eq!(to, [key(2).id()]);
+}
+
+#[test]
+fn only_a_newer_record_changes_what_a_peer_wants() {
+    let mut desk = Desk::new(Params::default());
+    desk.connect(2, &["a.*"]);
+    desk.input(Input::Met { record: record(2, 1, &["q.*"]) });
+    desk.input(Input::Met { record: record(2, 0, &["q.*"]) });
+    assert_eq!(shipments(&desk.publish(vec![event(1, "1", "a.x")])).len(), 1);
+    desk.input(Input::Met { record: record(2, 2, &["q.*"]) });
+    assert_eq!(desk.node.view().peers[0].interests.patterns()[0].as_str(), "q.*");
+}
+
+#[test]
+fn the_table_is_bounded_and_typed_in_peers_are_never_dropped() {
+    let mut desk = Desk::new(Params { peers_max: 3, ..Params::default() });
+    desk.connect(2, &["a.*"]);
+    for seed in 10..40 {
+        let lanes = desk.input(Input::Met { record: record(seed, 1, &["a.*"]) });
+        for output in lanes {
+            if let Output::Dial { peer, lane, .. } = output {
+                desk.input(Input::Broken { peer, lane, why: "no answer".into() });
+            }
+        }
+    }
+    let view = desk.node.view();
+    assert_eq!(view.peers.len(), 3);
+    assert!(view.peers.iter().any(|peer| peer.id == key(2).id()));
+}
+
+#[test]
+fn forbidden_addresses_in_a_record_are_never_dialled() {
+    let mut desk = Desk::new(Params::default());
+    let draft = RecordDraft {
+        seq: 1,
+        addresses: vec![
+            "127.0.0.1:6379".parse().expect("an address"),
+            "169.254.169.254:443".parse().expect("an address"),
+        ],
+        ..RecordDraft::default()
+    };
+    let out = desk.input(Input::Met { record: draft.seal(START, &key(5)).expect("a record") });
+    assert!(!out.iter().any(|output| matches!(output, Output::Dial { .. })));
+    assert_eq!(desk.state(5), PeerState::Waiting);
+}
+
+#[test]
+fn what_is_restored_is_served_from_its_cursor() {
+    let mut desk = Desk::new(Params::default());
+    let saved = SavedPeer {
+        id: key(2).id(),
+        origin: ports::Origin::Manual,
+        proven: true,
+        alias: Some("cedar".into()),
+        addresses: vec![place(2)],
+        record: Some(record(2, 1, &["a.*"])),
+        cursor: Some(Seq(40)),
+        since: START,
+        seen: None,
+    };
+    let out = desk.input(Input::Restored { head: Seq(50), peers: vec![saved] });
+    let lane = out
+        .iter()
+        .find_map(|output| if let Output::Dial { lane, by_hand: true, .. } = output { Some(*lane) } else { None });
+    let out = desk.input(Input::Connected { peer: key(2).id(), lane: lane.expect("a dial"), rtt: Duration::ZERO });
+    assert_eq!(scans(&out), [Seq(40)]);
+}
+
+#[test]
+fn a_peer_without_a_durable_cursor_gets_one_before_anything_is_stored() {
+    // Killed before the first commit, then again after it: the second life must not skip what the
+    // first one stored.
+    let mut desk = Desk::new(Params::default());
+    let saved = SavedPeer {
+        id: key(2).id(),
+        origin: ports::Origin::Manual,
+        proven: true,
+        alias: None,
+        addresses: vec![place(2)],
+        record: None,
+        cursor: None,
+        since: START,
+        seen: None,
+    };
+    let out = desk.input(Input::Restored { head: Seq(50), peers: vec![saved] });
+    assert!(out.iter().any(|output| matches!(output, Output::SaveCursor { cursor: Seq(50), .. })), "{out:?}");
+}
+
+#[test]
+fn a_mesh_that_became_private_forgets_outsiders() {
+    let params = Params { allow: BTreeSet::from([key(2).id()]), ..Params::default() };
+    let mut desk = Desk::new(params);
+    let saved = SavedPeer {
+        id: key(3).id(),
+        origin: ports::Origin::Inbound,
+        proven: true,
+        alias: None,
+        addresses: Vec::new(),
+        record: Some(record(3, 1, &["a.*"])),
+        cursor: Some(Seq(1)),
+        since: START,
+        seen: None,
+    };
+    let out = desk.input(Input::Restored { head: Seq(50), peers: vec![saved] });
+    assert!(!out.iter().any(|output| matches!(output, Output::Dial { .. })));
+    assert!(out.iter().any(|output| matches!(output, Output::ForgetCursor { .. })));
+    assert!(desk.node.view().peers.is_empty());
+}
+
+#[test]
+fn a_crowd_of_strangers_pushes_out_strangers_only() {
+    let mut desk = Desk::new(Params { peers_max: 3, ..Params::default() });
+    desk.input(Input::Met { record: record(2, 1, &["a.*"]) });
+    desk.input(Input::Connected { peer: key(2).id(), lane: LaneId(0), rtt: Duration::ZERO });
+    desk.input(Input::Broken { peer: key(2).id(), lane: LaneId(0), why: "away".into() });
+    for seed in 10..60 {
+        let homeless = RecordDraft { seq: 1, ..RecordDraft::default() }.seal(START, &key(seed)).expect("a record");
+        desk.input(Input::Met { record: homeless });
+    }
+    assert!(desk.node.view().peers.iter().any(|peer| peer.id == key(2).id()), "it had a lane once");
+    assert_eq!(desk.node.view().peers.len(), 3);
+}
+
+#[test]
+fn records_that_come_often_are_written_down_seldom() {
+    let mut desk = Desk::new(Params::default());
+    desk.connect(2, &["a.*"]);
+    desk.wait(SAVE_PAUSE);
+    let saves = |out: &[Output]| out.iter().filter(|output| matches!(output, Output::SavePeers { .. })).count();
+    let written: usize = (2..50).map(|seq| saves(&desk.input(Input::Met { record: record(2, seq, &["a.*"]) }))).sum();
+    assert_eq!(written, 0);
+    assert_eq!(saves(&desk.wait(SAVE_PAUSE)), 1);
+}
