@@ -61,7 +61,9 @@ fn the_same_bytes_get_the_same_answer_after_a_restart() {
 fn batches_are_answered_in_their_order_and_the_head_follows() {
     let home = tempfile::tempdir().expect("a directory");
     let mut bench = Bench::open(home.path(), small());
-    let batches: Vec<_> = (0..100).map(|n| bench.send(vec![entry(n, T0), entry(n + 1_000, T0)])).collect();
+    // Signed before the first is sent: the disk is asked while the others are waiting already.
+    let signed: Vec<_> = (0..100).map(|n| vec![entry(n, T0), entry(n + 1_000, T0)]).collect();
+    let batches: Vec<_> = signed.into_iter().map(|entries| bench.send(entries)).collect();
     for (n, batch) in batches.into_iter().enumerate() {
         let first = Seq(2 * n as u64 + 1);
         assert_eq!(bench.answer(batch), Ok(vec![Appended::Stored(first), Appended::Stored(Seq(first.0 + 1))]));
