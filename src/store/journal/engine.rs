@@ -241,6 +241,14 @@ impl Engine {
         Ok(batch.commit()?)
     }
 
+    /// One commit after keyspaces were deleted. The engine finds its sequence number again in the
+    /// keyspaces that are left, and the deletion itself stands in none of them: without this, the next
+    /// life could give the number of a deleted keyspace to a new one whose name is older, by sequence
+    /// number, than the mark of the deletion; the life after that would take the new one for deleted.
+    pub(super) fn outlive_deletion(&self) -> Result<(), Fault> {
+        self.commit(&[Item::put(Place::State, layout::DELETED, [1])], true)
+    }
+
     /// Bytes in memory that will be written out in the background, and need room then.
     pub(super) fn unflushed(&self) -> u64 {
         self.db.write_buffer_size()

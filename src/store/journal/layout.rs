@@ -24,6 +24,8 @@ use crate::wire::{Code, Digest, Envelope, Event, Keys, NodeId, Signature};
 pub(super) const INCARNATION: &[u8] = b"incarnation";
 /// The high-water mark of the clock.
 pub(super) const MARK: &[u8] = b"mark";
+/// Written after keyspaces were deleted; means nothing.
+pub(super) const DELETED: &[u8] = b"deleted";
 /// The next position when no period is left to tell it.
 pub(super) const NEXT: &[u8] = b"next";
 

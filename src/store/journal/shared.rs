@@ -242,10 +242,12 @@ fn restore(engine: &mut Engine, lost: &AtomicU64) -> Result<Vec<Span>, Fault> {
     }
     // A crash between the commit that dropped a period and the deletion of its files, or between making
     // a period and its first commit.
-    for n in engine.log_numbers().collect::<Vec<_>>() {
-        if !spans.iter().any(|span| span.n == n) {
-            engine.remove(Place::Log(n)).map_or(Ok(()), |removed| removed.delete())?;
-        }
+    let orphans: Vec<u64> = engine.log_numbers().filter(|n| !spans.iter().any(|span| span.n == *n)).collect();
+    for n in &orphans {
+        engine.remove(Place::Log(*n)).map_or(Ok(()), |removed| removed.delete())?;
+    }
+    if !orphans.is_empty() {
+        engine.outlive_deletion()?;
     }
     Ok(spans)
 }
