@@ -4,9 +4,45 @@
 //! has the last word on what is new.
 
 use super::Node;
-use super::ports::{Note, Output};
+use super::params::{Params, REMEMBERED_EVERY, REMEMBERED_MAX};
+use super::ports::{Note, Output, Refusal};
+use crate::time::Mono;
 use crate::wire::record::RECORD_TYPE;
 use crate::wire::{Envelope, NodeId, Record, Rejection, Verified};
+
+/// Refusals that lie in the event alone, whoever brings it: remembered until it expires.
+pub(super) fn lasting(node: &Node, envelope: &Envelope, rejection: &Rejection) -> Option<Refusal> {
+    let event = envelope.event();
+    let lasts = match rejection {
+        Rejection::OwnKeyElsewhere | Rejection::TypeDenied => true,
+        Rejection::Muted => is_source_refused(&node.params, &event.source),
+        _ => false,
+    };
+    lasts.then(|| Refusal { digest: event.digest(), expires: event.expires, code: rejection.code() })
+}
+
+fn is_source_refused(params: &Params, source: &NodeId) -> bool {
+    params.mute.contains(source) || !(params.allow.is_empty() || params.allow.contains(source))
+}
+
+/// How many refusals may still be remembered: each takes its place on the disk for up to seven days,
+/// and nobody may fill it.
+#[derive(Default)]
+pub(super) struct Memory {
+    since: Option<Mono>,
+    remembered: usize,
+}
+
+impl Memory {
+    /// Keeps of these what the hour allows.
+    pub(super) fn allow(&mut self, refusals: &mut Vec<Refusal>, now: Mono) {
+        if self.since.is_none_or(|since| now.since(since) >= REMEMBERED_EVERY) {
+            *self = Memory { since: Some(now), remembered: 0 };
+        }
+        refusals.truncate(REMEMBERED_MAX - self.remembered);
+        self.remembered += refusals.len();
+    }
+}
 
 /// Judges one event given to us by `from`.
 pub(super) fn admit(
@@ -20,11 +56,8 @@ pub(super) fn admit(
         out.push(Output::Note(Note::OwnKeyElsewhere(envelope.digest())));
         return Err(Rejection::OwnKeyElsewhere);
     }
-    let params = &node.params;
-    let is_private = !params.allow.is_empty();
-    let is_member = |id: &NodeId| params.allow.contains(id);
-    let by_outsider = is_private && !(is_member(&event.source) && from.as_ref().is_some_and(is_member));
-    if by_outsider || params.mute.contains(&event.source) {
+    let by_member = node.params.allow.is_empty() || from.is_some_and(|from| node.params.allow.contains(&from));
+    if !by_member || is_source_refused(&node.params, &event.source) {
         return Err(Rejection::Muted);
     }
     if event.kind.as_str() == RECORD_TYPE {

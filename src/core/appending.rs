@@ -133,7 +133,7 @@ impl Appending {
                         Outcome::Stored { no_duty }
                     }
                     Some(Appended::Duplicate) => Outcome::Duplicate,
-                    Some(Appended::Conflict) => Outcome::Refused(Rejection::Conflict),
+                    Some(Appended::Refused(code)) => Outcome::Refused(Rejection::again(code)),
                     None => unavailable.clone(),
                 }
             }

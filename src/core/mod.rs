@@ -44,6 +44,7 @@ pub struct Node {
     peers: Peers,
     outbox: Outbox,
     calendar: Calendar,
+    memory: admission::Memory,
     /// When the peer file is written at the latest.
     save_due: Option<Mono>,
     neighbours: Arc<BTreeSet<NodeId>>,
@@ -60,6 +61,7 @@ impl Node {
             peers: Peers::new(me, &params, seed),
             outbox: Outbox::new(&params),
             calendar: Calendar::default(),
+            memory: admission::Memory::default(),
             save_due: None,
             neighbours: Arc::default(),
             counts: Counts::default(),
@@ -153,6 +155,7 @@ impl Node {
         out: &mut Vec<Output>,
     ) {
         let mut request = appending::Request::new(ticket, arrived.len());
+        let mut lasting = Vec::new();
         let mut closed = false; // once one line must wait, those behind it must too: order holds
         for Arrived { envelope, hops, duty } in arrived {
             let rejection = match admission::admit(self, from, &envelope, out) {
@@ -168,8 +171,13 @@ impl Node {
                     continue;
                 }
             };
+            lasting.extend(admission::lasting(self, &envelope, &rejection));
             self.counts.refuse(rejection.code());
             request.refuse(rejection);
+        }
+        self.memory.allow(&mut lasting, now.mono);
+        if !lasting.is_empty() {
+            out.push(Output::Remember(lasting));
         }
         self.submit(request, out);
     }

@@ -61,6 +61,11 @@ impl Default for Params {
     }
 }
 
+/// Refusals remembered in [`REMEMBERED_EVERY`]: with some 60 bytes each for up to seven days they take
+/// 40 MiB of disk at most. Beyond it the same bytes get the same answer after another look.
+pub const REMEMBERED_MAX: usize = 4_096;
+/// See [`REMEMBERED_MAX`].
+pub const REMEMBERED_EVERY: Duration = Duration::from_secs(3_600);
 /// Lines we take in one body, by the wire format.
 pub const CREDIT_MAX: u32 = 256;
 /// What a sender is told to wait when the disk is behind.

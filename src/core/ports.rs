@@ -3,7 +3,7 @@
 //! ```text
 //!   net   Received, Met, Contact, Connected, Broken, Sent    ->|      |-> Dial, Hangup, Send, Neighbours
 //!   bus, admin   Emitted                                     ->| Node |-> Answer
-//!   store Appended, Scanned, Restored                        ->|      |-> Append, Scan, SaveCursor, ForgetCursor, SavePeers
+//!   store Appended, Scanned, Restored                        ->|      |-> Append, Remember, Scan, SaveCursor, ForgetCursor, SavePeers
 //!   people  PeerAdded, PeerRemoved, Interests                ->|      |-> Note
 //! ```
 //!
@@ -80,8 +80,21 @@ pub enum Appended {
     Stored(Seq),
     /// Its digest was durable before.
     Duplicate,
-    /// Its (source, id) is durable with another digest, or its digest was refused before as such.
-    Conflict,
+    /// Refused: its (source, id) is durable with another digest, or its own digest is remembered as
+    /// refused, with this answer.
+    Refused(Code),
+}
+
+/// An event refused after a good signature, for a reason that lies in the event alone: the same bytes
+/// are to get the same answer until they expire, without another look (2-wire.md, "Checks").
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Refusal {
+    /// Which event.
+    pub digest: Digest,
+    /// When it may be forgotten: the event's `expirytime`.
+    pub expires: Wall,
+    /// The answer.
+    pub code: Code,
 }
 
 /// Why nothing of an `Append` was stored. The disk stays as it was.
@@ -340,6 +353,8 @@ pub enum Output {
         /// What.
         entries: Vec<Entry>,
     },
+    /// Remember these as refused. No answer: what a crash takes of it costs another look.
+    Remember(Vec<Refusal>),
     /// What became of the events of a request, in its order.
     Answer {
         /// Whose.

@@ -179,6 +179,7 @@ impl Driver {
     fn carry_out(&mut self, output: Output) {
         match output {
             Output::Append { batch, entries } => self.hands.journal.append(batch, entries),
+            Output::Remember(refusals) => self.hands.journal.remember(refusals),
             Output::Answer { ticket, outcomes, credit } => self.answer(ticket, outcomes, credit),
             Output::Dial { peer, lane, at, by_hand } => {
                 let handle = net::open(&self.hands.net, peer, lane, at, by_hand, self.hands.reports.clone());

@@ -107,7 +107,7 @@ impl Look {
         let line = Line::split(line).map_err(Outcome::Refused)?;
         match self.known.seen(&line.digest()) {
             Some(Seen::Stored) => return Err(Outcome::Duplicate),
-            Some(Seen::Refused(code)) => return Err(Outcome::Refused(refused_before(code))),
+            Some(Seen::Refused(code)) => return Err(Outcome::Refused(Rejection::again(code))),
             None => {}
         }
         self.validate(line, keys).map_err(Outcome::Refused)
@@ -125,27 +125,6 @@ impl Look {
         }
         line.check_hops()?;
         Ok(line)
-    }
-}
-
-/// The rejection that is remembered by its code alone.
-fn refused_before(code: Code) -> Rejection {
-    match code {
-        // `Unknown` is no code of ours and so never remembered; as good a word as any.
-        Code::Malformed | Code::Unknown => Rejection::Framing("refused before"),
-        Code::TooLarge => Rejection::TooLarge,
-        Code::BadSignature => Rejection::BadSignature,
-        Code::Expired => Rejection::Expired,
-        Code::Future => Rejection::Future,
-        Code::Conflict => Rejection::Conflict,
-        Code::Hops => Rejection::Hops,
-        Code::NotForMe => Rejection::NotForMe,
-        Code::TypeDenied => Rejection::TypeDenied,
-        Code::NotSubscribed => Rejection::NotSubscribed,
-        Code::Muted => Rejection::Muted,
-        Code::OtherNetwork => Rejection::OtherNetwork,
-        Code::Rate => Rejection::Rate { after: routes::RETRY_BEHIND },
-        Code::Unavailable => Rejection::Unavailable { after: routes::RETRY_BEHIND },
     }
 }
 

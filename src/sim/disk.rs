@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::core::ports::{AppendError, Appended, Entry, Page, PageError, SavedPeer, Seen, Seq, Stored};
+use crate::core::ports::{AppendError, Appended, Entry, Page, PageError, Refusal, SavedPeer, Seen, Seq, Stored};
 use crate::wire::{Code, Digest, Envelope, NodeId};
 
 /// What survives a crash.
@@ -38,19 +38,26 @@ impl Disk {
         let (digest, event) = (entry.envelope.digest(), entry.envelope.event());
         match self.seen.get(&digest) {
             Some(Seen::Stored) => return Appended::Duplicate,
-            Some(Seen::Refused(_)) => return Appended::Conflict,
+            Some(Seen::Refused(code)) => return Appended::Refused(*code),
             None => {}
         }
         let name = (event.source, event.id.clone());
         if self.ids.contains_key(&name) {
             self.seen.insert(digest, Seen::Refused(Code::Conflict));
-            return Appended::Conflict;
+            return Appended::Refused(Code::Conflict);
         }
         self.ids.insert(name, digest);
         self.seen.insert(digest, Seen::Stored);
         let seq = Seq(self.log.len() as u64 + 1);
         self.log.push(Stored { seq, entry });
         Appended::Stored(seq)
+    }
+
+    /// Remembers what was refused, as [`crate::core::ports::Output::Remember`] asks.
+    pub fn remember(&mut self, refusals: &[Refusal]) {
+        for Refusal { digest, code, .. } in refusals {
+            self.seen.entry(*digest).or_insert(Seen::Refused(*code));
+        }
     }
 
     /// The last durable position.

@@ -307,6 +307,7 @@ impl World {
                 // One disk: commits end in the order in which they were asked for.
                 self.later(Duration::from_millis(2), Happening::Commit { host, life, batch, entries });
             }
+            Output::Remember(refusals) => self.hosts[host].disk.remember(&refusals),
             Output::Answer { ticket, outcomes, credit } => self.answer(host, ticket, outcomes, credit),
             Output::Dial { peer, lane, .. } => {
                 let to = self.host_of(&peer);
@@ -384,7 +385,7 @@ impl World {
         let split = Line::split(line).map_err(refused)?;
         match self.hosts[host].disk.seen(&split.digest()) {
             Some(Seen::Stored) => return Err(Outcome::Duplicate),
-            Some(Seen::Refused(_)) => return Err(refused(Rejection::Conflict)),
+            Some(Seen::Refused(code)) => return Err(refused(Rejection::again(code))),
             None => {}
         }
         let (hops, duty) = (split.hops, split.duty);

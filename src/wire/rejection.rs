@@ -126,6 +126,27 @@ pub enum Rejection {
 }
 
 impl Rejection {
+    /// What is said to bytes of which only the answer is remembered.
+    pub fn again(code: Code) -> Rejection {
+        match code {
+            Code::Conflict => Rejection::Conflict,
+            Code::Muted => Rejection::Muted,
+            Code::TypeDenied => Rejection::TypeDenied,
+            Code::BadSignature => Rejection::BadSignature,
+            Code::Expired => Rejection::Expired,
+            Code::Hops => Rejection::Hops,
+            Code::NotForMe => Rejection::NotForMe,
+            Code::NotSubscribed => Rejection::NotSubscribed,
+            Code::OtherNetwork => Rejection::OtherNetwork,
+            Code::TooLarge => Rejection::TooLarge,
+            // The first has many causes, of which none is remembered; the rest is about a moment, not
+            // about bytes, and nobody remembers it.
+            Code::Malformed | Code::Future | Code::Rate | Code::Unavailable | Code::Unknown => {
+                Rejection::Framing("refused before")
+            }
+        }
+    }
+
     /// The stable word the peer is told.
     pub fn code(&self) -> Code {
         match self {

@@ -192,6 +192,51 @@ fn policy_refuses_each_thing_for_its_own_reason() {
 }
 
 #[test]
+fn only_what_lies_in_the_event_itself_is_remembered_as_refused() {
+    let allow = BTreeSet::from([key(1).id(), key(2).id(), key(3).id()]);
+    let params = Params { mute: BTreeSet::from([key(3).id()]), allow, ..Params::default() };
+    let mut desk = Desk::new(params);
+    let remembered = |out: &[Output]| {
+        let refusals = out.iter().filter_map(|output| match output {
+            Output::Remember(refusals) => Some(refusals.clone()),
+            _ => None,
+        });
+        refusals.flatten().collect::<Vec<_>>()
+    };
+    let refusal = |envelope: &Verified<Envelope>, code| {
+        let expires = envelope.event().expires;
+        ports::Refusal { digest: envelope.digest(), expires, code }
+    };
+    let [other, muted, own] = [event(2, "1", "b.x"), event(3, "1", "a.x"), event(1, "1", "a.x")];
+    let [reserved, outside] = [event(2, "2", "mesh.hello"), event(4, "1", "a.x")];
+    let out = desk.receive(2, &[other, muted.clone(), own.clone(), reserved.clone(), outside.clone()]);
+    let expected = [
+        refusal(&muted, Code::Muted),
+        refusal(&own, Code::Conflict),
+        refusal(&reserved, Code::TypeDenied),
+        refusal(&outside, Code::Muted),
+    ];
+    assert_eq!(remembered(&out), expected);
+    // A member's event from an outsider's hand is welcome from any other.
+    let by_outsider = desk.receive(4, &[event(2, "3", "a.x")]);
+    assert_eq!((codes(&by_outsider), remembered(&by_outsider)), (vec![Some(Code::Muted)], Vec::new()));
+}
+
+#[test]
+fn no_more_refusals_are_remembered_than_the_disk_can_bear() {
+    let mut desk = Desk::new(Params { mute: BTreeSet::from([key(3).id()]), ..Params::default() });
+    let muted = event(3, "1", "a.x");
+    let remembered = |out: &[Output]| out.iter().filter(|output| matches!(output, Output::Remember(_))).count();
+    let asked = params::REMEMBERED_MAX + 10;
+    assert_eq!(
+        (0..asked).map(|_| remembered(&desk.receive(2, std::slice::from_ref(&muted)))).sum::<usize>(),
+        params::REMEMBERED_MAX
+    );
+    desk.wait(params::REMEMBERED_EVERY);
+    assert_eq!(remembered(&desk.receive(2, &[muted])), 1);
+}
+
+#[test]
 fn a_private_mesh_takes_members_events_from_members_only() {
     let params = Params { allow: BTreeSet::from([key(2).id(), key(3).id()]), ..Params::default() };
     let mut desk = Desk::new(params);

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! The writer alone decides what is new: a digest that is there is a `Duplicate`, a (source, id) that
-//! is there with another digest a `Conflict`, also within one group. Entries lie in periods by when
+//! is there with another digest a conflict, also within one group. Entries lie in periods by when
 //! they came; digests and names lie in periods by when they *expire*, so dropping a period forgets
 //! nothing too early. Whole periods are dropped, by age, by size, never past a `bus:` cursor.
 //!
@@ -38,7 +38,7 @@ use self::shared::{Shared, locked};
 use self::watch::Watch;
 use self::writer::{Message, Writer};
 use super::{DataDir, StoreError};
-use crate::core::ports::{AppendError, Appended, BatchId, Entry, Known, Log, Page, PageError, Seen, Seq};
+use crate::core::ports::{AppendError, Appended, BatchId, Entry, Known, Log, Page, PageError, Refusal, Seen, Seq};
 use crate::time::{Now, Wall};
 use crate::wire::Digest;
 use crate::wire::message::Durability;
@@ -129,7 +129,7 @@ pub struct Stats {
     pub received: Option<(Wall, Wall)>,
     /// Periods of entries, and of digests.
     pub periods: (u64, u64),
-    /// Since the start: commits, and entries stored, found again, and refused as conflicts.
+    /// Since the start: commits, and entries stored, found again, and refused (as conflicts, nearly all).
     pub commits: u64,
     /// Those of the commits that asked the disk before they were answered, and the delayed ones.
     pub syncs: u64,
@@ -138,7 +138,7 @@ pub struct Stats {
     /// See `commits`.
     pub duplicates: u64,
     /// See `commits`.
-    pub conflicts: u64,
+    pub refused: u64,
     /// Since the start: entries that could not be read back and were skipped.
     pub damaged: u64,
     /// Bytes of commits cut short by a crash that the start cut off.
@@ -195,6 +195,12 @@ impl Journal {
         if !self.handle.send(Message::Append { batch, entries }) {
             (self.handle.report)(Report::Appended { batch, result: Err(AppendError::Closed) });
         }
+    }
+
+    /// Remembers refusals until they expire: [`Known::seen`] then tells them. What a crash or a full disk
+    /// takes of it is lost.
+    pub fn remember(&self, refusals: Vec<Refusal>) {
+        self.handle.send(Message::Remember(refusals));
     }
 
     /// Drops what is older than `keep` or above `bytes_max` and forgets digests that expired; then

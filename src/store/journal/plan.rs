@@ -1,12 +1,13 @@
 //! One commit in the making: what each entry of a group is, and what has to be written for it.
 
 use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
 
 use super::JournalSettings;
 use super::engine::{Engine, Item, Place};
 use super::layout::{self, ShortDigest};
 use super::span::{self, INDEX_BYTES, Span};
-use crate::core::ports::{Appended, Entry, Seen, Seq};
+use crate::core::ports::{Appended, Entry, Refusal, Seen, Seq};
 use crate::time::Wall;
 use crate::wire::{Code, Digest};
 
@@ -36,6 +37,18 @@ pub(super) struct Written {
     pub(super) bytes: u64,
 }
 
+/// What is written for refusals that the core wants remembered: nothing for digests that mean
+/// something already.
+pub(super) fn remembered(engine: &Engine, refusals: &[Refusal], period: Duration) -> Vec<Item> {
+    let is_new = |refusal: &&Refusal| engine.meaning(&refusal.digest).is_none();
+    let item = |refusal: &Refusal| refused(&refusal.digest, span::forgotten_at(refusal.expires, period), refusal.code);
+    refusals.iter().filter(is_new).map(item).collect()
+}
+
+fn refused(digest: &Digest, home: Wall, code: Code) -> Item {
+    Item::put(Place::Ids(home), layout::digest_key(digest), layout::meaning_of_refused(code))
+}
+
 impl<'a> Plan<'a> {
     pub(super) fn new(engine: &'a Engine, settings: &'a JournalSettings, spans: Vec<Span>, next: Seq) -> Plan<'a> {
         let (outcomes, items) = Default::default();
@@ -53,7 +66,7 @@ impl<'a> Plan<'a> {
         let meaning = self.digests.get(&digest).copied().or_else(|| self.known(&digest, home));
         let outcome = match meaning {
             Some(Seen::Stored) => Appended::Duplicate,
-            Some(Seen::Refused(_)) => Appended::Conflict,
+            Some(Seen::Refused(code)) => Appended::Refused(code),
             None => {
                 let name = layout::name_key(event);
                 let first = self.names.get(&name).copied().or_else(|| self.engine.named(&name));
@@ -75,11 +88,10 @@ impl<'a> Plan<'a> {
 
     /// The same bytes get the same answer until they expire.
     fn refuse(&mut self, digest: Digest, home: Wall) -> Appended {
-        let value = layout::meaning_of_refused(Code::Conflict);
-        self.written.items.push(Item::put(Place::Ids(home), layout::digest_key(&digest), value));
+        self.written.items.push(refused(&digest, home, Code::Conflict));
         self.written.bytes += INDEX_BYTES;
         self.digests.insert(digest, Seen::Refused(Code::Conflict));
-        Appended::Conflict
+        Appended::Refused(Code::Conflict)
     }
 
     fn store(&mut self, entry: &Entry, digest: Digest, name: [u8; 17], home: Wall) -> Appended {

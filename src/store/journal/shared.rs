@@ -57,7 +57,7 @@ pub(super) struct Counts {
     pub(super) syncs: AtomicU64,
     pub(super) stored: AtomicU64,
     pub(super) duplicates: AtomicU64,
-    pub(super) conflicts: AtomicU64,
+    pub(super) refused: AtomicU64,
     /// Entries of a period that is gone as a whole.
     pub(super) lost: AtomicU64,
 }
@@ -219,7 +219,7 @@ impl Shared {
             syncs: count(&self.counts.syncs),
             stored: count(&self.counts.stored),
             duplicates: count(&self.counts.duplicates),
-            conflicts: count(&self.counts.conflicts),
+            refused: count(&self.counts.refused),
             damaged: locked(&self.damaged).len() as u64 + count(&self.counts.lost),
             cut_bytes: self.mended.cut_bytes,
             damaged_commits: self.mended.damaged,

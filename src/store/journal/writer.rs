@@ -7,13 +7,13 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use super::engine::{Engine, Fault, Item, Place};
-use super::plan::{Plan, Written};
+use super::plan::{self, Plan, Written};
 use super::room::Room;
 use super::shared::{Shared, locked};
 use super::span::{Mark, Span};
 use super::watch::Watch;
 use super::{INTERVAL, JournalSettings, Report};
-use crate::core::ports::{AppendError, Appended, BatchId, Entry, Seq};
+use crate::core::ports::{AppendError, Appended, BatchId, Entry, Refusal, Seq};
 use crate::time::Now;
 use crate::wire::message::Durability;
 
@@ -34,6 +34,7 @@ pub(super) enum Message {
         batch: BatchId,
         entries: Vec<Entry>,
     },
+    Remember(Vec<Refusal>),
     /// A cursor moved.
     Wake,
     Sweep(Now),
@@ -58,7 +59,8 @@ pub(super) struct Writer {
     pub(super) room: Room,
     /// Since when a cursor waits for the disk.
     dirty: Option<Instant>,
-    /// Since when answers are ahead of the disk; only ever with `Durability::Interval`.
+    /// Since when something written waits for the disk: answers with `Durability::Interval`, else only
+    /// remembered refusals.
     unsynced: Option<Instant>,
     /// How long the last commit took, and of how many batches it was.
     last: (Duration, usize),
@@ -104,6 +106,7 @@ impl Writer {
                     let group = self.gather((batch, entries));
                     self.append(group);
                 }
+                Some(Message::Remember(refusals)) => self.remember(&refusals),
                 Some(Message::Wake) => drop(self.dirty.get_or_insert_with(Instant::now)),
                 Some(Message::Sweep(now)) => self.sweep(now),
                 Some(Message::Close) => break,
@@ -212,6 +215,21 @@ impl Writer {
         }
     }
 
+    /// Visible at once and on the disk with the next commit that asks it. When there is no room it is
+    /// left: the answer stays the same, it only costs another look.
+    fn remember(&mut self, refusals: &[Refusal]) {
+        if self.dead || self.room.is_full() {
+            return;
+        }
+        let period = self.settings.period;
+        let items = self.shared.reading(|engine| plan::remembered(engine, refusals, period)).unwrap_or_default();
+        if !items.is_empty()
+            && let Err(fault) = self.commit_as(&items, false)
+        {
+            self.on_fault(fault, items);
+        }
+    }
+
     /// `None` when there is no engine now.
     fn plan(&self, group: &[Batch]) -> Option<Written> {
         self.shared.reading(|engine| {
@@ -266,7 +284,7 @@ impl Writer {
             let count = match outcome {
                 Appended::Stored(_) => &counts.stored,
                 Appended::Duplicate => &counts.duplicates,
-                Appended::Conflict => &counts.conflicts,
+                Appended::Refused(_) => &counts.refused,
             };
             count.fetch_add(1, Ordering::Relaxed);
         }

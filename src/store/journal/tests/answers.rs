@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::fixture::*;
-use crate::core::ports::{AppendError, Appended, Known as _, Log as _, Seen, Seq};
+use crate::core::ports::{AppendError, Appended, Known as _, Log as _, Refusal, Seen, Seq};
 use crate::store::journal::shared::locked;
 use crate::store::{JournalSettings, Report};
 use crate::wire::Code;
@@ -33,7 +33,8 @@ fn one_group_tells_new_from_double_from_conflicting() {
     let other = entry_of(event("same", "other", T0, HOUR), T0);
     let group = vec![first.clone(), first.clone(), other.clone(), other.clone(), entry(1, T0)];
     let (stored, next) = (Appended::Stored(Seq(1)), Appended::Stored(Seq(2)));
-    let expected = vec![stored, Appended::Duplicate, Appended::Conflict, Appended::Conflict, next];
+    let expected =
+        vec![stored, Appended::Duplicate, Appended::Refused(Code::Conflict), Appended::Refused(Code::Conflict), next];
     assert_eq!(bench.append(group), Ok(expected));
     let seen = |of: &crate::core::ports::Entry| bench.journal.seen(&of.envelope.digest());
     assert_eq!(seen(&first), Some(Seen::Stored));
@@ -51,10 +52,42 @@ fn the_same_bytes_get_the_same_answer_after_a_restart() {
     drop(bench);
     let mut bench = Bench::open(home.path(), small());
     let third = entry_of(event("same", "third", T0, DAY), T0);
-    let expected = vec![Appended::Duplicate, Appended::Conflict, Appended::Conflict, Appended::Stored(Seq(2))];
+    let expected = vec![
+        Appended::Duplicate,
+        Appended::Refused(Code::Conflict),
+        Appended::Refused(Code::Conflict),
+        Appended::Stored(Seq(2)),
+    ];
     assert_eq!(bench.append(vec![first, other, third, entry(1, T0)]), Ok(expected));
     let stats = bench.journal.stats();
-    assert_eq!((stats.stored, stats.duplicates, stats.conflicts, stats.entries), (1, 1, 2, 2));
+    assert_eq!((stats.stored, stats.duplicates, stats.refused, stats.entries), (1, 1, 2, 2));
+}
+
+#[test]
+fn what_is_remembered_as_refused_is_answered_so_until_it_expires() {
+    let home = tempfile::tempdir().expect("a directory");
+    let mut bench = Bench::open(home.path(), small());
+    let [stored, muted, denied] = [1, 2, 3].map(|n| entry(n, T0));
+    let refusal = |entry: &crate::core::ports::Entry, code| {
+        let event = entry.envelope.event();
+        Refusal { digest: event.digest(), expires: event.expires, code }
+    };
+    bench.append(vec![stored.clone()]).expect("room");
+    let refusals = [(&stored, Code::Muted), (&muted, Code::Muted), (&denied, Code::TypeDenied)];
+    bench.journal.remember(refusals.map(|(entry, code)| refusal(entry, code)).to_vec());
+    let expected = vec![
+        Appended::Duplicate, // it was stored before: that is what it stays
+        Appended::Refused(Code::Muted),
+        Appended::Refused(Code::TypeDenied),
+    ];
+    assert_eq!(bench.append(vec![stored, muted.clone(), denied]), Ok(expected));
+    assert_eq!(bench.journal.seen(&muted.envelope.digest()), Some(Seen::Refused(Code::Muted)));
+    bench.journal.close();
+    drop(bench);
+    let mut bench = Bench::open(home.path(), small());
+    assert_eq!(bench.append_one(muted.clone()), Appended::Refused(Code::Muted), "after a restart, too");
+    bench.sweep(muted.envelope.event().expires + DAY);
+    assert_eq!(bench.journal.seen(&muted.envelope.digest()), None);
 }
 
 #[test]

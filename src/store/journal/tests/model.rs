@@ -48,10 +48,10 @@ impl Model {
         let (digest, end) = (entry.envelope.digest(), entry.envelope.event().expires);
         match (self.digests.get(&digest), self.names.get(&id)) {
             (Some((Seen::Stored, _)), _) => return Appended::Duplicate,
-            (Some((Seen::Refused(_), _)), _) => return Appended::Conflict,
+            (Some((Seen::Refused(_), _)), _) => return Appended::Refused(Code::Conflict),
             (None, Some(_)) => {
                 self.digests.insert(digest, (Seen::Refused(Code::Conflict), end));
-                return Appended::Conflict;
+                return Appended::Refused(Code::Conflict);
             }
             (None, None) => {}
         }

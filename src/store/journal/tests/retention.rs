@@ -8,6 +8,7 @@ use crate::store::journal::shared::locked;
 use crate::store::journal::span::forgotten_at;
 use crate::store::{JournalSettings, Report};
 use crate::time::{Mono, Now, Wall};
+use crate::wire::Code;
 
 const MICRO: Duration = Duration::from_micros(1);
 
@@ -107,9 +108,9 @@ fn a_conflict_is_remembered_after_the_first_of_the_name_expired() {
     let first = entry_of(event("same", "first", T0, HOUR), T0);
     let second = entry_of(event("same", "second", T0, DAY), T0);
     let third = entry_of(event("same", "third", T0, DAY), T0);
-    assert_eq!(bench.append(vec![first, second.clone()]).expect("room")[1], Appended::Conflict);
+    assert_eq!(bench.append(vec![first, second.clone()]).expect("room")[1], Appended::Refused(Code::Conflict));
     bench.sweep(T0 + HOUR * 5);
-    assert_eq!(bench.append_one(second), Appended::Conflict, "the same bytes, the same answer");
+    assert_eq!(bench.append_one(second), Appended::Refused(Code::Conflict), "the same bytes, the same answer");
     assert_eq!(bench.append_one(third), Appended::Stored(Seq(2)), "the name is free again");
 }
 
