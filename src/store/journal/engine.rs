@@ -28,6 +28,8 @@ const WAL_BYTES: u64 = 128 << 20;
 const CACHE_BYTES: u64 = 16 << 20;
 const FILES_OPEN_MAX: usize = 128;
 const WORKERS: usize = 2;
+/// More than the sequence numbers that one deletion takes (2).
+const NUMBERS_OF_A_DELETION: u32 = 8;
 
 /// Why the engine could not do something, by what can be done about it.
 #[derive(Debug, thiserror::Error)]
@@ -170,6 +172,8 @@ impl Engine {
             engine.adopt(place, keyspace);
         }
         engine.sync_names()?;
+        // A crash may have come between a deletion and what follows it in `Removed::delete`.
+        outlive_deletions(&engine.db, &engine.state, NUMBERS_OF_A_DELETION)?;
         Ok((engine, mended))
     }
 
@@ -218,7 +222,7 @@ impl Engine {
             Place::Log(n) => self.log.remove(&n),
             Place::Ids(end) => self.ids.remove(&end),
         }?;
-        Some(Removed { db: self.db.clone(), keyspace })
+        Some(Removed { keyspace, state: self.state.clone(), db: self.db.clone() })
     }
 
     /// Commits all or nothing; with `sync` durably, together with everything committed before.
@@ -239,14 +243,6 @@ impl Engine {
             }
         }
         Ok(batch.commit()?)
-    }
-
-    /// One commit after keyspaces were deleted. The engine finds its sequence number again in the
-    /// keyspaces that are left, and the deletion itself stands in none of them: without this, the next
-    /// life could give the number of a deleted keyspace to a new one whose name is older, by sequence
-    /// number, than the mark of the deletion; the life after that would take the new one for deleted.
-    pub(super) fn outlive_deletion(&self) -> Result<(), Fault> {
-        self.commit(&[Item::put(Place::State, layout::DELETED, [1])], true)
     }
 
     /// Bytes in memory that will be written out in the background, and need room then.
@@ -353,15 +349,35 @@ fn read(
     })
 }
 
+/// Commits so many times, the last of them durably. The engine finds its sequence number again in the
+/// commits that are there, and a deletion stands in none of them. Without this the next life could give
+/// the number of a deleted keyspace to a new one, whose name would be older, by sequence number, than
+/// the mark of the deletion; and the life after that would take the new one for deleted (fjall 3.1).
+fn outlive_deletions(db: &Database, state: &Keyspace, commits: u32) -> Result<(), Fault> {
+    for _ in 0..commits {
+        state.insert(layout::DELETED, [1])?;
+    }
+    Ok(db.persist(PersistMode::SyncData)?)
+}
+
 /// A keyspace that nobody sees any more.
 pub(super) struct Removed {
     keyspace: Keyspace,
+    state: Keyspace,
     db: Database,
 }
 
 impl Removed {
+    #[cfg(test)]
+    pub(super) fn delete_and_crash(self) {
+        self.db.delete_keyspace(self.keyspace).expect("deleted");
+    }
+
     /// Deletes it. A crash in the middle leaves either all of it or files that the next start removes.
     pub(super) fn delete(self) -> Result<(), Fault> {
-        Ok(self.db.delete_keyspace(self.keyspace)?)
+        // So that what a loss of power takes is never more than this one deletion.
+        self.db.persist(PersistMode::SyncData)?;
+        self.db.delete_keyspace(self.keyspace)?;
+        outlive_deletions(&self.db, &self.state, 1)
     }
 }

@@ -181,9 +181,6 @@ impl Writer {
     fn sweep_by(&mut self, clock: Wall) -> Result<(u64, u64), Fault> {
         let entries = self.drop_periods(Some(clock), self.settings.bytes_max)?;
         let ids = self.forget_ids(clock)?;
-        if entries + ids > 0 {
-            self.shared.reading(Engine::outlive_deletion).unwrap_or(Err(Fault::Poisoned))?;
-        }
         let is_due = |wall| self.room.mark_saved.is_none_or(|saved| wall >= saved + MARK_STEP);
         if self.mark.wall.is_some_and(is_due) {
             let mark = self.unsaved_mark();

@@ -246,9 +246,6 @@ fn restore(engine: &mut Engine, lost: &AtomicU64) -> Result<Vec<Span>, Fault> {
     for n in &orphans {
         engine.remove(Place::Log(*n)).map_or(Ok(()), |removed| removed.delete())?;
     }
-    if !orphans.is_empty() {
-        engine.outlive_deletion()?;
-    }
     Ok(spans)
 }
 

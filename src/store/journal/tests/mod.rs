@@ -2,6 +2,7 @@
 
 mod answers;
 mod damage;
+mod engine;
 mod fixture;
 mod full;
 mod killed;
