@@ -102,7 +102,9 @@ pub enum Durability {
     /// The disk said so. The default.
     #[default]
     Fsync,
-    /// The disk will be asked within a second; opt-in, and named in every acknowledgement.
+    /// The disk will be asked within a second; opt-in, and named in every acknowledgement. Also how a
+    /// word of a newer version is read: whatever it promises, it is not the default.
+    #[serde(other)]
     Interval,
 }
 
@@ -258,6 +260,17 @@ mod tests {
         let receipt: Receipt = serde_json::from_str(text).expect("a receipt");
         let refused = [Refused { i: 1, code: Code::Unknown }, Refused { i: 2, code: Code::Muted }];
         assert_eq!(receipt.rejected, refused);
+    }
+
+    #[test]
+    fn a_receipt_with_an_unknown_durability_is_still_a_receipt() {
+        for (word, durability) in
+            [("fsync", Durability::Fsync), ("interval", Durability::Interval), ("quorum", Durability::Interval)]
+        {
+            let text = format!(r#"{{"stored":1,"duplicate":0,"credit":64,"durability":"{word}"}}"#);
+            let receipt: Receipt = serde_json::from_str(&text).expect("a receipt");
+            assert_eq!(receipt.durability, Some(durability));
+        }
     }
 
     #[test]
