@@ -9,22 +9,18 @@
 #[allow(dead_code)]
 mod support;
 
-use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use afferent::core::ports::{Known, LaneId, Seen, ShipmentId};
+use afferent::core::ports::{LaneId, ShipmentId};
 use afferent::net;
 use afferent::time::Wall;
-use afferent::wire::message::Durability;
-use afferent::wire::{
-    Digest, Draft, Keypair, Keys, Line, Network, PeerAddress, Profile, RecordDraft, Scalar, envelope,
-};
+use afferent::wire::{Draft, Keypair, Keys, Line, PeerAddress, RecordDraft, Scalar, envelope};
 use bytes::Bytes;
 use support::{Daemon, Redis};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 const EVENTS: usize = 40_000;
 const BATCH: usize = 64;
@@ -132,35 +128,10 @@ fn receive(check: f64) {
     assert_eq!(daemon.journal_events(), EVENTS as u64);
 }
 
-struct NothingKnown;
-
-impl Known for NothingKnown {
-    fn seen(&self, _: &Digest) -> Option<Seen> {
-        None
-    }
-}
-
 /// Sends everything over one lane, a batch at a time.
 async fn send(key: Arc<Keypair>, to: PeerAddress, lines: Vec<Bytes>) {
     let record = RecordDraft { seq: 1, ..RecordDraft::default() }.seal(now(), &key).expect("a record");
-    let (_line, record) = watch::channel(Arc::<str>::from(record.envelope().line(0, false)));
-    let (_neighbours, neighbours) = watch::channel(Arc::new(BTreeSet::new()));
-    let (_ready, ready) = watch::channel(false);
-    let context = net::Context::new(net::Settings {
-        key,
-        network: Network::default(),
-        profile: Profile::Loopback,
-        listen: Vec::new(),
-        known: Arc::new(NothingKnown),
-        clock: Arc::new(now),
-        record,
-        neighbours,
-        ready,
-        rate: net::Rate::default(),
-        durability: Durability::Fsync,
-        limits: net::Limits::default(),
-    })
-    .expect("a context");
+    let context = net::Context::new(net::Settings::of_caller(key, &record, now)).expect("a context");
     let (reports, mut inbox) = mpsc::channel(16);
     let lane = net::open(&context, to.id.expect("an id"), LaneId(0), vec![to.at], true, reports);
     let mut batches = lines.chunks(BATCH).map(<[Bytes]>::to_vec).enumerate();

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::core::ports::Known;
+use crate::core::ports::{Known, Seen};
 use crate::time::Wall;
 use crate::wire::message::Durability;
-use crate::wire::{Keypair, Network, NodeId, Profile};
+use crate::wire::{Digest, Keypair, Network, NodeId, Profile, Record, Verified};
 
 /// What the receptor and the lanes need to know.
 #[derive(Clone)]
@@ -44,6 +44,29 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// For somebody who only calls on nodes of this machine: it listens nowhere, has seen nothing, and
+    /// its record never changes.
+    pub fn of_caller(
+        key: Arc<Keypair>,
+        record: &Verified<Record>,
+        clock: impl Fn() -> Wall + Send + Sync + 'static,
+    ) -> Settings {
+        Settings {
+            key,
+            network: Network::default(),
+            profile: Profile::Loopback,
+            listen: Vec::new(),
+            known: Arc::new(NothingKnown),
+            clock: Arc::new(clock),
+            record: watch::Sender::new(record.envelope().line(0, false).into()).subscribe(),
+            neighbours: watch::Sender::default().subscribe(),
+            ready: watch::Sender::default().subscribe(),
+            rate: Rate::default(),
+            durability: Durability::Fsync,
+            limits: Limits::default(),
+        }
+    }
+
     /// The address that lanes to `target` call from; `None` = the system's choice.
     pub(super) fn source_ip(&self, target: IpAddr) -> Option<IpAddr> {
         if self.profile != Profile::Loopback || !target.is_loopback() {
@@ -51,6 +74,14 @@ impl Settings {
         }
         let fits = |ip: &IpAddr| ip.is_loopback() && ip.is_ipv4() == target.is_ipv4();
         self.listen.iter().map(SocketAddr::ip).find(fits)
+    }
+}
+
+struct NothingKnown;
+
+impl Known for NothingKnown {
+    fn seen(&self, _: &Digest) -> Option<Seen> {
+        None
     }
 }
 

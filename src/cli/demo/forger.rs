@@ -1,28 +1,17 @@
 //! Somebody with a key of their own who changes another's event on its way.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
-use crate::core::ports::{Known, LaneId, Seen, ShipmentId};
+use crate::core::ports::{LaneId, ShipmentId};
 use crate::net;
 use crate::time::Wall;
 use crate::wire::envelope::EVENT_PAYLOAD_TYPE;
-use crate::wire::message::Durability;
-use crate::wire::{Digest, Keypair, Network, PeerAddress, Profile, RecordDraft, Signature};
-
-/// Nothing was ever seen by a stranger.
-struct NothingKnown;
-
-impl Known for NothingKnown {
-    fn seen(&self, _: &Digest) -> Option<Seen> {
-        None
-    }
-}
+use crate::wire::{Keypair, PeerAddress, RecordDraft, Signature};
 
 /// Connects to this node as a stranger, posts the event as if its source had signed it, and gives the
 /// code it was refused with.
@@ -40,23 +29,7 @@ async fn post(address: PeerAddress, event: &str) -> anyhow::Result<String> {
     let signature = Signature::sign(&key, EVENT_PAYLOAD_TYPE, event.as_bytes());
     let line = Bytes::from(format!("0 {signature} {event}"));
     let record = RecordDraft { seq: 1, ..RecordDraft::default() }.seal(now(), &key)?;
-    let (_record, records) = watch::channel(Arc::<str>::from(record.envelope().line(0, false)));
-    let (_neighbours, neighbours) = watch::channel(Arc::new(BTreeSet::new()));
-    let (_ready, ready) = watch::channel(false);
-    let context = net::Context::new(net::Settings {
-        key,
-        network: Network::default(),
-        profile: Profile::Loopback,
-        listen: Vec::new(),
-        known: Arc::new(NothingKnown),
-        clock: Arc::new(now),
-        record: records,
-        neighbours,
-        ready,
-        rate: net::Rate::default(),
-        durability: Durability::Fsync,
-        limits: net::Limits::default(),
-    })?;
+    let context = net::Context::new(net::Settings::of_caller(key, &record, now))?;
     let (reports, mut inbox) = mpsc::channel(16);
     let peer = address.id.context("an address with an id")?;
     let lane = net::open(&context, peer, LaneId(0), vec![address.at], true, reports);
