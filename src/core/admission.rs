@@ -6,6 +6,7 @@
 use super::Node;
 use super::params::{Params, REMEMBERED_EVERY, REMEMBERED_MAX};
 use super::ports::{Note, Output, Refusal};
+use super::trust::{self, Verdict};
 use crate::time::Mono;
 use crate::wire::record::RECORD_TYPE;
 use crate::wire::{Envelope, NodeId, Record, Rejection, Verified};
@@ -69,6 +70,9 @@ pub(super) fn admit(
         };
     }
     if event.kind.is_reserved() && !event.kind.as_str().starts_with("mesh.group.") {
+        return Err(Rejection::TypeDenied);
+    }
+    if trust::by_rules(&node.params.rules, event) == Verdict::Dropped {
         return Err(Rejection::TypeDenied);
     }
     if !event.to.is_empty() {

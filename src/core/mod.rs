@@ -18,6 +18,7 @@ mod outbox;
 pub mod params;
 mod peers;
 pub mod ports;
+pub mod trust;
 mod view;
 
 use std::collections::BTreeSet;
@@ -77,6 +78,7 @@ impl Node {
             Input::Tick => {}
             Input::Restored { head, peers } => self.on_restored(head, peers, out),
             Input::Interests(interests) => self.interests = interests,
+            Input::Trust { mute, rules } => (self.params.mute, self.params.rules) = (mute, rules),
             Input::Received { ticket, from, arrived } => self.on_received(ticket, from, arrived, now, out),
             Input::Emitted { ticket, envelopes } => self.on_emitted(ticket, envelopes, now, out),
             Input::Appended { batch, result } => self.on_appended(batch, result, steady, out),

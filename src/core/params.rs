@@ -1,8 +1,10 @@
 //! Every limit of the protocol, with its reason. Each queue names its bound here.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::trust::Rule;
 use crate::wire::{NodeId, Profile};
 
 /// What the operator can say, and the limits that tests may tighten.
@@ -14,6 +16,8 @@ pub struct Params {
     pub allow: BTreeSet<NodeId>,
     /// Sources whose events are dropped.
     pub mute: BTreeSet<NodeId>,
+    /// Who may send which types, at most [`super::trust::RULES_MAX`]: the first that fits decides.
+    pub rules: Arc<[Rule]>,
     /// Who may subscribe to everything; manual peers may in any case.
     pub firehose: BTreeSet<NodeId>,
     /// Events waiting for the disk. More costs memory and only delays the refusal: at 20 k events/s
@@ -46,6 +50,7 @@ impl Default for Params {
             profile: Profile::Public,
             allow: BTreeSet::new(),
             mute: BTreeSet::new(),
+            rules: Arc::default(),
             firehose: BTreeSet::new(),
             appending_max: 4_096,
             appending_bytes_max: 16 << 20,

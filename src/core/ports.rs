@@ -4,7 +4,7 @@
 //!   net   Received, Met, Contact, Connected, Broken, Sent    ->|      |-> Dial, Hangup, Send, Neighbours
 //!   bus, admin   Emitted                                     ->| Node |-> Answer
 //!   store Appended, Scanned, Restored                        ->|      |-> Append, Remember, Scan, SaveCursor, ForgetCursor, SavePeers
-//!   people  PeerAdded, PeerRemoved, Interests                ->|      |-> Note
+//!   people  PeerAdded, PeerRemoved, Interests, Trust         ->|      |-> Note
 //! ```
 //!
 //! The driver carries out every output in order and brings each answer back as an input. Nothing here
@@ -18,6 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::trust::Rule;
 use crate::time::Wall;
 use crate::wire::message::{Outcome, Receipt};
 use crate::wire::{Code, Digest, Envelope, HostPort, Interests, NodeId, Record, Verified};
@@ -245,6 +246,13 @@ pub enum Input {
     },
     /// What we want from now on.
     Interests(Interests),
+    /// Whom we do not listen to, and who may send which types, from now on.
+    Trust {
+        /// Sources whose events are dropped.
+        mute: BTreeSet<NodeId>,
+        /// In their order.
+        rules: Arc<[Rule]>,
+    },
     /// Lines of one request, verified, not known by their digest.
     Received {
         /// Answered by `Answer`, outcomes in this order.

@@ -237,6 +237,32 @@ fn no_more_refusals_are_remembered_than_the_disk_can_bear() {
 }
 
 #[test]
+fn only_a_rule_that_drops_keeps_an_event_from_the_journal() {
+    let rule = |types: &str, verdict| trust::Rule {
+        sources: trust::Sources::These([key(2).id()].into()),
+        types: vec![types.parse().expect("a pattern")],
+        verdict,
+    };
+    use trust::Verdict::{Dropped, Flagged, Quarantined};
+    let rules: Arc<[trust::Rule]> =
+        [rule("a.flagged", Flagged), rule("a.held", Quarantined), rule("a.*", Dropped)].into();
+    let mut desk = Desk::new(Params { rules: rules.clone(), ..Params::default() });
+    let events = |from: u8| ["a.flagged", "a.held", "a.x"].map(|kind| event(from, kind, kind));
+    let out = desk.receive(2, &events(2));
+    assert_eq!(appended(&out).map(|(_, count)| count), Some(2));
+    let out = desk.commit(&out);
+    assert_eq!(codes(&out), [None, None, Some(Code::TypeDenied)]);
+    let out = desk.receive(2, &events(3));
+    assert_eq!(appended(&out).map(|(_, count)| count), Some(3), "who hands it on does not matter");
+    let to_us = Draft::new("t", "a.x", START).with("to", Scalar::Text(key(1).id().uri()));
+    let to_us = envelope::seal(&to_us, &key(2)).expect("a good draft");
+    assert_eq!(codes(&desk.receive(2, &[to_us])), [Some(Code::TypeDenied)], "asked for by nobody but the sender");
+    desk.input(Input::Trust { mute: [key(3).id()].into(), rules: Arc::default() });
+    assert_eq!(codes(&desk.receive(2, &[event(3, "9", "a.x")])), [Some(Code::Muted)]);
+    assert!(appended(&desk.receive(2, &[event(2, "9", "a.x")])).is_some());
+}
+
+#[test]
 fn a_private_mesh_takes_members_events_from_members_only() {
     let params = Params { allow: BTreeSet::from([key(2).id(), key(3).id()]), ..Params::default() };
     let mut desk = Desk::new(params);
