@@ -162,6 +162,36 @@ impl<'t> Section<'_, 't> {
         (self.mistakes.len() == count_before).then_some(read)
     }
 
+    /// Reads each table of `[[section.key]]`, which is called `name` in the table of keys.
+    pub(super) fn tables(&mut self, key: &'static str, name: &'static str, mut read: impl FnMut(&mut Section<'_, 't>)) {
+        let Some((_, value)) = self.left.remove(key) else { return };
+        let (span, DeValue::Array(tables)) = (value.span(), value.into_inner()) else {
+            return self.refuse_tables(name, self.place.clone());
+        };
+        for table in tables {
+            let place = table.span();
+            match table.into_inner() {
+                DeValue::Table(table) => {
+                    let (source, left) = (self.source, entries(table));
+                    let mut section = Section { name, source, place, left, mistakes: &mut *self.mistakes };
+                    read(&mut section);
+                    section.close();
+                }
+                _ => self.refuse_tables(name, span.clone()),
+            }
+        }
+    }
+
+    fn refuse_tables(&mut self, name: &'static str, place: Range<usize>) {
+        self.mistakes.push(Mistake {
+            code: "AF0104",
+            what: format!("`{name}` is not a list of tables"),
+            why: format!("there may be many: each begins with [[{name}]]"),
+            next: format!("write [[{name}]] with two brackets and the keys below it"),
+            place: Some(self.source.place(place)),
+        });
+    }
+
     /// The number under `key`.
     pub(super) fn integer(&mut self, key: &'static str, range: RangeInclusive<u64>) -> Option<u64> {
         let value = self.take(key, Kind::Integer)?;

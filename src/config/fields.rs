@@ -92,6 +92,7 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("discovery", "How peers are found. In this version: by [[peers]] and `afferent peers add` alone."),
     ("peers", "A peer that is known by hand; one [[peers]] each. The same as `afferent peers add`."),
     ("trust", "Whom to listen to."),
+    ("trust.rule", "Who may send which types, one [[trust.rule]] each. The first that fits decides; none: accept."),
     ("limits", "What neighbours may send."),
     ("journal", "What is kept on disk: the dedupe index and everybody's place in the event log depend on it."),
     ("admin", "The local API that the commands of `afferent` speak to."),
@@ -272,7 +273,17 @@ pub const FIELDS: &[Field] = &[
         &["Node ids; not empty = a private mesh: events and calls of all others are refused."],
     )
     .like("[\"<node id>\"]"),
-    field("trust", "mute", Kind::List, "[]", &["Node ids whose events are dropped."]).like("[\"<node id>\"]"),
+    field(
+        "trust",
+        "mute",
+        Kind::List,
+        "[]",
+        &[
+            "Node ids whose events are dropped. What `afferent mute` and `unmute` say of a source counts",
+            "more than this list; an unmuted source that leaves it and comes back is muted again.",
+        ],
+    )
+    .like("[\"<node id>\"]"),
     field(
         "trust",
         "firehose",
@@ -281,6 +292,34 @@ pub const FIELDS: &[Field] = &[
         &["Node ids that may subscribe to everything; manual peers may in any case."],
     )
     .like("[\"<node id>\"]"),
+    derived(
+        "trust.rule",
+        "source",
+        Kind::List,
+        "[\"cedar\"]",
+        "none: every rule has it",
+        &["Whose events: node ids, aliases of [[peers]] in this file, or \"*\" for everybody else's."],
+    ),
+    derived(
+        "trust.rule",
+        "types",
+        Kind::List,
+        "[\"deployment.*\"]",
+        "none: every rule has it",
+        &["Which types, as patterns; at most 64. \"*\" = all."],
+    ),
+    derived(
+        "trust.rule",
+        "action",
+        Kind::Text,
+        "\"flag\"",
+        "none: every rule has it",
+        &[
+            "accept; flag = local programs get it with mesh_trust = flagged; quarantine = stored and",
+            "forwarded, kept from local programs until a person releases it; drop = refused (type_denied).",
+            "An event refused by drop stays refused until it expires, also when the rule is gone.",
+        ],
+    ),
     field(
         "limits",
         "per_source",

@@ -8,8 +8,10 @@ use super::document::{self, Document, Section};
 use super::fields::{FIELDS, Field, SECTIONS};
 use super::mistake::{Mistake, Mistakes, Source};
 use super::place::{self, Surroundings};
+use super::rules;
 use super::settings::{Peer, Settings};
 use super::values::{self, NodeName};
+use crate::core::trust::RULES_MAX;
 use crate::wire::message::Durability;
 use crate::wire::record::ADDRESSES_MAX;
 use crate::wire::{HostPort, Interests, NodeId, Pattern, PeerAddress, Profile};
@@ -167,10 +169,18 @@ impl Layers {
         document.section("discovery", |discovery| self.discovery(discovery));
         document.sections("peers", |peer| self.peer(peer));
         document.section("trust", |trust| {
-            let target = &mut self.settings.trust;
+            let Settings { trust: target, peers, .. } = &mut self.settings;
             put(&mut target.allow, ids(trust, "allow"));
             put(&mut target.mute, ids(trust, "mute"));
             put(&mut target.firehose, ids(trust, "firehose"));
+            trust.tables("rule", "trust.rule", |rule| target.rules.extend(rules::read(rule, peers)));
+            if target.rules.len() > RULES_MAX {
+                trust.refuse(
+                    format!("there are more than {RULES_MAX} [[trust.rule]]"),
+                    "each event is held against them one by one",
+                    "name several sources and types in one rule".to_owned(),
+                );
+            }
         });
         document.section("limits", |limits| {
             put(&mut self.settings.limits.per_source, limits.text("per_source", str::parse));

@@ -22,6 +22,7 @@ mod fields;
 mod layers;
 mod mistake;
 mod place;
+mod rules;
 mod settings;
 mod template;
 mod values;

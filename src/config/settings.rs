@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::values::{BusUrl, NodeName, Rate};
 use crate::core::params::Params;
+use crate::core::trust::Rule;
 use crate::wire::message::Durability;
 use crate::wire::{HostPort, Interests, Network, NodeId, Profile};
 
@@ -99,6 +100,8 @@ pub struct Trust {
     pub mute: BTreeSet<NodeId>,
     /// Who may subscribe to everything; manual peers may in any case.
     pub firehose: BTreeSet<NodeId>,
+    /// `[[trust.rule]]`, in the order of the file: who may send which types.
+    pub rules: Vec<Rule>,
 }
 
 /// `[limits]`.
@@ -162,6 +165,7 @@ impl Settings {
             profile: self.node.profile,
             allow: self.trust.allow.clone(),
             mute: self.trust.mute.clone(),
+            rules: self.trust.rules.clone().into(),
             firehose: self.trust.firehose.clone(),
             peers_max: self.discovery.max_peers,
             ..Params::default()

@@ -14,7 +14,8 @@ pub fn template(set: &[(&str, &str, String)]) -> String {
     );
     for (section, about) in SECTIONS {
         let _ = write!(text, "\n# {about}\n");
-        let header = if *section == "peers" { "#[[peers]]".to_owned() } else { format!("[{section}]") };
+        let is_repeated = ["peers", "trust.rule"].contains(section);
+        let header = if is_repeated { format!("#[[{section}]]") } else { format!("[{section}]") };
         let _ = writeln!(text, "{header}");
         for field in FIELDS.iter().filter(|field| field.section == *section) {
             let value = set.iter().find(|(section, key, _)| (*section, *key) == (field.section, field.key));

@@ -448,3 +448,57 @@ fn no_text_is_shown_that_a_terminal_would_obey() {
     let shown = mistake(&format!("[node]\nname = \"{}\"", "x".repeat(5_000))).to_string();
     assert!(shown.len() < 800 && shown.contains("..."), "{shown}");
 }
+
+#[test]
+fn trust_rules_are_read_in_their_order() {
+    use crate::core::trust::{Sources, Verdict};
+    let settings = good(&format!(
+        r#"
+[[trust.rule]]
+source = ["cedar", "{ID}"]
+types = ["deployment.*", "a.b"]
+action = "accept"
+[[trust.rule]]
+source = ["*"]
+types = ["deployment.*"]
+action = "drop"
+[trust]
+mute = []
+[[peers]]
+address = "mesh://{ID}@cedar.example:7443"
+alias = "cedar"
+"#
+    ));
+    let id = ID.parse().expect("an id");
+    let rules = &settings.params().rules;
+    assert_eq!(rules.len(), 2);
+    assert_eq!(rules[0].sources, Sources::These([id].into()));
+    assert_eq!((rules[0].types.len(), rules[0].verdict), (2, Verdict::Accepted));
+    assert_eq!((&rules[1].sources, rules[1].verdict), (&Sources::Any, Verdict::Dropped));
+}
+
+#[test]
+fn a_rule_that_cannot_be_meant_is_refused() {
+    let rule = |source: &str, types: &str, action: &str| {
+        mistake(&format!("[[trust.rule]]\nsource = {source}\ntypes = {types}\naction = {action}\n"))
+    };
+    for (mistake, code, word) in [
+        (rule("[\"birch\"]", "[\"*\"]", "\"drop\""), "AF0105", "alias"),
+        (rule("[\"*\"]", "[\"a\"]", "\"drop\""), "AF0105", "segment"),
+        (rule("[\"*\"]", "[\"*\"]", "\"deny\""), "AF0105", "quarantine"),
+        (rule("[]", "[\"*\"]", "\"drop\""), "AF0105", "at least one"),
+        (rule("[\"*\"]", "[]", "\"drop\""), "AF0105", "1 to 64"),
+        (rule("\"*\"", "[\"*\"]", "\"drop\""), "AF0104", "list"),
+        (mistake("[[trust.rule]]\nsource = [\"*\"]\ntypes = [\"*\"]\n"), "AF0107", "every one"),
+        (mistake("[trust.rule]\nsource = [\"*\"]\n"), "AF0104", "[[trust.rule]]"),
+        (mistake("[trust]\nrule = [1]\n"), "AF0104", "[[trust.rule]]"),
+        (mistake("[trust]\nrules = []\n"), "AF0103", "allow"),
+    ] {
+        assert_eq!(mistake.code, code, "{mistake}");
+        assert!(mistake.why.contains(word), "{mistake}");
+    }
+    let many = "[[trust.rule]]\nsource = [\"*\"]\ntypes = [\"*\"]\naction = \"flag\"\n".repeat(257);
+    assert!(mistake(&many).what.contains("256"));
+    let unknown = mistake("[[trust.rule]]\nsource = [\"*\"]\ntypes = [\"*\"]\naction = \"flag\"\ntype = 1\n");
+    assert_eq!((unknown.code, unknown.next.as_str()), ("AF0103", "write `types`"));
+}
