@@ -63,6 +63,11 @@ impl DataDir {
         self.held.path.join("interests")
     }
 
+    /// Which sources the command line muted, or listens to again.
+    pub fn mutes_path(&self) -> PathBuf {
+        self.held.path.join("mutes")
+    }
+
     /// The peer file.
     pub fn peers_path(&self) -> PathBuf {
         self.held.path.join("peers")

@@ -6,6 +6,7 @@
 //!   node.key                the secret half of the node's identity, 0600
 //!   record-seq              the number of our last node record
 //!   interests               what the command line asked for instead of the configuration
+//!   mutes                   sources muted, or listened to again, by the command line
 //!   peers                   whom we know, checksummed, replaced whole
 //!   journal/                every event that was acknowledged, the dedupe index, the cursors
 //! ```
@@ -26,6 +27,7 @@ mod files;
 pub mod interests;
 pub mod journal;
 pub mod key;
+pub mod mutes;
 pub mod peers;
 
 pub use directory::{DataDir, FORMAT};
