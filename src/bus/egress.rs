@@ -29,6 +29,7 @@ use super::state::{Counters, Report};
 use super::trouble::{Backoff, Trouble};
 use super::{connection, has_ended, pause};
 use crate::core::ports::{Log, PageError, Seq, Stored};
+use crate::core::trust::{Policy, Verdict};
 use crate::wire::{Interests, NodeId};
 
 /// One stream and all it takes to fill it.
@@ -37,6 +38,7 @@ pub(super) struct Egress {
     pub(super) log: Arc<dyn Log>,
     pub(super) head: watch::Receiver<Seq>,
     pub(super) interests: watch::Receiver<Interests>,
+    pub(super) policy: watch::Receiver<Policy>,
     pub(super) counters: Arc<Counters>,
     pub(super) report: Report,
     /// How far the stream is, for the gauge of the lag.
@@ -120,7 +122,8 @@ impl Egress {
     async fn collect(&self, at: Seq) -> Result<Batch, Trouble> {
         let (log, own, node) = (Arc::clone(&self.log), self.settings.own, self.settings.node);
         let interests = self.interests.borrow().clone();
-        let read = move || Batch::collect(&*log, at, &|stored| is_wanted(stored, &interests, node, own));
+        let policy = self.policy.borrow().clone();
+        let read = move || Batch::collect(&*log, at, &policy, &|stored| is_wanted(stored, &interests, node, own));
         tokio::task::spawn_blocking(read)
             .await
             .map_err(|_| Trouble::wait("this daemon is ending"))?
@@ -156,6 +159,8 @@ impl Egress {
         let appended = u64::try_from(batch.entries.len()).expect("a batch is small");
         self.counters.bridged.fetch_add(appended, Ordering::Relaxed);
         self.counters.skipped.fetch_add(batch.skipped, Ordering::Relaxed);
+        self.counters.flagged.fetch_add(batch.flagged, Ordering::Relaxed);
+        self.counters.quarantined.fetch_add(batch.quarantined, Ordering::Relaxed);
         if batch.lost > 0 {
             self.counters.lost.fetch_add(batch.lost, Ordering::Relaxed);
             warn!(stream = %self.settings.stream, lost = batch.lost, "bus: retention dropped events before they were bridged");
@@ -188,6 +193,10 @@ struct Batch {
     upto: Seq,
     /// Events on the way that are not for this stream.
     skipped: u64,
+    /// Of the entries: those that a rule doubts.
+    flagged: u64,
+    /// Events on the way that a rule keeps from local programs.
+    quarantined: u64,
     /// Positions on the way that the journal no longer holds.
     lost: u64,
 }
@@ -195,17 +204,22 @@ struct Batch {
 impl Batch {
     /// Nothing yet.
     fn after(at: Seq) -> Batch {
-        Batch { entries: Vec::new(), upto: at, skipped: 0, lost: 0 }
+        Batch { entries: Vec::new(), upto: at, skipped: 0, flagged: 0, quarantined: 0, lost: 0 }
     }
 
     /// Reads on from `after` until the batch is full, the journal ends, or enough was passed over.
-    fn collect(log: &dyn Log, after: Seq, is_wanted: &dyn Fn(&Stored) -> bool) -> Result<Batch, PageError> {
+    fn collect(
+        log: &dyn Log,
+        after: Seq,
+        policy: &Policy,
+        is_wanted: &dyn Fn(&Stored) -> bool,
+    ) -> Result<Batch, PageError> {
         let (mut batch, head) = (Batch::after(after), log.head());
         let mut bytes = 0;
         while batch.upto < head
             && batch.entries.len() < ENTRIES_MAX
             && bytes <= BYTES_MAX / 2
-            && batch.skipped < SKIPPED_MAX
+            && batch.skipped + batch.quarantined < SKIPPED_MAX
         {
             // An entry takes a bit more than twice its event: its fields, and the signed line.
             let page = match log.page(batch.upto, ENTRIES_MAX - batch.entries.len(), BYTES_MAX / 5) {
@@ -224,12 +238,17 @@ impl Batch {
             }
             batch.upto = page.upto;
             for stored in &page.entries {
-                if is_wanted(stored) {
-                    let fields = fields::plain(stored);
-                    bytes += fields::size(&fields);
-                    batch.entries.push(fields);
-                } else {
-                    batch.skipped += 1;
+                // By the policy of this moment, as with interests: what waited while Redis was away,
+                // or is replayed after a flush, is not to be trusted by rules that are gone.
+                match policy.judge(stored.entry.envelope.event()) {
+                    trust @ (Verdict::Accepted | Verdict::Flagged) if is_wanted(stored) => {
+                        let fields = fields::plain(stored, trust);
+                        bytes += fields::size(&fields);
+                        batch.entries.push(fields);
+                        batch.flagged += u64::from(trust == Verdict::Flagged);
+                    }
+                    Verdict::Quarantined if is_wanted(stored) => batch.quarantined += 1,
+                    _ => batch.skipped += 1,
                 }
             }
         }

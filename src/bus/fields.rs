@@ -12,7 +12,7 @@
 //! | `mesh_via` | node id of the neighbour that gave it to us; our own for what was published here | empty for a nameless sender |
 //! | `mesh_hops` | links crossed until here, decimal | never |
 //! | `mesh_received` | when this node stored it, RFC 3339 | never |
-//! | `mesh_trust` | what local policy said: `accepted` is all there is today | never |
+//! | `mesh_trust` | what local policy says when it is bridged: `accepted`, or `flagged` by a rule | never |
 //! | `envelope` | the line `hops sig event` without its LF, so any consumer can verify again | never |
 //!
 //! `specversion` is not repeated (it is always 1.0, and stands in `envelope`). No attribute can pass
@@ -20,13 +20,14 @@
 //! an attribute, and one named `envelope` is left to be read inside the real `envelope`.
 
 use crate::core::ports::Stored;
+use crate::core::trust::Verdict;
 use crate::wire::timestamp;
 
 /// Field names and values in the order they are appended.
 pub(super) type Fields = Vec<(String, String)>;
 
 /// The layout `plain`: see the table above.
-pub(super) fn plain(stored: &Stored) -> Fields {
+pub(super) fn plain(stored: &Stored, trust: Verdict) -> Fields {
     let entry = &stored.entry;
     let event = entry.envelope.event();
     let mut fields: Fields = event
@@ -46,7 +47,7 @@ pub(super) fn plain(stored: &Stored) -> Fields {
     field("mesh_via", entry.from.map_or_else(String::new, |via| via.to_string()));
     field("mesh_hops", entry.hops.to_string());
     field("mesh_received", timestamp::format(entry.received));
-    field("mesh_trust", "accepted".to_owned());
+    field("mesh_trust", trust.as_str().to_owned());
     field("envelope", entry.envelope.line(entry.hops, false));
     fields
 }
@@ -96,7 +97,7 @@ mod tests {
             .with("shard", Scalar::Text("7".into()))
             .with_data(RawValue::from_string(r#"{"b": 1,  "a": "é"}"#.into()).expect("JSON"));
         let stored = stored(&draft, Some(&via));
-        let fields = plain(&stored);
+        let fields = plain(&stored, Verdict::Flagged);
         for (name, expected) in [
             ("id", "e-1"),
             ("type", "deployment.started"),
@@ -114,7 +115,7 @@ mod tests {
             ("mesh_via", via.id().to_string().as_str()),
             ("mesh_hops", "3"),
             ("mesh_received", "2026-11-21T12:00:00.000000Z"),
-            ("mesh_trust", "accepted"),
+            ("mesh_trust", "flagged"),
             ("envelope", stored.entry.envelope.line(3, false).as_str()),
         ] {
             assert_eq!(value(&fields, name), Some(expected), "{name}");
@@ -125,7 +126,7 @@ mod tests {
 
     #[test]
     fn what_an_event_does_not_have_is_left_out_and_a_nameless_sender_is_empty() {
-        let fields = plain(&stored(&Draft::new("e-2", "a.b", NOON), None));
+        let fields = plain(&stored(&Draft::new("e-2", "a.b", NOON), None), Verdict::Accepted);
         for name in ["subject", "datacontenttype", "data", "data_base64", "specversion"] {
             assert_eq!(value(&fields, name), None, "{name}");
         }
@@ -135,7 +136,7 @@ mod tests {
     #[test]
     fn binary_data_has_a_field_of_its_own() {
         let draft = Draft::new("e-3", "a.b", NOON).with("data_base64", Scalar::Text("AAEC".into()));
-        let fields = plain(&stored(&draft, None));
+        let fields = plain(&stored(&draft, None), Verdict::Accepted);
         assert_eq!((value(&fields, "data"), value(&fields, "data_base64")), (None, Some("AAEC")));
     }
 
@@ -145,7 +146,7 @@ mod tests {
             .with("envelope", Scalar::Text("0 forged {}".into()))
             .with("meshdigest", Scalar::Text("forged".into()));
         let stored = stored(&draft, None);
-        let fields = plain(&stored);
+        let fields = plain(&stored, Verdict::Flagged);
         assert_eq!(value(&fields, "envelope"), Some(stored.entry.envelope.line(3, false).as_str()));
         assert!(value(&fields, "envelope").expect("ours").contains("0 forged {}"), "it is readable in the line");
         assert_eq!(value(&fields, "meshdigest"), Some("forged"));

@@ -30,6 +30,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::core::ports::{Log, Seq};
+use crate::core::trust::Policy;
 use crate::wire::message::Outcome;
 use crate::wire::{Envelope, Interests, Keypair, Verified};
 
@@ -68,6 +69,8 @@ pub struct Ends {
     pub head: watch::Receiver<Seq>,
     /// What this node wants on its bus.
     pub interests: watch::Receiver<Interests>,
+    /// What this node thinks of events; asked when they are bridged.
+    pub policy: watch::Receiver<Policy>,
     /// Signs what is published here.
     pub key: Arc<Keypair>,
     /// To the driver. Closed = shutdown.
@@ -84,7 +87,7 @@ pub struct Ends {
 /// driver's answer to a publication) and returns. Trouble never ends it: it is in [`BusState`].
 pub async fn run(settings: Settings, ends: Ends) {
     let settings = Arc::new(settings);
-    let Ends { log, head, interests, key, publications, state, counters, shutdown } = ends;
+    let Ends { log, head, interests, policy, key, publications, state, counters, shutdown } = ends;
     let known = cursor::Hint::of(&settings.stream).pin(&*log, settings.start);
     let (progress, bridged) = watch::channel(known);
     let report = |side| Report::new(side, place(&settings.url), state.clone());
@@ -93,6 +96,7 @@ pub async fn run(settings: Settings, ends: Ends) {
         log,
         head: head.clone(),
         interests,
+        policy,
         counters: Arc::clone(&counters),
         report: report(Side::Egress),
         progress,

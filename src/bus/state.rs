@@ -64,6 +64,10 @@ pub struct Counters {
     pub bridged: AtomicU64,
     /// Events passed over: not asked for, our own, or of the protocol.
     pub skipped: AtomicU64,
+    /// Of the bridged: those that a rule of local trust doubts.
+    pub flagged: AtomicU64,
+    /// Events that a rule of local trust keeps from the stream.
+    pub quarantined: AtomicU64,
     /// Journal positions that retention dropped before they were bridged.
     pub lost: AtomicU64,
     /// Entries of the outbox that are durable events now.

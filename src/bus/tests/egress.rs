@@ -38,6 +38,44 @@ async fn events_of_interest_reach_the_stream_in_order_and_others_do_not() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn trust_is_asked_at_the_moment_of_bridging() {
+    use crate::core::trust::{Rule, Sources, Verdict};
+    let server = Server::start().await;
+    let mut node = Node::at(&server.url());
+    let them = neighbour();
+    let rule = |kind: &str, verdict| Rule {
+        sources: Sources::These([them.id()].into()),
+        types: vec![kind.parse().expect("a pattern")],
+        verdict,
+    };
+    let rules = [
+        rule("a.doubted", Verdict::Flagged),
+        rule("a.held", Verdict::Quarantined),
+        rule("a.gone", Verdict::Dropped),
+        rule("z.z", Verdict::Quarantined),
+    ];
+    let params = Params { rules: rules.into(), ..Params::default() };
+    for (number, kind) in ["a.fine", "a.doubted", "a.held", "a.gone", "z.z"].into_iter().enumerate() {
+        node.log.append(events(&them, kind, number, 1), Some(&them)); // they were stored before there were rules
+    }
+    node.policy.send_replace(Policy::of(node.key.id(), &params));
+    node.start();
+    node.catches_up().await;
+    assert_eq!(on_the_bus(&server).await, ["0", "1"]);
+    let mut redis = server.connect().await;
+    assert_eq!(column(&mut redis, STREAM, "mesh_trust").await, ["accepted", "flagged"]);
+    let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    let counters = &node.counters;
+    assert_eq!((count(&counters.flagged), count(&counters.quarantined), count(&counters.skipped)), (1, 1, 2));
+
+    let muted = node.policy.borrow().with_muted([them.id()].into());
+    node.policy.send_replace(muted);
+    node.log.append(events(&them, "a.fine", 9, 1), Some(&them));
+    node.catches_up().await;
+    assert_eq!(on_the_bus(&server).await, ["0", "1"], "muted while it waited");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn own_events_are_appended_only_when_asked_for() {
     let server = Server::start().await;
     let mut node = Node::at(&server.url());

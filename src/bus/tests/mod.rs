@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::core::params::Params;
 use crate::wire::{Network, Pattern};
 use journal::Journal;
 use server::Server;
@@ -39,6 +40,7 @@ struct Node {
     log: Arc<Journal>,
     key: Arc<Keypair>,
     interests: watch::Sender<Interests>,
+    policy: watch::Sender<Policy>,
     state: watch::Sender<BusState>,
     counters: Arc<Counters>,
     bridge: Option<(JoinHandle<()>, watch::Sender<bool>)>,
@@ -72,8 +74,9 @@ impl Node {
         Node {
             settings,
             log: Arc::new(Journal::new(77)),
-            key,
             interests: watch::Sender::new(Interests::new(patterns).expect("interests")),
+            policy: watch::Sender::new(Policy::of(key.id(), &Params::default())),
+            key,
             state: watch::Sender::default(),
             counters: Arc::default(),
             bridge: None,
@@ -89,6 +92,7 @@ impl Node {
             log: Arc::clone(&self.log) as Arc<dyn Log>,
             head: self.log.watch(),
             interests: self.interests.subscribe(),
+            policy: self.policy.subscribe(),
             key: Arc::clone(&self.key),
             publications,
             state: self.state.clone(),
