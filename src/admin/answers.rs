@@ -222,6 +222,41 @@ pub struct PeerInterests {
     pub patterns: Vec<Pattern>,
 }
 
+/// Whom this node does not listen to, and who may send which types. Schema `afferent.trust/1`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct TrustView {
+    /// Sources whose events are dropped.
+    pub muted: Vec<Muted>,
+    /// In their order: the first that names source and type decides; where none does, `accept`.
+    pub rules: Vec<TrustRule>,
+}
+
+impl Document for TrustView {
+    const SCHEMA: &'static str = "afferent.trust/1";
+}
+
+/// A source that is muted.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Muted {
+    /// Who.
+    pub id: NodeId,
+    /// Our own name for it, when it is a peer.
+    pub alias: Option<String>,
+    /// It was typed; else `trust.mute` of the configuration names it.
+    pub by_hand: bool,
+}
+
+/// One `[[trust.rule]]`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct TrustRule {
+    /// Whose events: ids, or `*` alone.
+    pub source: Vec<String>,
+    /// Which types.
+    pub types: Vec<Pattern>,
+    /// `accept`, `flag`, `quarantine` or `drop`.
+    pub action: String,
+}
+
 /// What became of one event that was published here. Schema `afferent.publish/1`.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Published {

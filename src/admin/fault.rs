@@ -46,6 +46,10 @@ pub enum FaultCode {
     Interests,
     /// This pattern is none of ours.
     NoSuchPattern,
+    /// The source cannot be muted.
+    Mute,
+    /// The source is not muted.
+    NotMuted,
     /// Retention dropped this position of the journal.
     PositionGone,
     /// The journal never came as far as this position.
@@ -80,6 +84,8 @@ impl FaultCode {
             FaultCode::Storage => ("storage", "AF0309", 503, "the disk did not take the change"),
             FaultCode::Interests => ("interests", "AF0310", 400, "the patterns break the limits of a record"),
             FaultCode::NoSuchPattern => ("no_such_pattern", "AF0311", 404, "the pattern is none of this node's"),
+            FaultCode::Mute => ("mute", "AF0330", 409, "the source is this node, or too many are muted already"),
+            FaultCode::NotMuted => ("not_muted", "AF0331", 404, "the source is not muted"),
             FaultCode::PositionGone => ("position_gone", "AF0420", 410, "the journal has dropped this position"),
             FaultCode::PositionAhead => ("position_ahead", "AF0421", 409, "the journal never came this far"),
             FaultCode::Unreadable => ("unreadable", "AF0422", 503, "the disk did not give the journal"),
@@ -129,6 +135,8 @@ impl FaultCode {
             Storage,
             Interests,
             NoSuchPattern,
+            Mute,
+            NotMuted,
             PositionGone,
             PositionAhead,
             Unreadable,

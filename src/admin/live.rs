@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use super::fault::{Fault, FaultCode};
 use super::routes::Desk;
 use crate::core::ports::{Entry, Log, PageError, Seq, Stored};
+use crate::core::trust::{Policy, Verdict};
 use crate::time::Wall;
 use crate::wire::{NodeId, Pattern, timestamp};
 
@@ -30,6 +31,8 @@ pub(super) struct Wish {
     others_only: bool,
     /// Say where in the journal each event stands.
     positions: bool,
+    /// Also what local programs do not get: quarantined, and dropped since it was stored.
+    withheld: bool,
 }
 
 /// Where a subscriber wants to begin.
@@ -47,7 +50,7 @@ enum Since {
 }
 
 impl Wish {
-    /// Reads `pattern` (any number of times), `since`, `count`, `own`, `seq` from a query.
+    /// Reads `pattern` (any number of times), `since`, `count`, `own`, `seq`, `withheld` from a query.
     ///
     /// # Errors
     /// [`FaultCode::BadRequest`] with the parameter and what it takes.
@@ -64,8 +67,9 @@ impl Wish {
                 }
                 "own" => wish.others_only = !flag(value).map_err(wrong)?,
                 "seq" => wish.positions = flag(value).map_err(wrong)?,
+                "withheld" => wish.withheld = flag(value).map_err(wrong)?,
                 _ => {
-                    let why = "the parameters of this route are pattern, since, count, own and seq";
+                    let why = "the parameters of this route are pattern, since, count, own, seq and withheld";
                     return Err(Fault::new(FaultCode::BadRequest, why));
                 }
             }
@@ -136,6 +140,7 @@ struct Subscriber {
     head: watch::Receiver<Seq>,
     stop: watch::Receiver<bool>,
     own: NodeId,
+    policy: watch::Receiver<Policy>,
     wish: Wish,
     /// Everything up to here was looked at.
     after: Seq,
@@ -157,6 +162,7 @@ pub(super) async fn events(
         head: desk.head.clone(),
         stop,
         own: desk.key.id(),
+        policy: desk.policy.clone(),
         left: wish.count.unwrap_or(u64::MAX),
         wish,
         after,
@@ -195,26 +201,32 @@ impl Subscriber {
 
     fn write(&mut self, entries: &[Stored]) -> String {
         let mut lines = String::new();
+        let policy = self.policy.borrow();
         for stored in entries.iter().filter(|stored| self.wish.wants(&stored.entry, &self.own)) {
+            let trust = policy.judge(stored.entry.envelope.event());
+            if !trust.is_shown() && !self.wish.withheld {
+                continue;
+            }
             if self.left == 0 {
                 break;
             }
             self.left -= 1;
-            write_line(&mut lines, stored, self.wish.positions);
+            write_line(&mut lines, stored, trust, self.wish.positions);
         }
         lines
     }
 }
 
 /// One event as one object: the members in this order, the event as the exact text that was signed.
-fn write_line(lines: &mut String, stored: &Stored, positions: bool) {
+fn write_line(lines: &mut String, stored: &Stored, trust: Verdict, positions: bool) {
     let Entry { envelope, from, hops, received, .. } = &stored.entry;
     let from = from.map_or("null".to_owned(), |id| format!("\"{id}\""));
     let received = timestamp::format(*received);
+    let trust = trust.as_str();
     let position = if positions { format!(r#""seq":{},"#, stored.seq.0) } else { String::new() };
     let _ = writeln!(
         lines,
-        r#"{{"digest":"{}","hops":{hops},"from":{from},"received":"{received}",{position}"event":{}}}"#,
+        r#"{{"digest":"{}","hops":{hops},"from":{from},"received":"{received}","trust":"{trust}",{position}"event":{}}}"#,
         envelope.digest(),
         envelope.event().text(),
     );

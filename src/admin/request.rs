@@ -2,7 +2,7 @@
 
 use tokio::sync::oneshot;
 
-use super::answers::{Identified, Identity, InterestsView, Peers, Status};
+use super::answers::{Identified, Identity, InterestsView, Peers, Status, TrustView};
 use super::fault::{Fault, FaultCode};
 use crate::wire::message::Outcome;
 use crate::wire::{Envelope, HostPort, Interests, NodeId, Pattern, Verified};
@@ -70,6 +70,20 @@ pub enum Request {
         change: InterestsChange,
         /// The new state, once it holds.
         answer: oneshot::Sender<Result<InterestsView, Fault>>,
+    },
+    /// Whom do we not listen to?
+    Trust {
+        /// At once.
+        answer: oneshot::Sender<TrustView>,
+    },
+    /// Mute sources, and listen to others again.
+    SetMuted {
+        /// These from now on.
+        mute: Vec<NodeId>,
+        /// These no more.
+        unmute: Vec<NodeId>,
+        /// The new state, once it is durable. [`FaultCode::Mute`], [`FaultCode::NotMuted`], [`FaultCode::Storage`].
+        answer: oneshot::Sender<Result<TrustView, Fault>>,
     },
 }
 

@@ -22,6 +22,7 @@ use super::request::{InterestsChange, Request};
 use super::socket::Socket;
 use super::{BODY_BYTES_MAX, live, publish, select};
 use crate::core::ports::{Log, Seq};
+use crate::core::trust::Policy;
 use crate::time::Wall;
 use crate::wire::message::{Durability, PROBLEM_TYPE};
 use crate::wire::{Code, HostPort, Keypair, Network, NodeId, PeerAddress};
@@ -51,6 +52,8 @@ pub struct Desk {
     pub log: Arc<dyn Log>,
     /// Its head; every move wakes the subscribers.
     pub head: watch::Receiver<Seq>,
+    /// What we think of events; asked when they are shown.
+    pub policy: watch::Receiver<Policy>,
 }
 
 /// A desk in use: what every handler gets.
@@ -97,6 +100,7 @@ fn routes(office: Office) -> Router {
         .route("/v1/identify", post(identify))
         .route("/v1/events", get(events).post(publish_events))
         .route("/v1/interests", get(interests).post(set_interests))
+        .route("/v1/trust", get(trust).post(set_trust))
         .fallback(async || Fault::new(FaultCode::NotFound, "there is no such route; the API begins at /v1/status"))
         .method_not_allowed_fallback(async || Fault::new(FaultCode::Method, "this route does not know the method"))
         .with_state(office)
@@ -292,6 +296,37 @@ async fn set_interests(State(office): State<Office>, writer: Writer, body: Body)
     let change: InterestsChange = read(body).await?;
     tracing::info!(uid = writer.uid, ?change, "the interests are changed by hand");
     ok(&office.ask(|answer| Request::SetInterests { change, answer }).await??)
+}
+
+async fn trust(State(office): State<Office>) -> Answer {
+    ok(&office.ask(|answer| Request::Trust { answer }).await?)
+}
+
+/// The body of `POST /v1/trust`: sources by alias, id, or the beginning of the id of a peer.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TrustChange {
+    #[serde(default)]
+    mute: Vec<String>,
+    #[serde(default)]
+    unmute: Vec<String>,
+}
+
+async fn set_trust(State(office): State<Office>, writer: Writer, body: Body) -> Answer {
+    let change: TrustChange = read(body).await?;
+    let peers = office.peers().await?;
+    let ids = |texts: &[String]| texts.iter().map(|text| source(&peers, text)).collect::<Result<Vec<_>, _>>();
+    let (mute, unmute) = (ids(&change.mute)?, ids(&change.unmute)?);
+    tracing::info!(uid = writer.uid, ?mute, ?unmute, "sources are muted or listened to again by hand");
+    ok(&office.ask(|answer| Request::SetMuted { mute, unmute, answer }).await??)
+}
+
+/// A source need not be a peer: its whole id is enough, also as it stands in an event.
+fn source(peers: &Peers, text: &str) -> Result<NodeId, Fault> {
+    match text.strip_prefix("mesh:").unwrap_or(text).parse() {
+        Ok(id) => Ok(id),
+        Err(_) => select(peers, text),
+    }
 }
 
 async fn events(State(office): State<Office>, Query(query): Query<Vec<(String, String)>>) -> Answer {

@@ -77,6 +77,18 @@ pub(super) enum Command {
     Sub(Sub),
     /// Show or change what this node wants from others
     Interests(Interests),
+    /// Do not listen to sources: what they sign is refused and shown to nobody here; or list them
+    ///
+    /// Holds at once, for what waits in the journal too, and after restarts, whatever `trust.mute` of
+    /// the configuration says of them. Who hands an event on does not matter: muting a peer stops what
+    /// it signs, not what it forwards of others.
+    Mute(Mute),
+    /// Listen to sources again
+    ///
+    /// What they signed from now on comes in. What was refused before stays refused until it expires,
+    /// for a day as a rule: refusals are remembered, and peers do not send such an event again. A
+    /// source of `trust.mute` stays unmuted as long as the configuration names it.
+    Unmute(Unmute),
     /// Say what a code such as AF0301 means
     Explain(Explain),
 }
@@ -196,6 +208,23 @@ pub(super) struct Sub {
     /// With --json: add "seq", a position that --since takes to go on exactly there [default: off]
     #[arg(long, requires = "json")]
     pub(super) seq: bool,
+    /// Also events that a rule keeps from local programs, with what it says of them [default: off]
+    #[arg(long)]
+    pub(super) withheld: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Mute {
+    /// Alias, id, or beginning of the id of a peer; none lists who is muted
+    #[arg(value_name = "SOURCE")]
+    pub(super) sources: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Unmute {
+    /// Alias, id, or beginning of the id of a peer
+    #[arg(value_name = "SOURCE", required = true)]
+    pub(super) sources: Vec<String>,
 }
 
 #[derive(Args, Debug)]
@@ -290,6 +319,10 @@ mod tests {
             "interests add a.* b.c",
             "interests rm a.*",
             "explain AF0301",
+            "mute",
+            "mute cedar mesh:abcd",
+            "unmute cedar --json",
+            "sub --withheld --json",
         ] {
             assert!(parse(line).is_ok(), "{line}: {}", parse(line).expect_err("refused"));
         }
@@ -323,6 +356,7 @@ mod tests {
             "peers add x:0",
             "peers add mesh://abc@x:1",
             "interests set",
+            "unmute",
             "interests set a.*.b",
             "init --address :7",
             "run --set bus.url",

@@ -97,6 +97,7 @@ impl Failure {
             Some(FaultCode::NoSuchPeer | FaultCode::Ambiguous) => "afferent peers list".to_owned(),
             Some(FaultCode::Forbidden) => "sudo usermod -aG afferent $USER, then log in again; or use sudo".to_owned(),
             Some(FaultCode::NoSuchPattern) => "afferent interests".to_owned(),
+            Some(FaultCode::NotMuted) => "afferent mute".to_owned(),
             Some(FaultCode::PositionGone | FaultCode::PositionAhead) => "afferent sub --since all".to_owned(),
             Some(FaultCode::Stopping | FaultCode::Storage | FaultCode::Unreadable) => "afferent status".to_owned(),
             Some(FaultCode::Unreachable) => "try again when it runs, or give the address with its id".to_owned(),
@@ -123,6 +124,7 @@ fn exit_of(code: Option<FaultCode>) -> Exit {
             | FaultCode::WrongKey
             | FaultCode::PeersFull
             | FaultCode::Alias
+            | FaultCode::Mute
             | FaultCode::Event(_),
         ) => Exit::Refused,
         Some(
@@ -134,6 +136,7 @@ fn exit_of(code: Option<FaultCode>) -> Exit {
             | FaultCode::Storage
             | FaultCode::Interests
             | FaultCode::NoSuchPattern
+            | FaultCode::NotMuted
             | FaultCode::PositionGone
             | FaultCode::PositionAhead
             | FaultCode::Unreadable,

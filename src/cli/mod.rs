@@ -20,6 +20,7 @@ mod id;
 mod init;
 mod interests;
 mod logging;
+mod mute;
 mod node_key;
 mod output;
 mod peers;
@@ -87,6 +88,8 @@ fn perform(arguments: &Arguments, output: &mut Output) -> Result<Exit, Failure> 
             Command::Publish(publish) => publish::perform(publish, global, output).await,
             Command::Sub(sub) => sub::perform(sub, global, output).await,
             Command::Interests(interests) => interests::perform(interests, global, output).await,
+            Command::Mute(mute) => mute::perform(&mute.sources, &[], global, output).await,
+            Command::Unmute(unmute) => mute::perform(&[], &unmute.sources, global, output).await,
             Command::Run(_) | Command::Demo(_) | Command::Init(_) | Command::Explain(_) => {
                 unreachable!("done above, without a runtime")
             }

@@ -13,6 +13,7 @@ use super::reach;
 use crate::admin::answers::Peers;
 use crate::admin::client::escape;
 use crate::admin::{Client, ClientError};
+use crate::core::trust::Verdict;
 use crate::wire::{Event, Keys, NodeId};
 
 /// One line of the stream; what is not printed is not read.
@@ -21,6 +22,7 @@ struct Arrival<'l> {
     hops: u8,
     #[serde(borrow)]
     received: &'l str,
+    trust: Verdict,
     #[serde(borrow)]
     event: &'l RawValue,
 }
@@ -62,6 +64,7 @@ fn path(sub: &Sub) -> String {
     query.extend(sub.count.map(|count| format!("count={count}")));
     query.extend(sub.no_own.then(|| "own=false".to_owned()));
     query.extend(sub.seq.then(|| "seq=true".to_owned()));
+    query.extend(sub.withheld.then(|| "withheld=true".to_owned()));
     if query.is_empty() { "/v1/events".to_owned() } else { format!("/v1/events?{}", query.join("&")) }
 }
 
@@ -72,7 +75,7 @@ async fn names(client: &mut Client) -> HashMap<NodeId, String> {
 }
 
 /// `06:41:02.123 cedar deployment.started {"version":"2.0.1"} (2 hops)`: when it arrived (UTC), who
-/// says so, what, and how far it came.
+/// says so, what, how far it came, and what local policy has against it.
 fn sentence(arrival: &Arrival<'_>, names: &HashMap<NodeId, String>) -> Result<String, crate::wire::Rejection> {
     let event = Event::parse(Bytes::copy_from_slice(arrival.event.get().as_bytes()), &mut Keys::default())?;
     let time = arrival.received.get(11..23).unwrap_or(arrival.received);
@@ -86,8 +89,12 @@ fn sentence(arrival: &Arrival<'_>, names: &HashMap<NodeId, String>) -> Result<St
         1 => "1 hop".to_owned(),
         hops => format!("{hops} hops"),
     };
+    let trust = match arrival.trust {
+        Verdict::Accepted => String::new(),
+        doubt => format!(", {}", doubt.as_str()),
+    };
     let gap = if data.is_empty() { "" } else { " " };
-    Ok(format!("{} {} {}{gap}{} ({hops})", plain(time), plain(&source), event.kind, plain(&data)))
+    Ok(format!("{} {} {}{gap}{} ({hops}{trust})", plain(time), plain(&source), event.kind, plain(&data)))
 }
 
 #[cfg(test)]
@@ -96,13 +103,13 @@ mod tests {
     use crate::time::Wall;
     use crate::wire::{Draft, Keypair, envelope};
 
-    fn line(data: &str, hops: u8) -> (NodeId, String) {
+    fn line(data: &str, hops: u8, trust: &str) -> (NodeId, String) {
         let key = Keypair::from_seed(&[7; 32]);
         let data = RawValue::from_string(data.to_owned()).expect("JSON");
         let draft = Draft::new("7", "demo.hello", Wall::from_millis(1_795_243_262_123)).with_data(data);
         let envelope = envelope::seal(&draft, &key).expect("an event");
         let line = format!(
-            r#"{{"digest":"{}","hops":{hops},"from":null,"received":"2026-11-21T06:41:02.123456Z","event":{}}}"#,
+            r#"{{"digest":"{}","hops":{hops},"from":null,"received":"2026-11-21T06:41:02.123456Z","trust":"{trust}","event":{}}}"#,
             envelope.digest(),
             envelope.event().text()
         );
@@ -111,12 +118,12 @@ mod tests {
 
     #[test]
     fn an_event_is_told_in_one_line_without_anything_a_terminal_obeys() {
-        let (id, text) = line("{\"a\":\"\u{9b}2J\"}", 2);
+        let (id, text) = line("{\"a\":\"\u{9b}2J\"}", 2, "flagged");
         let arrival: Arrival<'_> = serde_json::from_str(&text).expect("an arrival");
         let names = HashMap::from([(id, "cedar".to_owned())]);
-        let expected = "06:41:02.123 cedar demo.hello {\"a\":\"\\u{9b}2J\"} (2 hops)";
+        let expected = "06:41:02.123 cedar demo.hello {\"a\":\"\\u{9b}2J\"} (2 hops, flagged)";
         assert_eq!(sentence(&arrival, &names).expect("a sentence"), expected);
-        let (id, text) = line("1", 0);
+        let (id, text) = line("1", 0, "accepted");
         let arrival: Arrival<'_> = serde_json::from_str(&text).expect("an arrival");
         let expected = format!("06:41:02.123 {} demo.hello 1 (own)", id.short());
         assert_eq!(sentence(&arrival, &HashMap::new()).expect("a sentence"), expected);
@@ -131,12 +138,14 @@ mod tests {
             raw: false,
             no_own: true,
             seq: true,
+            withheld: true,
         };
         assert_eq!(
             path(&sub),
-            "/v1/events?pattern=a.%2A&pattern=b.%2B.c&since=2026-11-21T06%3A41%3A02%2B01%3A00&count=3&own=false&seq=true"
+            "/v1/events?pattern=a.%2A&pattern=b.%2B.c&since=2026-11-21T06%3A41%3A02%2B01%3A00&count=3&own=false&seq=true&withheld=true"
         );
-        let all = Sub { patterns: Vec::new(), since: None, count: None, no_own: false, seq: false, ..sub };
+        let all =
+            Sub { patterns: Vec::new(), since: None, count: None, no_own: false, seq: false, withheld: false, ..sub };
         assert_eq!(path(&all), "/v1/events");
     }
 }

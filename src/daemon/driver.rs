@@ -11,6 +11,7 @@ use tokio::task::block_in_place;
 use super::clock::Clock;
 use super::facts::Facts;
 use super::record::OwnRecord;
+use super::trust::Trust;
 use crate::admin::{Fault, FaultCode};
 use crate::core::Node;
 use crate::core::params::Params;
@@ -61,6 +62,7 @@ pub(super) struct Driver {
     pub(super) hands: Hands,
     pub(super) record: OwnRecord,
     pub(super) facts: Facts,
+    pub(super) trust: Trust,
     waiting: BTreeMap<Ticket, Waiting>,
     next_ticket: u64,
     lanes: BTreeMap<NodeId, (LaneId, net::LaneHandle)>,
@@ -85,6 +87,7 @@ impl Driver {
         hands: Hands,
         record: OwnRecord,
         facts: Facts,
+        trust: Trust,
     ) -> Driver {
         let page_max = (params.peer_queue_max, params.peer_queue_bytes_max);
         Driver {
@@ -93,6 +96,7 @@ impl Driver {
             hands,
             record,
             facts,
+            trust,
             waiting: BTreeMap::new(),
             next_ticket: 0,
             lanes: BTreeMap::new(),

@@ -17,6 +17,7 @@ mod facts;
 mod notes;
 mod record;
 mod requests;
+mod trust;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -28,14 +29,17 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::config::{BusUrl, RedisUrl, Settings};
+use crate::core::params::Params;
 use crate::core::ports::{Input, Log, Seq};
-use crate::store::{DataDir, Journal, JournalSettings, interests, key};
+use crate::core::trust::Policy;
+use crate::store::{DataDir, Journal, JournalSettings, interests, key, mutes};
 use crate::wire::{Interests, Keypair};
 use crate::{admin, bus, net};
 use clock::{Clock, wall};
 use driver::{Driver, Hands, Inbox, Waiting};
 use facts::{Bus, Facts};
 use record::{Basis, OwnRecord};
+use trust::Trust;
 
 pub use driver::Fatal;
 
@@ -156,6 +160,8 @@ async fn start(settings: Settings) -> anyhow::Result<House<impl Future<Output = 
         peers_max: settings.discovery.max_peers,
         configured: settings.interests.clone(),
     };
+    let (trust, params) = trust_of(&settings, &dir, &key);
+    let policies = trust.policy.subscribe();
     let hands = Hands {
         journal: journal.clone(),
         dir,
@@ -166,7 +172,7 @@ async fn start(settings: Settings) -> anyhow::Result<House<impl Future<Output = 
         interests,
         ready,
     };
-    let mut driver = Driver::new(settings.params(), fastrand::u64(..), clock, hands, record, facts);
+    let mut driver = Driver::new(params, fastrand::u64(..), clock, hands, record, facts, trust);
     driver.restore();
     add_configured_peers(&mut driver, &settings);
 
@@ -177,6 +183,7 @@ async fn start(settings: Settings) -> anyhow::Result<House<impl Future<Output = 
             log: Arc::new(journal.clone()),
             head: heads.clone(),
             interests: interests_seen,
+            policy: policies.clone(),
             key: key.clone(),
             publications,
             state: bus_state,
@@ -189,6 +196,7 @@ async fn start(settings: Settings) -> anyhow::Result<House<impl Future<Output = 
         requests,
         log: Arc::new(journal),
         head: heads,
+        policy: policies,
         key: key.clone(),
         network: settings.node.network.clone(),
         durability: settings.node.durability,
@@ -217,6 +225,18 @@ fn identity(settings: &Settings, dir: &DataDir) -> anyhow::Result<Keypair> {
         Some(key) => Ok(key),
         None => Ok(key::load_or_create(&dir.key_path())?),
     }
+}
+
+/// Local trust: what is configured, and what was typed since.
+fn trust_of(settings: &Settings, dir: &DataDir, key: &Keypair) -> (Trust, Params) {
+    let configured = settings.trust.mute.clone();
+    let (typed, warning) = mutes::load(dir, &configured);
+    if let Some(warning) = warning {
+        tracing::error!("{warning}");
+    }
+    let params = Params { mute: typed.over(&configured), ..settings.params() };
+    let (policy, _) = watch::channel(Policy::of(key.id(), &params));
+    (Trust { configured, typed, policy }, params)
 }
 
 fn journal_settings(settings: &Settings) -> JournalSettings {

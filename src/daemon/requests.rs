@@ -33,6 +33,12 @@ impl Driver {
             Request::Interests { answer } => {
                 let _ = answer.send(self.interests_view());
             }
+            Request::Trust { answer } => {
+                let _ = answer.send(self.trust_view());
+            }
+            Request::SetMuted { mute, unmute, answer } => {
+                let _ = answer.send(self.change_mutes(&mute, &unmute));
+            }
             Request::SetInterests { change, answer } => {
                 let _ = answer.send(self.change_interests(&change));
             }

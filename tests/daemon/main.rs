@@ -9,3 +9,4 @@ mod disk;
 mod kills;
 mod people;
 mod support;
+mod trust;

@@ -11,6 +11,7 @@ async fn every_question_has_its_document() {
         ("/v1/id", "afferent.id/1"),
         ("/v1/peers", "afferent.peers/1"),
         ("/v1/interests", "afferent.interests/1"),
+        ("/v1/trust", "afferent.trust/1"),
         ("/readyz", "afferent.ready/1"),
     ] {
         let text = client.get(path).await.expect(path);
@@ -124,6 +125,25 @@ async fn an_address_without_an_id_needs_somebody_who_vouches() {
     )
     .expect("an answer");
     assert_eq!((found.id, found.address.to_string()), (key(2).id(), format!("mesh://{}@cedar.example:7", key(2).id())));
+}
+
+#[tokio::test]
+async fn sources_are_muted_by_whole_id_and_by_what_a_peer_is_called() {
+    let scene = Scene::open().await;
+    let mut client = scene.client().await;
+    let mut change = async |body: String| {
+        let text = client.post("/v1/trust", body).await.map_err(|error| problem(error).1)?;
+        let view: TrustView = serde_json::from_str(&text).expect("a view");
+        Ok::<_, String>(view.muted.into_iter().map(|muted| muted.id).collect::<Vec<_>>())
+    };
+    let [known, stranger] = [2, 9].map(|seed| key(seed).id());
+    let peer = format!(r#"{{"address":"mesh://{known}@cedar.example:7443","alias":"cedar"}}"#);
+    scene.client().await.post("/v1/peers", peer).await.expect("a peer");
+    let both = format!(r#"{{"mute":["cedar","mesh:{stranger}"]}}"#);
+    assert_eq!(change(both).await, Ok(vec![known, stranger]));
+    assert_eq!(change(format!(r#"{{"unmute":["{stranger}"]}}"#)).await, Ok(vec![known]));
+    assert_eq!(change(r#"{"mute":["nobody"]}"#.to_owned()).await, Err("no_such_peer".to_owned()));
+    assert_eq!(change(r#"{"muted":["cedar"]}"#.to_owned()).await, Err("bad_request".to_owned()));
 }
 
 #[tokio::test]

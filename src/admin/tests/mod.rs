@@ -15,7 +15,9 @@ use tokio::task::JoinHandle;
 
 use super::answers::*;
 use super::*;
+use crate::core::params::Params;
 use crate::core::ports::{Entry, Log, Origin, Page, PageError, Seq, Stored};
+use crate::core::trust::Policy;
 use crate::time::Wall;
 use crate::wire::message::{Durability, Outcome};
 use crate::wire::{Digest, Envelope, Interests, Keypair, Network, NodeId, PeerAddress, Rejection, Verified};
@@ -109,6 +111,7 @@ struct Script {
     head: watch::Sender<Seq>,
     peers: Vec<Peer>,
     interests: Interests,
+    muted: Vec<NodeId>,
     ready: bool,
     /// Sizes of the batches that were published.
     batches: Arc<Mutex<Vec<usize>>>,
@@ -155,6 +158,12 @@ impl Script {
                 let _ = answer.send(envelopes.into_iter().map(|envelope| self.store(envelope)).collect());
             }
             Request::Interests { answer } => drop(answer.send(self.view())),
+            Request::Trust { answer } => drop(answer.send(self.trust())),
+            Request::SetMuted { mute, unmute, answer } => {
+                self.muted.extend(mute);
+                self.muted.retain(|id| !unmute.contains(id));
+                let _ = answer.send(Ok(self.trust()));
+            }
             Request::SetInterests { change, answer } => {
                 let changed = change.apply(&self.interests).map(|interests| {
                     self.interests = interests;
@@ -163,6 +172,11 @@ impl Script {
                 let _ = answer.send(changed);
             }
         }
+    }
+
+    fn trust(&self) -> TrustView {
+        let muted = self.muted.iter().map(|id| Muted { id: *id, alias: None, by_hand: true });
+        TrustView { muted: muted.collect(), rules: Vec::new() }
     }
 
     fn store(&self, envelope: Verified<Envelope>) -> Outcome {
@@ -227,6 +241,7 @@ pub(crate) struct Scene {
     pub(crate) path: PathBuf,
     log: Arc<Memory>,
     head: watch::Sender<Seq>,
+    policy: watch::Sender<Policy>,
     batches: Arc<Mutex<Vec<usize>>>,
     driver: JoinHandle<()>,
     server: JoinHandle<std::io::Result<()>>,
@@ -251,9 +266,11 @@ impl Scene {
             head: head.clone(),
             peers: Vec::new(),
             interests: Interests::default(),
+            muted: Vec::new(),
             ready,
             batches: Arc::clone(&batches),
         };
+        let (policies, policy) = watch::channel(Policy::of(key(1).id(), &Params::default()));
         let desk = Desk {
             requests,
             key: Arc::new(key(1)),
@@ -262,6 +279,7 @@ impl Scene {
             clock: Arc::new(|| NOW),
             log: Arc::clone(&log) as Arc<dyn Log>,
             head: heads,
+            policy,
         };
         let socket = bind(&path).await.expect("a socket");
         let stopped = async { drop(stopped.await) };
@@ -269,6 +287,7 @@ impl Scene {
             path,
             log,
             head,
+            policy: policies,
             batches,
             driver: tokio::spawn(script.drive(received)),
             server: tokio::spawn(serve(socket, desk, stopped)),

@@ -35,7 +35,7 @@ async fn a_line_is_the_event_exactly_as_it_was_signed() {
     let line = soon(lines.next()).await.expect("whole").expect("a line");
     let envelope = event(2, "demo.hello", 7);
     let expected = format!(
-        r#"{{"digest":"{}","hops":1,"from":"{}","received":"2026-11-21T06:41:09.123000Z","event":{}}}"#,
+        r#"{{"digest":"{}","hops":1,"from":"{}","received":"2026-11-21T06:41:09.123000Z","trust":"accepted","event":{}}}"#,
         envelope.digest(),
         key(2).id(),
         envelope.event().text()
@@ -44,6 +44,35 @@ async fn a_line_is_the_event_exactly_as_it_was_signed() {
     scene.head.send_replace(scene.log.push(event(3, "demo.hello", 8), None, 2, NOW));
     let line = soon(lines.next()).await.expect("whole").expect("a line");
     assert!(std::str::from_utf8(&line).expect("UTF-8").contains(r#""hops":2,"from":null,"received""#));
+}
+
+#[tokio::test]
+async fn what_is_kept_from_local_programs_is_shown_only_when_asked_for() {
+    use crate::core::params::Params;
+    use crate::core::trust::{Policy, Rule, Sources, Verdict};
+    let scene = Scene::open().await;
+    let rule =
+        |kind: &str, verdict| Rule { sources: Sources::Any, types: vec![kind.parse().expect("a pattern")], verdict };
+    let rules =
+        [rule("a.doubted", Verdict::Flagged), rule("a.held", Verdict::Quarantined), rule("a.gone", Verdict::Dropped)];
+    let params = Params { rules: rules.into(), ..Params::default() };
+    scene.policy.send_replace(Policy::of(key(1).id(), &params));
+    for (number, kind) in (0..).zip(["a.fine", "a.doubted", "a.held", "a.gone"]) {
+        scene.arrive(kind, number);
+    }
+    let of = async |query: &str| {
+        let mut client = scene.client().await;
+        let mut lines = client.lines(&format!("/v1/events?{query}")).await.expect("a stream");
+        let mut verdicts = Vec::new();
+        while let Some(line) = soon(lines.next()).await.expect("whole") {
+            let line: serde_json::Value = serde_json::from_slice(&line).expect("JSON");
+            verdicts.push(line["trust"].as_str().expect("a word").to_owned());
+        }
+        verdicts
+    };
+    assert_eq!(of("since=all&count=2").await, ["accepted", "flagged"]);
+    let all = of("since=all&count=4&withheld=true").await;
+    assert_eq!(all, ["accepted", "flagged", "quarantined", "dropped"]);
 }
 
 #[tokio::test]
@@ -106,7 +135,7 @@ async fn a_question_that_cannot_be_read_is_answered_with_what_can() {
         ("count=0", "`count`: a number from 1"),
         ("count=x", "`count`"),
         ("own=maybe", "`own`: true or false"),
-        ("patern=a.b", "pattern, since, count, own and seq"),
+        ("patern=a.b", "pattern, since, count, own, seq and withheld"),
     ] {
         let (status, _, body) = scene.raw("GET", &format!("/v1/events?{query}"), None, b"").await;
         assert!(status == 400 && body.contains(why) && body.contains("AF0201"), "{query}: {body}");
