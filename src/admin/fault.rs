@@ -141,7 +141,7 @@ impl FaultCode {
             PositionAhead,
             Unreadable,
         ];
-        own.into_iter().chain(Code::ALL.into_iter().map(Event))
+        own.into_iter().chain(Code::ALL.into_iter().chain([Code::Unknown]).map(Event))
     }
 
     /// The code with this word.
