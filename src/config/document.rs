@@ -35,6 +35,24 @@ fn entries<'t>(table: DeTable<'t>) -> BTreeMap<String, (Range<usize>, Value<'t>)
     table.into_iter().map(|(key, value)| (key.get_ref().to_string(), (key.span(), value))).collect()
 }
 
+/// A value as it stands in a variable or a flag: the text itself for a string, TOML for everything
+/// else, a list also as `a,b`.
+pub(super) fn loose(text: &str, kind: Kind) -> DeValue<'_> {
+    match kind {
+        Kind::Text => DeValue::String(text.into()),
+        Kind::List if !text.trim_start().starts_with('[') => {
+            let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+            let span = 0..text.len();
+            DeValue::Array(words.map(|word| Spanned::new(span.clone(), DeValue::String(word.into()))).collect())
+        }
+        Kind::List | Kind::Integer | Kind::Flag => match DeValue::parse(text) {
+            Ok(value) => value.into_inner(),
+            // Not even TOML: as text it is of the wrong kind, and reported as that.
+            Err(_) => DeValue::String(text.into()),
+        },
+    }
+}
+
 impl<'t> Document<'t> {
     /// Parses a file.
     pub(super) fn of_file(source: Source<'t>) -> Document<'t> {
@@ -43,24 +61,12 @@ impl<'t> Document<'t> {
         Document { source, root: entries(table.into_inner()), mistakes }
     }
 
-    /// One `section.key` with a value as it stands in a variable or a flag: the text itself for a
-    /// string, TOML for everything else, a list also as `a,b`.
+    /// One `section.key` with a value as it stands in a variable or a flag.
     pub(super) fn of_value(source: Source<'t>, field: &'static Field) -> Document<'t> {
         let span = 0..source.text.len();
         let mut document = Document { source, root: BTreeMap::new(), mistakes: Vec::new() };
-        let value = match field.kind {
-            Kind::Text => DeValue::String(source.text.into()),
-            Kind::List if !source.text.trim_start().starts_with('[') => {
-                let words = source.text.split(',').map(str::trim).filter(|word| !word.is_empty());
-                DeValue::Array(words.map(|word| Spanned::new(span.clone(), DeValue::String(word.into()))).collect())
-            }
-            Kind::List | Kind::Integer | Kind::Flag => match DeValue::parse(source.text) {
-                Ok(value) => value.into_inner(),
-                // Not even TOML: as text it is of the wrong kind, and reported as that.
-                Err(_) => DeValue::String(source.text.into()),
-            },
-        };
         let mut table = DeTable::new();
+        let value = loose(source.text, field.kind);
         table.insert(Spanned::new(span.clone(), field.key.into()), Spanned::new(span.clone(), value));
         let table = Spanned::new(span.clone(), DeValue::Table(table));
         document.root.insert(field.section.to_owned(), (span, table));

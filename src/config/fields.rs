@@ -57,6 +57,16 @@ impl Field {
         Field { example, ..self }
     }
 
+    /// Every table of this name has it.
+    pub fn is_needed(&self) -> bool {
+        matches!(self.preset, Preset::Derived(from) if from.starts_with(NEEDED))
+    }
+
+    /// Its table may stand many times: `[[section]]`.
+    pub fn is_repeated(&self) -> bool {
+        is_repeated(self.section)
+    }
+
     /// The field called `section.key`.
     pub fn find(section: &str, key: &str) -> Option<&'static Field> {
         FIELDS.iter().find(|field| field.section == section && field.key == key)
@@ -82,6 +92,14 @@ const fn derived(
     purpose: &'static [&'static str],
 ) -> Field {
     Field { section, key, kind, preset: Preset::Derived(from), example, purpose }
+}
+
+/// How the preset of a key begins that cannot be left out.
+const NEEDED: &str = "none: every";
+
+/// Is this written `[[section]]`, once for each?
+pub(super) fn is_repeated(section: &str) -> bool {
+    section == "peers"
 }
 
 /// The tables in the order of the template, with what each is about.

@@ -52,10 +52,18 @@ impl Override {
 /// # Errors
 /// Everything that is wrong with it.
 pub fn load(flag: Option<&Path>, flags: &[Override], surroundings: &Surroundings) -> Result<Settings, Mistakes> {
-    let found = place::find(flag, surroundings);
-    let text = found.as_ref().map(|found| open(&found.path)).transpose()?;
-    let file = found.as_ref().zip(text.as_deref()).map(|(found, text)| (found.path.as_path(), text));
-    read(file, flags, surroundings)
+    let file = find_text(flag, surroundings)?;
+    read(file.as_ref().map(|(path, text)| (path.as_path(), text.as_str())), flags, surroundings)
+}
+
+/// The file that counts, with its text; `None` = there is none.
+pub(super) fn find_text(
+    flag: Option<&Path>,
+    surroundings: &Surroundings,
+) -> Result<Option<(PathBuf, String)>, Mistakes> {
+    let Some(found) = place::find(flag, surroundings) else { return Ok(None) };
+    let text = open(&found.path)?;
+    Ok(Some((found.path, text)))
 }
 
 /// Reads the text of a file and what overrides it; touches nothing.

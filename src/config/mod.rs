@@ -7,8 +7,9 @@
 //! a valid configuration.
 //!
 //! How it is driven: [`load`] finds the file and reads it; [`read`] is the same as a function of
-//! texts, without a file system, for tests and for `init`. [`template()`] writes the commented file
-//! that [`FIELDS`], the one table of all keys, describes.
+//! texts, without a file system, for tests and for `init`. [`load_whole`] also says where each value came from.
+//! [`template()`] writes the commented file and [`schema()`] the JSON Schema that [`FIELDS`], the one
+//! table of all keys, describes.
 //!
 //! A mistake of the operator is answered as a compiler would: every mistake at once, each with file,
 //! line, column, the line with a caret under the token, why, and what to write instead ([`Mistake`],
@@ -21,8 +22,10 @@ mod document;
 mod fields;
 mod layers;
 mod mistake;
+mod origin;
 mod place;
 mod rules;
+mod schema;
 mod settings;
 mod template;
 mod values;
@@ -30,7 +33,9 @@ mod values;
 pub use fields::{FIELDS, Field, Kind, Preset};
 pub use layers::{Override, load, read};
 pub use mistake::{CODES, EXIT_CODE, Mistake, Mistakes, Place, Position};
+pub use origin::{Group, Loaded, Origin, Shown, load_whole};
 pub use place::{Found, SYSTEM_SOCKET, Surroundings, find, usual_file};
+pub use schema::schema;
 pub use settings::{Admin, Bus, Discovery, Journal, Limits, Node, Peer, Settings, Trust};
 pub use template::template;
 pub use values::{BusUrl, NodeName, Rate, RedisUrl};

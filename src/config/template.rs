@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::fields::{FIELDS, Field, Preset, SECTIONS};
+use super::fields::{FIELDS, Field, Preset, SECTIONS, is_repeated};
 
 /// A whole configuration file. Lines that only repeat a default are commented out; those of `set`
 /// (`section`, `key`, value as TOML) are not.
@@ -10,12 +10,12 @@ pub fn template(set: &[(&str, &str, String)]) -> String {
     let mut text = String::from(
         "# The configuration of afferent. A line that is commented out shows what holds without it;\n\
          # this whole file may be missing. Environment variables override it (AFFERENT_BUS__URL), flags\n\
-         # override both. `afferent run --check` reads it and stops.\n",
+         # override both. `afferent config check` says what is wrong with it, `afferent config show --origin`\n\
+         # where each value in force comes from; `systemctl reload afferent` or SIGHUP reads it again.\n",
     );
     for (section, about) in SECTIONS {
         let _ = write!(text, "\n# {about}\n");
-        let is_repeated = ["peers", "trust.rule"].contains(section);
-        let header = if is_repeated { format!("#[[{section}]]") } else { format!("[{section}]") };
+        let header = if is_repeated(section) { format!("#[[{section}]]") } else { format!("[{section}]") };
         let _ = writeln!(text, "{header}");
         for field in FIELDS.iter().filter(|field| field.section == *section) {
             let value = set.iter().find(|(section, key, _)| (*section, *key) == (field.section, field.key));
