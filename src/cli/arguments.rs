@@ -89,13 +89,20 @@ pub(super) enum Command {
     /// for a day as a rule: refusals are remembered, and peers do not send such an event again. A
     /// source of `trust.mute` stays unmuted as long as the configuration names it.
     Unmute(Unmute),
-    /// Say what a code such as AF0301 means
+
+    /// Check and show the configuration, with where each value comes from; works without a daemon
+    Config(Config),
+    /// Say what a code such as AF0301 means; without one, list them all
     Explain(Explain),
+    /// Print the completions of a shell, to be put where it looks for them
+    Completions(Completions),
+    /// Print the manual page, or write one for each command into a directory
+    Man(Man),
 }
 
 #[derive(Args, Debug)]
 pub(super) struct Run {
-    /// Read the configuration, say whether it is good, and stop [default: off]
+    /// The same as `afferent config check` [default: off]
     #[arg(long)]
     pub(super) check: bool,
     /// Print every limit with its value and stop [default: off]
@@ -251,9 +258,56 @@ pub(super) struct Patterns {
 }
 
 #[derive(Args, Debug)]
+pub(super) struct Config {
+    #[command(subcommand)]
+    pub(super) action: ConfigAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigAction {
+    /// Read the configuration and say whether it is good, or everything that is wrong with it
+    Check(Overrides),
+    /// Print every value in force as TOML; passwords are masked
+    Show(ShowConfig),
+    /// Print the JSON Schema of the file
+    Schema,
+    /// Print a commented file with every key and its default
+    Template,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Overrides {
+    /// Override a key of the configuration, as `run` would; may be repeated [default: none]
+    #[arg(long, value_name = "SECTION.KEY=VALUE", value_parser = crate::config::Override::parse)]
+    pub(super) set: Vec<crate::config::Override>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ShowConfig {
+    /// Say beside each value where it comes from: file and line, variable, flag, default [default: off]
+    #[arg(long)]
+    pub(super) origin: bool,
+    #[command(flatten)]
+    pub(super) overrides: Overrides,
+}
+
+#[derive(Args, Debug)]
 pub(super) struct Explain {
     /// Such as AF0301 or no_such_peer
-    pub(super) code: String,
+    pub(super) code: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Completions {
+    /// Which shell
+    pub(super) shell: clap_complete::Shell,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Man {
+    /// Write afferent.1, afferent-run.1 and so on into this directory instead of printing the first
+    #[arg(value_name = "DIR")]
+    pub(super) directory: Option<PathBuf>,
 }
 
 /// `NAME=VALUE` (text) or `NAME:=JSON`, as a member of an event: its name, its value as JSON.
@@ -323,6 +377,15 @@ mod tests {
             "mute cedar mesh:abcd",
             "unmute cedar --json",
             "sub --withheld --json",
+            "explain --json",
+            "config check --config a.toml --json",
+            "config check --set bus.url=",
+            "config show --origin --json",
+            "config schema",
+            "config template",
+            "completions bash",
+            "man",
+            "man /usr/share/man/man1",
         ] {
             assert!(parse(line).is_ok(), "{line}: {}", parse(line).expect_err("refused"));
         }
@@ -362,6 +425,9 @@ mod tests {
             "run --set bus.url",
             "run --set url=x",
             "stauts",
+            "config",
+            "completions",
+            "completions cobol",
         ] {
             let error = parse(line).expect_err(line);
             assert!(error.use_stderr(), "{line}");

@@ -72,4 +72,30 @@ mod tests {
             number.strip_prefix("AF").is_some_and(|digits| digits.len() == 4 && digits.parse::<u16>().is_ok())
         }));
     }
+
+    /// Every `AFnnnn` that stands anywhere in the sources is one that `explain` knows.
+    #[test]
+    fn whatever_code_is_used_is_explained() {
+        fn sources(folder: &std::path::Path, found: &mut Vec<std::path::PathBuf>) {
+            for entry in std::fs::read_dir(folder).expect("a folder") {
+                let path = entry.expect("an entry").path();
+                if path.is_dir() { sources(&path, found) } else { found.push(path) }
+            }
+        }
+        let known: BTreeSet<&str> = all().map(|row| row.number).collect();
+        let mut files = Vec::new();
+        sources(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut files);
+        let mut used = BTreeSet::new();
+        for path in files {
+            let text = std::fs::read_to_string(&path).expect("a text file");
+            for (at, _) in text.match_indices("AF0") {
+                let code = text.get(at..at + 6).unwrap_or_default();
+                if code[2..].bytes().all(|byte| byte.is_ascii_digit()) && code.len() == 6 {
+                    assert!(known.contains(code), "{}: {code} is in no table", path.display());
+                    used.insert(code.to_owned());
+                }
+            }
+        }
+        assert!(used.len() >= 40, "the search finds the tables themselves: {used:?}");
+    }
 }

@@ -6,13 +6,14 @@
 //! it reaches a terminal, and there are no colours.
 //!
 //! Most commands are a question to the running daemon over its socket (`admin::client`); `run` and
-//! `demo` are the daemon; `init`, `id` and `explain` work without one. A command ends in an [`Exit`]
+//! `demo` are the daemon; `init`, `id`, `config`, `explain`, `completions` and `man` work without one. A command ends in an [`Exit`]
 //! or a [`Failure`]: what, why, what to type next, and a number that `afferent explain` knows.
 //!
 //! This floor decides nothing about the protocol and keeps no state between two calls.
 
 mod arguments;
 mod codes;
+mod configuration;
 mod demo;
 mod explain;
 mod failure;
@@ -21,6 +22,7 @@ mod init;
 mod interests;
 mod logging;
 mod mute;
+mod manual;
 mod node_key;
 mod output;
 mod peers;
@@ -72,7 +74,10 @@ fn perform(arguments: &Arguments, output: &mut Output) -> Result<Exit, Failure> 
         Command::Run(run) => return run::perform(run, global, output),
         Command::Demo(demo) => return demo::perform(demo, global, output),
         Command::Init(init) => return init::perform(init, global, output),
+        Command::Config(config) => return configuration::perform(config, global, output),
         Command::Explain(explain) => return explain::perform(explain, output),
+        Command::Completions(completions) => return manual::completions(completions, output),
+        Command::Man(man) => return manual::pages(man, output),
         _ => {}
     }
     if global.verbose > 0 {
@@ -90,7 +95,13 @@ fn perform(arguments: &Arguments, output: &mut Output) -> Result<Exit, Failure> 
             Command::Interests(interests) => interests::perform(interests, global, output).await,
             Command::Mute(mute) => mute::perform(&mute.sources, &[], global, output).await,
             Command::Unmute(unmute) => mute::perform(&[], &unmute.sources, global, output).await,
-            Command::Run(_) | Command::Demo(_) | Command::Init(_) | Command::Explain(_) => {
+            Command::Run(_)
+            | Command::Demo(_)
+            | Command::Init(_)
+            | Command::Config(_)
+            | Command::Explain(_)
+            | Command::Completions(_)
+            | Command::Man(_) => {
                 unreachable!("done above, without a runtime")
             }
         }

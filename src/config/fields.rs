@@ -99,7 +99,7 @@ const NEEDED: &str = "none: every";
 
 /// Is this written `[[section]]`, once for each?
 pub(super) fn is_repeated(section: &str) -> bool {
-    section == "peers"
+    ["peers", "trust.rule"].contains(&section)
 }
 
 /// The tables in the order of the template, with what each is about.
