@@ -79,6 +79,11 @@ impl Node {
             Input::Restored { head, peers } => self.on_restored(head, peers, out),
             Input::Interests(interests) => self.interests = interests,
             Input::Trust { mute, rules } => (self.params.mute, self.params.rules) = (mute, rules),
+            Input::Members { allow, firehose, peers_max } => {
+                self.params.allow.clone_from(&allow);
+                self.peers.on_members(allow, firehose, peers_max, out);
+                self.close_forgotten(out);
+            }
             Input::Received { ticket, from, arrived } => self.on_received(ticket, from, arrived, now, out),
             Input::Emitted { ticket, envelopes } => self.on_emitted(ticket, envelopes, now, out),
             Input::Appended { batch, result } => self.on_appended(batch, result, steady, out),

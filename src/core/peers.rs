@@ -148,6 +148,28 @@ impl Peers {
         self.changed = false; // the file says so already
     }
 
+    /// The operator changed who may take part. Whoever came by himself and is not among them now is
+    /// forgotten, as he would be after a restart; who was typed in stays.
+    pub(super) fn on_members(
+        &mut self,
+        allow: BTreeSet<NodeId>,
+        firehose: BTreeSet<NodeId>,
+        peers_max: usize,
+        out: &mut Vec<Output>,
+    ) {
+        (self.rules.allow, self.rules.firehose, self.rules.peers_max) = (allow, firehose, peers_max);
+        let is_out = |(id, peer): &(&NodeId, &Peer)| peer.origin == Origin::Inbound && self.is_closed_to(id);
+        let out_now: Vec<NodeId> = self.table.iter().filter(is_out).map(|(id, _)| *id).collect();
+        for id in out_now {
+            self.forget(id, out);
+        }
+        for (id, peer) in &self.table {
+            let Some(record) = &peer.record else { continue };
+            self.index.remove(id);
+            self.index.insert(*id, &record.interests, self.is_served_everything(id, peer.origin));
+        }
+    }
+
     /// A node proved its key and gave its own record. True when it is new here.
     pub(super) fn on_met(&mut self, record: Verified<Record>, now: Now, out: &mut Vec<Output>) -> bool {
         let id = record.id();

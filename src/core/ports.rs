@@ -4,7 +4,7 @@
 //!   net   Received, Met, Contact, Connected, Broken, Sent    ->|      |-> Dial, Hangup, Send, Neighbours
 //!   bus, admin   Emitted                                     ->| Node |-> Answer
 //!   store Appended, Scanned, Restored                        ->|      |-> Append, Remember, Scan, SaveCursor, ForgetCursor, SavePeers
-//!   people  PeerAdded, PeerRemoved, Interests, Trust         ->|      |-> Note
+//!   people  PeerAdded, PeerRemoved, Interests, Trust, Members ->|      |-> Note
 //! ```
 //!
 //! The driver carries out every output in order and brings each answer back as an input. Nothing here
@@ -252,6 +252,15 @@ pub enum Input {
         mute: BTreeSet<NodeId>,
         /// In their order.
         rules: Arc<[Rule]>,
+    },
+    /// Who may take part from now on, and how: the part of `Params` that an operator may change.
+    Members {
+        /// See `Params::allow`.
+        allow: BTreeSet<NodeId>,
+        /// See `Params::firehose`.
+        firehose: BTreeSet<NodeId>,
+        /// See `Params::peers_max`. Nobody is dropped at once when it shrinks.
+        peers_max: usize,
     },
     /// Lines of one request, verified, not known by their digest.
     Received {

@@ -160,7 +160,7 @@ impl Batch {
             let outcome = match line {
                 Err(outcome) => Some(outcome),
                 Ok(line) => {
-                    held = held.or_else(|| context.0.rates.neighbour(&key, is_known).err());
+                    held = held.or_else(|| context.rates().neighbour(&key, is_known).err());
                     match held {
                         Some(after) => Some(Outcome::Refused(Rejection::Rate { after })),
                         None => {
@@ -186,7 +186,7 @@ impl Batch {
                 if let Some(after) = held.get(&source) {
                     return Err(Rejection::Rate { after: *after });
                 }
-                match context.0.rates.source(&source, context.is_neighbour(&source)) {
+                match context.rates().source(&source, context.is_neighbour(&source)) {
                     Ok(()) => Ok(line),
                     Err(after) => {
                         held.insert(source, after);

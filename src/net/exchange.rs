@@ -115,7 +115,7 @@ fn spend(context: &Context, caller: Caller, lines: usize) -> Result<(), Reply> {
     let key = Neighbour::of(caller.id, caller.address.ip());
     let is_known = caller.id.is_some_and(|id| context.is_neighbour(&id));
     for _ in 0..lines.max(1) {
-        if let Err(after) = context.0.rates.neighbour(&key, is_known) {
+        if let Err(after) = context.rates().neighbour(&key, is_known) {
             context.counters().reject(Code::Rate);
             return Err(Reply::rejection(&Rejection::Rate { after }));
         }

@@ -17,7 +17,7 @@
 //! each resolved address against the policy at the socket, follows no redirect and uses no proxy.
 //! Nothing a peer says reaches a log line, a metric label or an assertion as it stands.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -129,7 +129,8 @@ struct Shared {
     settings: Settings,
     identity: tls::Identity,
     workers: verify::Workers,
-    rates: limits::Rates,
+    /// Replaced when the operator changes them; whoever asks takes the present ones.
+    rates: RwLock<Arc<limits::Rates>>,
     bodies: limits::Bodies,
     counters: Counters,
     /// The core's last word on how many lines it takes next, for answers it is not asked about.
@@ -145,6 +146,7 @@ impl Context {
         let identity = tls::Identity::new(&settings.key)?;
         let workers = verify::Workers::start(&settings.limits).map_err(StartError::Threads)?;
         let rates = limits::Rates::new(&settings.rate, settings.limits.rate_keys_max);
+        let rates = RwLock::new(Arc::new(rates));
         let bodies = limits::Bodies::new(settings.limits.body_bytes_in_all);
         Ok(Context(Arc::new(Shared {
             settings,
@@ -160,6 +162,16 @@ impl Context {
     /// Who we are.
     pub fn id(&self) -> NodeId {
         self.0.settings.key.id()
+    }
+
+    /// Other rates from now on; everybody begins with a whole burst.
+    pub fn set_rate(&self, rate: &Rate) {
+        let rates = Arc::new(limits::Rates::new(rate, self.0.settings.limits.rate_keys_max));
+        *self.0.rates.write().unwrap_or_else(PoisonError::into_inner) = rates;
+    }
+
+    fn rates(&self) -> Arc<limits::Rates> {
+        Arc::clone(&self.0.rates.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// What was counted since the start.

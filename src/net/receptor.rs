@@ -84,7 +84,7 @@ impl Receptor {
                 // Cancel safe; the ended task's result stays in the set until taken.
                 Some(_) = connections.join_next() => counters.ended.one(),
                 // Cancel safe; the next tick comes all the same.
-                _ = sweep.tick() => house.context.0.rates.sweep(),
+                _ = sweep.tick() => house.context.rates().sweep(),
                 // A connection stays in the listener's queue until poll_accept returns it.
                 accepted = accept(&listeners, &mut turn) => match accepted {
                     Ok((stream, address)) => {
