@@ -95,6 +95,8 @@ pub enum Report {
     Well,
     /// The answer to [`Journal::sweep`].
     Swept(Swept),
+    /// The answer to [`Journal::probe`].
+    Alive,
     /// The journal cannot go on, and what was not answered may or may not be durable: end the process.
     Fatal(String),
 }
@@ -208,6 +210,12 @@ impl Journal {
     /// ahead of the monotonic one are not believed at once: see [`Swept::clock`].
     pub fn sweep(&self, now: Now) {
         self.handle.send(Message::Sweep(now));
+    }
+
+    /// Asks the writer for a sign of life; what was appended before is dealt with first. Then reports
+    /// [`Report::Alive`]. The one who asks may not ask again before that.
+    pub fn probe(&self) {
+        self.handle.send(Message::Probe);
     }
 
     /// Drops a cursor, so that it holds nothing back any more. Durable with the next commit.

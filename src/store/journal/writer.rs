@@ -38,6 +38,8 @@ pub(super) enum Message {
     /// A cursor moved.
     Wake,
     Sweep(Now),
+    /// Say that the writer gets as far as this.
+    Probe,
     Close,
 }
 
@@ -109,6 +111,7 @@ impl Writer {
                 Some(Message::Remember(refusals)) => self.remember(&refusals),
                 Some(Message::Wake) => drop(self.dirty.get_or_insert_with(Instant::now)),
                 Some(Message::Sweep(now)) => self.sweep(now),
+                Some(Message::Probe) => self.say(Report::Alive),
                 Some(Message::Close) => break,
                 None => self.tick(),
             }

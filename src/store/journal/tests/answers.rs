@@ -164,3 +164,17 @@ fn at_intervals_the_disk_is_asked_later_but_within_a_second_or_so() {
     assert!(bench.append(vec![entry(99, T0)]).is_ok());
     assert_eq!(bench.journal.stats().syncs, before.syncs + 1, "else every answer asks the disk");
 }
+
+#[test]
+fn a_sign_of_life_comes_after_what_was_appended_before_it() {
+    let home = tempfile::tempdir().expect("a directory");
+    let mut bench = Bench::open(home.path(), small());
+    let batch = bench.send(vec![entry(1, T0), entry(2, T0)]);
+    bench.journal.probe();
+    bench.wait_for(|report| matches!(report, Report::Alive).then_some(()));
+    let seen = locked(&bench.seen);
+    assert!(seen.iter().any(|report| matches!(report, Report::Appended { batch: of, .. } if *of == batch)), "{seen:?}");
+    drop(seen);
+    bench.journal.close();
+    bench.journal.probe();
+}
