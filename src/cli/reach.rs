@@ -5,20 +5,29 @@ use std::path::{Path, PathBuf};
 use super::arguments::Global;
 use super::failure::Failure;
 use crate::admin::Client;
-use crate::config::{self, Mistakes, Override, SYSTEM_SOCKET, Settings, Surroundings};
+use crate::config::{self, Loaded, Mistakes, Override, SYSTEM_SOCKET, Settings, Surroundings};
 
 /// The settings as the daemon would read them. `--socket` overrides what they say.
 ///
 /// # Errors
 /// Exit code 78 with every mistake.
 pub(super) fn settings(global: &Global, flags: &[Override]) -> Result<Settings, Failure> {
-    let mut settings = config::load(global.config.as_deref(), flags, &Surroundings::of_process())?;
+    Ok(loaded(global, flags)?.settings)
+}
+
+/// The same, with every value as it was written.
+///
+/// # Errors
+/// Exit code 78 with every mistake.
+pub(super) fn loaded(global: &Global, flags: &[Override]) -> Result<Loaded, Failure> {
+    let mut loaded = config::load_whole(global.config.as_deref(), flags, &Surroundings::of_process())?;
+    let settings = &mut loaded.settings;
     if let Some(socket) = &global.socket {
         let absolute = std::path::absolute(socket);
         settings.admin.socket =
             absolute.map_err(|error| Failure::of_system("--socket", "the path cannot be made absolute", &error))?;
     }
-    Ok(settings)
+    Ok(loaded)
 }
 
 /// Connects to the daemon, for `thing`.

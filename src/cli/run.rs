@@ -1,31 +1,38 @@
 //! `afferent run`: the daemon in the foreground.
 
+use serde_json::json;
+
 use super::arguments::{Global, Run};
 use super::failure::{Exit, Failure};
 use super::output::Output;
 use super::table::table;
-use super::{codes, logging, reach};
+use super::{codes, configuration, logging, reach};
 use crate::admin;
-use crate::config::{Mistakes, Settings};
+use crate::config::{self, Loaded, Mistakes, Settings, Surroundings};
 use crate::core::params::{self, Params};
-use crate::daemon;
+use crate::daemon::{self, Reread};
 use crate::net;
 use crate::wire::{event, message, pattern, record};
 
 pub(super) fn perform(run: &Run, global: &Global, output: &mut Output) -> Result<Exit, Failure> {
-    let settings = reach::settings(global, &run.set)?;
-    if run.print_limits {
-        for line in limits(&settings) {
-            output.line(&line)?;
-        }
-        return Ok(Exit::Done);
-    }
     if run.check {
-        output.line(&checked(&settings))?;
+        return configuration::check(&run.set, global, output);
+    }
+    let start = reach::loaded(global, &run.set)?;
+    let settings = start.settings.clone();
+    if run.print_limits {
+        print_limits(&settings, output)?;
         return Ok(Exit::Done);
     }
     logging::start(global);
-    daemon::run(settings).map(|()| Exit::Done).map_err(|error| failure(&error))
+    let reread = || reread(global, run, &start);
+    daemon::run(settings, &reread).map(|()| Exit::Done).map_err(|error| failure(&error))
+}
+
+/// The configuration as it reads now, and what of it is another than at the start.
+fn reread(global: &Global, run: &Run, start: &Loaded) -> Result<Reread, Mistakes> {
+    let now = config::load_whole(global.config.as_deref(), &run.set, &Surroundings::of_process())?;
+    Ok(Reread { changed: now.changed_since(start), settings: now.settings })
 }
 
 /// Why it stopped, with every cause.
@@ -38,17 +45,26 @@ fn failure(error: &anyhow::Error) -> Failure {
         let next = "look after the disk, then start it again: what was acknowledged is there";
         return Failure::new(Exit::Degraded, codes::DAEMON, "run", fatal.to_string()).next(next);
     }
-    Failure::new(Exit::Failed, codes::DAEMON, "run", format!("{error:#}")).next("afferent run --check")
+    Failure::new(Exit::Failed, codes::DAEMON, "run", format!("{error:#}")).next("afferent config check")
 }
 
-fn checked(settings: &Settings) -> String {
-    let file = settings.file.as_ref().map_or("no file".to_owned(), |file| file.display().to_string());
-    let data_dir = settings.node.data_dir.display();
-    format!("configuration: good ({file}); data in {data_dir}, socket {}", settings.admin.socket.display())
+fn print_limits(settings: &Settings, output: &mut Output) -> Result<(), Failure> {
+    let rows = limits(settings);
+    if output.is_json() {
+        let limits: Vec<_> =
+            rows.iter().map(|[limit, value, what]| json!({ "limit": limit, "value": value, "what": what })).collect();
+        output.json(&json!({ "schema": "afferent.limits/1", "limits": limits }).to_string())?;
+        return Ok(());
+    }
+    let rows: Vec<Vec<String>> = rows.into_iter().map(Vec::from).collect();
+    for line in table(&["LIMIT", "VALUE", "WHAT"], &rows) {
+        output.line(&line)?;
+    }
+    Ok(())
 }
 
 /// Every bound, with what it bounds: nothing in the daemon grows without one.
-fn limits(settings: &Settings) -> Vec<String> {
+fn limits(settings: &Settings) -> Vec<[String; 3]> {
     let params: Params = settings.params();
     let mib = |bytes: usize| format!("{} KiB", bytes >> 10);
     let seconds = |span: std::time::Duration| super::words::brief(span);
@@ -101,14 +117,14 @@ fn limits(settings: &Settings) -> Vec<String> {
         ("api batch", admin::PUBLISH_BATCH_MAX.to_string(), "events of one publisher handed over at once"),
         ("api batches", admin::PUBLISH_BATCHES_MAX.to_string(), "batches of one publisher waiting for the disk"),
     ];
-    let rows = rows.into_iter().map(|(name, value, about)| vec![name.to_owned(), value, about.to_owned()]);
-    table(&["LIMIT", "VALUE", "WHAT"], &rows.collect::<Vec<_>>())
+    rows.into_iter().map(|(name, value, about)| [name.to_owned(), value, about.to_owned()]).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::output::tests::pages;
     use super::*;
-    use crate::config::{self, NodeName};
+    use crate::config::NodeName;
     use std::path::Path;
 
     fn settings() -> Settings {
@@ -116,17 +132,15 @@ mod tests {
     }
 
     #[test]
-    fn a_good_configuration_says_where_things_are() {
-        let expected = "configuration: good (no file); data in /data, socket /data/afferent.sock";
-        assert_eq!(checked(&settings()), expected);
-    }
-
-    #[test]
     fn every_limit_has_a_value_and_a_meaning() {
-        let lines = limits(&settings());
-        assert!(lines.len() > 20);
-        assert!(lines.iter().any(|line| line.starts_with("rate") && line.contains("50/s burst 200")), "{lines:#?}");
-        assert!(lines.iter().any(|line| line.starts_with("lifetime") && line.contains("7d")), "{lines:#?}");
+        let limits = limits(&settings());
+        assert!(limits.len() > 20 && limits.iter().flatten().all(|cell| !cell.is_empty()));
+        let of = |name: &str| limits.iter().find(|row| row[0] == name).map(|row| row[1].as_str());
+        assert_eq!((of("rate"), of("lifetime")), (Some("50/s burst 200"), Some("7d")));
+        let (mut output, results, _) = pages(true);
+        print_limits(&settings(), &mut output).and_then(|()| Ok(output.flush()?)).expect("printed");
+        let json: serde_json::Value = serde_json::from_str(&results.text()).expect("JSON");
+        assert_eq!(json["limits"].as_array().map(Vec::len), Some(limits.len()));
     }
 
     #[test]

@@ -12,6 +12,8 @@ use super::clock::Clock;
 use super::facts::Facts;
 use super::record::OwnRecord;
 use super::trust::Trust;
+use super::reload::Reload;
+use super::supervisor::Supervisor;
 use crate::admin::{Fault, FaultCode};
 use crate::core::Node;
 use crate::core::params::Params;
@@ -28,6 +30,8 @@ pub(super) struct Inbox {
     pub(super) journal: mpsc::UnboundedReceiver<journal::Report>,
     pub(super) publications: mpsc::Receiver<bus::Publication>,
     pub(super) requests: mpsc::Receiver<admin::Request>,
+    /// One for each SIGHUP.
+    pub(super) reloads: mpsc::Receiver<Reload>,
 }
 
 /// Everything the driver acts on.
@@ -40,6 +44,7 @@ pub(super) struct Hands {
     pub(super) head: watch::Sender<Seq>,
     pub(super) interests: watch::Sender<Interests>,
     pub(super) ready: watch::Sender<bool>,
+    pub(super) supervisor: Supervisor,
 }
 
 /// Who waits for an answer of the core.
@@ -63,6 +68,10 @@ pub(super) struct Driver {
     pub(super) record: OwnRecord,
     pub(super) facts: Facts,
     pub(super) trust: Trust,
+    /// The journal was asked for a sign of life and has not given it yet.
+    is_probed: bool,
+    /// Somebody was told that we are ready.
+    is_announced: bool,
     waiting: BTreeMap<Ticket, Waiting>,
     next_ticket: u64,
     lanes: BTreeMap<NodeId, (LaneId, net::LaneHandle)>,
@@ -97,6 +106,8 @@ impl Driver {
             record,
             facts,
             trust,
+            is_probed: false,
+            is_announced: false,
             waiting: BTreeMap::new(),
             next_ticket: 0,
             lanes: BTreeMap::new(),
@@ -141,6 +152,8 @@ impl Driver {
     pub(super) async fn run(mut self, mut inbox: Inbox, mut stop: oneshot::Receiver<()>) -> Result<(), Fatal> {
         let mut minute = tokio::time::interval(std::time::Duration::from_secs(60));
         minute.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        let mut beat = tokio::time::interval(self.hands.supervisor.beat());
+        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let deadline = self.node.deadline().map(|mono| tokio::time::Instant::from_std(self.clock.instant(mono)));
             // Dropping any of these arms loses nothing: receiving from a channel, a timer and a
@@ -152,7 +165,9 @@ impl Driver {
                 Some(publication) = inbox.publications.recv() => self.on_publication(publication),
                 Some(request) = inbox.requests.recv() => self.on_request(request),
                 () = sleep_until(deadline) => self.feed(Input::Tick),
+                Some(reload) = inbox.reloads.recv() => self.on_reload(reload),
                 _ = minute.tick() => self.on_minute(),
+                _ = beat.tick() => self.on_beat(),
                 _ = &mut stop => break,
             }
         }
@@ -259,6 +274,7 @@ impl Driver {
                 tracing::info!(entries = swept.entries, earliest = swept.earliest.0, "old events dropped");
             }
             journal::Report::Swept(_) => {}
+            journal::Report::Alive => self.on_alive(),
             journal::Report::Fatal(why) => return Err(Fatal(why)),
         }
         Ok(())
@@ -292,6 +308,25 @@ impl Driver {
     pub(super) fn on_publication(&mut self, publication: bus::Publication) {
         let ticket = self.ticket(Waiting::Publisher(publication.answer));
         self.feed(Input::Emitted { ticket, envelopes: publication.envelopes });
+    }
+
+    /// Progress is proved by a round trip: this loop asks, the writer of the journal answers, this loop
+    /// hears it. Whichever of the two is stuck, the service manager is told nothing more.
+    fn on_beat(&mut self) {
+        if !std::mem::replace(&mut self.is_probed, true) {
+            self.hands.journal.probe();
+        }
+    }
+
+    fn on_alive(&mut self) {
+        self.is_probed = false;
+        if !std::mem::replace(&mut self.is_announced, true) {
+            self.hands.supervisor.ready();
+        }
+        let peers = self.node.view().peers;
+        let connected = peers.iter().filter(|peer| matches!(peer.state, crate::core::PeerState::Connected { .. }));
+        let status = format!("{} of {} peers connected", connected.count(), peers.len());
+        self.hands.supervisor.alive(&status);
     }
 
     fn on_minute(&mut self) {

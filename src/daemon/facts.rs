@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use tokio::sync::watch;
 
 use super::clock::Clock;
+use super::reload::Reading;
 use crate::admin::answers::{
     BusKind, BusStatus, Identity, InterestsView, JournalStatus, Peer, PeerInterests, PeerState, Peers, PeersStatus,
     Status,
@@ -17,7 +18,7 @@ use crate::time::Mono;
 use crate::wire::message::Durability;
 use crate::wire::{HostPort, Network, NodeId, PeerAddress};
 
-/// Fixed at start.
+/// Fixed at start, but for what a new configuration may change.
 pub(super) struct Facts {
     pub(super) name: String,
     pub(super) network: Network,
@@ -26,8 +27,11 @@ pub(super) struct Facts {
     pub(super) bus: Bus,
     pub(super) started: Mono,
     pub(super) peers_max: usize,
+    pub(super) rate: crate::config::Rate,
     /// The patterns of the configuration: a change by command line lasts while these stay.
     pub(super) configured: crate::wire::Interests,
+    /// What became of the last reading of the configuration.
+    pub(super) reading: Reading,
 }
 
 /// The local bus.
@@ -98,6 +102,7 @@ impl Facts {
                 }
             }
         }
+        warnings.extend(self.reading.warnings());
         if stats.damaged > 0 {
             warnings.push(format!("{} damaged journal entries were skipped: check the disk", stats.damaged));
         }

@@ -7,7 +7,8 @@
 //!   stop   no more connections, requests, entries → what is in hand is answered → driver → journal
 //! ```
 //!
-//! How it is driven: [`run`] blocks until SIGTERM, SIGINT, or a [`Fatal`] of the journal. Nothing here
+//! How it is driven: [`run`] blocks until SIGTERM, SIGINT, or a [`Fatal`] of the journal; SIGHUP makes
+//! it read its configuration again. A service manager is told when it is ready, and that it gets on. Nothing here
 //! takes a decision of the protocol, and nothing here is shared: devices get channels, the driver has
 //! the rest.
 
@@ -16,8 +17,10 @@ mod driver;
 mod facts;
 mod notes;
 mod record;
+mod reload;
 mod requests;
 mod trust;
+mod supervisor;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -40,8 +43,11 @@ use driver::{Driver, Hands, Inbox, Waiting};
 use facts::{Bus, Facts};
 use record::{Basis, OwnRecord};
 use trust::Trust;
+use reload::Reload;
+use supervisor::Supervisor;
 
 pub use driver::Fatal;
+pub use reload::{Reread, Rereader};
 
 /// Reports of the network that wait for the driver; full = requests are told 503.
 pub const REPORTS_MAX: usize = 1_024;
@@ -50,29 +56,42 @@ pub const PUBLICATIONS_MAX: usize = 16;
 /// How long devices get to finish what is in hand.
 const STOP_MAX: Duration = Duration::from_secs(9);
 
-/// Runs a node until it is told to stop.
+/// Runs a node until it is told to stop. SIGHUP calls `reread`.
 ///
 /// # Errors
 /// What kept it from starting, or [`Fatal`].
-pub fn run(settings: Settings) -> anyhow::Result<()> {
+pub fn run(settings: Settings, reread: &Rereader<'_>) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no threads")?;
-    let outcome = runtime.block_on(serve(settings));
+    let outcome = runtime.block_on(serve(settings, reread));
     // A device that outlived its patience must not keep a fatal end waiting.
     runtime.shutdown_timeout(Duration::from_millis(200));
     outcome
 }
 
-async fn serve(settings: Settings) -> anyhow::Result<()> {
+async fn serve(settings: Settings, reread: &Rereader<'_>) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("no signal handler")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("no signal handler")?;
-    let House { mut devices, driver, quiet, shutdown } = start(settings).await?;
+    // From the first moment: without a handler the signal would end the process.
+    let mut hangup = signal(SignalKind::hangup()).context("no signal handler")?;
+    let supervisor = Supervisor::of_process();
+    let House { mut devices, driver, quiet, shutdown, reloads } = start(settings, supervisor.clone()).await?;
     let mut driver = tokio::spawn(driver);
-    tokio::select! {
-        // Dropping the signals loses nothing: we stop once. The driver's handle is kept.
-        _ = terminate.recv() => tracing::info!("told to stop"),
-        _ = interrupt.recv() => tracing::info!("told to stop"),
-        ended = &mut driver => return Ok(ended.context("the driver panicked")??),
+    loop {
+        tokio::select! {
+            // Dropping the signals loses nothing: we stop once, and a hangup that is missed while one is
+            // dealt with was about the same file. The driver's handle is kept.
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => {
+                supervisor.reloading();
+                // Fails when the driver has ended, which the next turn sees.
+                let _ = reloads.send(reread()).await;
+            }
+            ended = &mut driver => return Ok(ended.context("the driver panicked")??),
+        }
     }
+    tracing::info!("told to stop");
+    supervisor.stopping();
     shutdown.send_replace(true);
     let all_ended = async { while devices.join_next().await.is_some() {} };
     if tokio::time::timeout(STOP_MAX, all_ended).await.is_err() {
@@ -91,9 +110,13 @@ struct House<D> {
     driver: D,
     quiet: oneshot::Sender<()>,
     shutdown: watch::Sender<bool>,
+    reloads: mpsc::Sender<Reload>,
 }
 
-async fn start(settings: Settings) -> anyhow::Result<House<impl Future<Output = Result<(), Fatal>>>> {
+async fn start(
+    settings: Settings,
+    supervisor: Supervisor,
+) -> anyhow::Result<House<impl Future<Output = Result<(), Fatal>>>> {
     let clock = Clock::start();
     let dir = DataDir::open(&settings.node.data_dir)?;
     let key = Arc::new(identity(&settings, &dir)?);
@@ -158,7 +181,9 @@ async fn start(settings: Settings) -> anyhow::Result<House<impl Future<Output = 
         bus: bus_facts,
         started: clock.mono(),
         peers_max: settings.discovery.max_peers,
+        rate: settings.limits.per_source,
         configured: settings.interests.clone(),
+        reading: reload::Reading::of_start(&settings),
     };
     let (trust, params) = trust_of(&settings, &dir, &key);
     let policies = trust.policy.subscribe();
@@ -171,6 +196,7 @@ async fn start(settings: Settings) -> anyhow::Result<House<impl Future<Output = 
         head,
         interests,
         ready,
+        supervisor,
     };
     let mut driver = Driver::new(params, fastrand::u64(..), clock, hands, record, facts, trust);
     driver.restore();
@@ -213,10 +239,16 @@ async fn start(settings: Settings) -> anyhow::Result<House<impl Future<Output = 
     for address in &listen {
         tracing::info!(id = %key.id(), %address, "ready");
     }
-    let inbox =
-        Inbox { net: net_inbox, journal: journal_inbox, publications: publications_inbox, requests: requests_inbox };
+    let (reloads, reloads_inbox) = mpsc::channel(1);
+    let inbox = Inbox {
+        net: net_inbox,
+        journal: journal_inbox,
+        publications: publications_inbox,
+        requests: requests_inbox,
+        reloads: reloads_inbox,
+    };
     let (quiet, told) = oneshot::channel();
-    Ok(House { devices, driver: driver.run(inbox, told), quiet, shutdown })
+    Ok(House { devices, driver: driver.run(inbox, told), quiet, shutdown, reloads })
 }
 
 fn identity(settings: &Settings, dir: &DataDir) -> anyhow::Result<Keypair> {

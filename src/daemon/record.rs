@@ -85,6 +85,18 @@ impl OwnRecord {
         addresses
     }
 
+    /// Says something new about where we are.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the record stays as it was.
+    pub(super) fn set_addresses(&mut self, configured: Vec<HostPort>, now: Wall) -> Result<(), StoreError> {
+        if configured == self.configured {
+            return Ok(());
+        }
+        let before = std::mem::replace(&mut self.configured, configured);
+        self.renew(now).inspect_err(|_| self.configured = before)
+    }
+
     pub(super) fn interests(&self) -> &Interests {
         &self.interests
     }

@@ -8,7 +8,9 @@ use tokio::task::block_in_place;
 use super::driver::Driver;
 use crate::admin::answers::{Muted, TrustRule, TrustView};
 use crate::admin::{Fault, FaultCode};
+use crate::config::Settings;
 use crate::core::View;
+use crate::core::params::Params;
 use crate::core::ports::Input;
 use crate::core::trust::{MUTED_MAX, Policy, Sources};
 use crate::store::mutes::{self, Mutes};
@@ -71,6 +73,17 @@ impl Driver {
         self.trust.view(&self.node.view())
     }
 
+    /// What the configuration says anew; what was typed stays.
+    pub(super) fn take_up_trust(&mut self, settings: &Settings) {
+        self.trust.configured.clone_from(&settings.trust.mute);
+        let mute = self.trust.typed.over(&self.trust.configured);
+        let params = Params { mute, ..settings.params() };
+        self.trust.policy.send_replace(Policy::of(self.hands.net.id(), &params));
+        let Params { allow, mute, rules, firehose, peers_max, .. } = params;
+        self.feed(Input::Trust { mute, rules });
+        self.feed(Input::Members { allow, firehose, peers_max });
+    }
+
     /// Durable first, then in force: at the door by the node, for readers of the journal by the policy.
     pub(super) fn change_mutes(&mut self, mute: &[NodeId], unmute: &[NodeId]) -> Result<TrustView, Fault> {
         let typed = self.trust.changed(self.hands.net.id(), mute, unmute)?;
@@ -89,7 +102,6 @@ impl Driver {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::params::Params;
     use crate::wire::Keypair;
 
     fn id(seed: u8) -> NodeId {

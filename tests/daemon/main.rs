@@ -4,9 +4,11 @@
 mod bad_input;
 mod bus;
 mod catch_up;
+mod configuration;
 mod crossing;
 mod disk;
 mod kills;
 mod people;
+mod service;
 mod support;
 mod trust;

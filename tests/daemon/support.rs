@@ -95,14 +95,24 @@ impl Daemon {
         });
     }
 
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.dir.path().join("sock")
+    }
+
     /// Starts the process and does not wait.
     pub(crate) fn spawn(&mut self) {
+        self.spawn_with(&[]);
+    }
+
+    /// The same with more in its environment.
+    pub(crate) fn spawn_with(&mut self, environment: &[(&str, String)]) {
         assert!(self.child.is_none(), "{} runs", self.name);
         let log = std::fs::File::options().create(true).append(true).open(self.log_path()).expect("a log file");
         let child = binary()
             .arg("run")
             .arg("--config")
             .arg(self.config())
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stderr(log)
             .stdout(Stdio::null())
             .stdin(Stdio::null())
@@ -132,6 +142,10 @@ impl Daemon {
         eventually("the daemon ends", PATIENCE, || child.try_wait().expect("a child")).code()
     }
 
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| child.try_wait().expect("a child").is_none())
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.as_ref().expect("a running daemon").id()
     }
@@ -144,9 +158,16 @@ impl Daemon {
         std::fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
-    /// Runs `afferent ARGS --config ...`.
+    /// `afferent ARGS --config ...`.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = binary();
+        command.args(args).arg("--config").arg(self.config()).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs that.
     pub(crate) fn afferent(&self, args: &[&str]) -> Output {
-        binary().args(args).arg("--config").arg(self.config()).stdin(Stdio::null()).output().expect("the command runs")
+        self.command(args).output().expect("the command runs")
     }
 
     /// The same, which must succeed; what it printed as JSON.

@@ -183,9 +183,8 @@ fn a_change_of_who_may_take_part_counts_at_once() {
     desk.input(Input::Met { record: record(3, 1, &["*"]) });
     desk.input(Input::Connected { peer: key(3).id(), lane: LaneId(1), rtt: Duration::ZERO });
     let ids = |seeds: &[u8]| seeds.iter().map(|seed| key(*seed).id()).collect::<BTreeSet<_>>();
-    let members = |allow: &[u8], mute: &[u8], firehose: &[u8]| Input::Members {
+    let members = |allow: &[u8], firehose: &[u8]| Input::Members {
         allow: ids(allow),
-        mute: ids(mute),
         firehose: ids(firehose),
         peers_max: 64,
     };
@@ -194,9 +193,9 @@ fn a_change_of_who_may_take_part_counts_at_once() {
         shipments(&out).into_iter().map(|(peer, ..)| peer).collect::<Vec<_>>()
     };
     assert_eq!(served(&mut desk, "1"), []);
-    desk.input(members(&[], &[], &[3]));
+    desk.input(members(&[], &[3]));
     assert_eq!(served(&mut desk, "2"), [key(3).id()], "the firehose of one that is there already");
-    let out = desk.input(members(&[2], &[], &[3]));
+    let out = desk.input(members(&[2], &[3]));
     assert!(out.iter().any(|output| matches!(output, Output::Hangup { peer, .. } if *peer == key(3).id())));
     assert!(out.iter().any(|output| matches!(output, Output::ForgetCursor { peer } if *peer == key(3).id())));
     let known: Vec<NodeId> = desk.node.view().peers.iter().map(|peer| peer.id).collect();
