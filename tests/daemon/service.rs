@@ -74,9 +74,9 @@ fn no_sign_of_life_comes_from_a_stuck_journal_though_the_process_lives() {
     let mut a = Daemon::new("a", &[], "", "");
     a.spawn_with(&manager.environment(Duration::from_millis(600)));
     manager.hear_of("READY=1\n");
-    // Every sync of the disk takes half a minute from now on.
+    // Every sync of the disk takes five seconds from now on.
     let mut strace = Command::new("strace")
-        .args(["-f", "-q", "-e", "trace=fdatasync,fsync", "-e", "inject=fdatasync,fsync:delay_enter=30s", "-p"])
+        .args(["-f", "-q", "-e", "trace=fdatasync,fsync", "-e", "inject=fdatasync,fsync:delay_enter=5s", "-p"])
         .arg(a.pid().to_string())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
