@@ -246,7 +246,7 @@ fn only_a_rule_that_drops_keeps_an_event_from_the_journal() {
     use trust::Verdict::{Dropped, Flagged, Quarantined};
     let rules: Arc<[trust::Rule]> =
         [rule("a.flagged", Flagged), rule("a.held", Quarantined), rule("a.*", Dropped)].into();
-    let mut desk = Desk::new(Params { rules: rules.clone(), ..Params::default() });
+    let mut desk = Desk::new(Params { rules, ..Params::default() });
     let events = |from: u8| ["a.flagged", "a.held", "a.x"].map(|kind| event(from, kind, kind));
     let out = desk.receive(2, &events(2));
     assert_eq!(appended(&out).map(|(_, count)| count), Some(2));
