@@ -187,6 +187,44 @@ pub trait Log: Send + Sync {
     fn set_cursor(&self, name: &str, seq: Seq);
 }
 
+/// What an idempotency key of a local publisher is used for, while its event is on the way to the disk.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Claim {
+    /// Hash of the key: no text of a caller is kept.
+    pub key: Digest,
+    /// Hash of what was handed in under it.
+    pub body: Digest,
+    /// From then on the key is free again.
+    pub until: Wall,
+}
+
+/// What an idempotency key was used for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Claimed {
+    /// Hash of what was handed in under it.
+    pub body: Digest,
+    /// From then on the key is free again.
+    pub until: Wall,
+    /// The event that it became.
+    pub event: Digest,
+    /// The `id` of that event.
+    pub id: Box<str>,
+}
+
+/// Idempotency keys, remembered by the same commit as the events they stand for: a crash leaves both
+/// or neither. The core knows nothing of them; a key that means another event already is told as
+/// [`Appended::Conflict`].
+pub trait Claims: Send + Sync {
+    /// The commit that stores this event, or finds it stored, remembers this claim too.
+    fn stake(&self, event: Digest, claim: Claim);
+
+    /// The event was answered for: nothing is left to be remembered.
+    fn withdraw(&self, event: &Digest);
+
+    /// What this key means at this moment; `None` = nothing, or nothing any more.
+    fn claimed(&self, key: &Digest, now: Wall) -> Option<Claimed>;
+}
+
 /// How a peer came to be known.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -19,8 +19,8 @@ mod notes;
 mod record;
 mod reload;
 mod requests;
-mod trust;
 mod supervisor;
+mod trust;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -42,9 +42,9 @@ use clock::{Clock, wall};
 use driver::{Driver, Hands, Inbox, Waiting};
 use facts::{Bus, Facts};
 use record::{Basis, OwnRecord};
-use trust::Trust;
 use reload::Reload;
 use supervisor::Supervisor;
+use trust::Trust;
 
 pub use driver::Fatal;
 pub use reload::{Reread, Rereader};

@@ -13,7 +13,7 @@ use super::super::{StoreError, files};
 use super::layout::{self, ShortDigest};
 use super::span::Span;
 use super::wal::{self, Mended};
-use crate::core::ports::{Seen, Seq};
+use crate::core::ports::{Claimed, Seen, Seq};
 use crate::time::Wall;
 use crate::wire::Digest;
 
@@ -280,6 +280,11 @@ impl Engine {
     /// The digest that has this name.
     pub(super) fn named(&self, name: &[u8; 17]) -> Option<ShortDigest> {
         self.find(name)?.as_ref().try_into().ok()
+    }
+
+    /// What this idempotency key was used for last.
+    pub(super) fn claimed(&self, key: &Digest) -> Option<Claimed> {
+        self.find(&layout::claim_key(key)).and_then(|value| layout::claimed(&value))
     }
 
     /// One value of `state`.

@@ -4,6 +4,7 @@
 //! log.<n>    seq (8, big endian)          -> 1 flags hops received(8) high(8) [from(32)] signature(64) event
 //! ids.<end>  'd' short digest(19)         -> 's' seq(8)  |  'r' code, as its word      what a digest means
 //!            's' hash(source, id)(16)     -> short digest(19)                          which one came first
+//!            'k' short hash of key(19)    -> until(8) body(32) digest(32) id             what a key was used for
 //! state      "incarnation", "mark", "next", 'c' cursor name, 'p' n(8)                 see below
 //! ```
 //!
@@ -16,7 +17,7 @@
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
-use crate::core::ports::{Entry, Seen, Seq};
+use crate::core::ports::{Claim, Claimed, Entry, Seen, Seq};
 use crate::time::Wall;
 use crate::wire::{Code, Digest, Envelope, Event, Keys, NodeId, Signature};
 
@@ -91,6 +92,32 @@ pub(super) fn meaning(value: &[u8]) -> Option<Seen> {
         (b'r', word) => Code::ALL.into_iter().find(|code| code.as_str().as_bytes() == word).map(Seen::Refused),
         _ => None,
     }
+}
+
+/// Where an idempotency key stands in `ids`.
+pub(super) fn claim_key(key: &Digest) -> [u8; 20] {
+    let mut at = [b'k'; 20];
+    at[1..].copy_from_slice(&short(key));
+    at
+}
+
+/// What an idempotency key was used for, as `ids` keeps it.
+pub(super) fn claim_value(claim: &Claim, event: &Event) -> Vec<u8> {
+    let until = claim.until.0.to_be_bytes();
+    [until.as_slice(), claim.body.as_bytes(), event.digest().as_bytes(), event.id.as_bytes()].concat()
+}
+
+/// Reads what an idempotency key was used for.
+pub(super) fn claimed(value: &[u8]) -> Option<Claimed> {
+    let (until, rest) = value.split_first_chunk()?;
+    let (body, rest) = rest.split_first_chunk()?;
+    let (event, id) = rest.split_first_chunk()?;
+    Some(Claimed {
+        body: Digest::from_bytes(*body),
+        until: Wall(i64::from_be_bytes(*until)),
+        event: Digest::from_bytes(*event),
+        id: std::str::from_utf8(id).ok()?.into(),
+    })
 }
 
 /// One entry as `log` keeps it.

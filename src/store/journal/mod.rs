@@ -38,7 +38,9 @@ use self::shared::{Shared, locked};
 use self::watch::Watch;
 use self::writer::{Message, Writer};
 use super::{DataDir, StoreError};
-use crate::core::ports::{AppendError, Appended, BatchId, Entry, Known, Log, Page, PageError, Refusal, Seen, Seq};
+use crate::core::ports::{
+    AppendError, Appended, BatchId, Claim, Claimed, Claims, Entry, Known, Log, Page, PageError, Refusal, Seen, Seq,
+};
 use crate::time::{Now, Wall};
 use crate::wire::Digest;
 use crate::wire::message::Durability;
@@ -290,6 +292,21 @@ impl fmt::Debug for Journal {
 impl Known for Journal {
     fn seen(&self, digest: &Digest) -> Option<Seen> {
         self.handle.shared.seen(digest)
+    }
+}
+
+impl Claims for Journal {
+    fn stake(&self, event: Digest, claim: Claim) {
+        locked(&self.handle.shared.claims).insert(event, claim);
+    }
+
+    fn withdraw(&self, event: &Digest) {
+        locked(&self.handle.shared.claims).remove(event);
+    }
+
+    fn claimed(&self, key: &Digest, now: Wall) -> Option<Claimed> {
+        let found = self.handle.shared.reading(|engine| engine.claimed(key)).flatten();
+        found.filter(|claimed| now < claimed.until)
     }
 }
 

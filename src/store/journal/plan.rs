@@ -1,15 +1,15 @@
 //! One commit in the making: what each entry of a group is, and what has to be written for it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use super::JournalSettings;
 use super::engine::{Engine, Item, Place};
 use super::layout::{self, ShortDigest};
 use super::span::{self, INDEX_BYTES, Span};
-use crate::core::ports::{Appended, Entry, Refusal, Seen, Seq};
+use crate::core::ports::{Appended, Claim, Entry, Refusal, Seen, Seq};
 use crate::time::Wall;
-use crate::wire::{Code, Digest};
+use crate::wire::{Code, Digest, Event};
 
 /// What one group is and writes. Nothing of it is true before its commit.
 pub(super) struct Plan<'a> {
@@ -19,6 +19,10 @@ pub(super) struct Plan<'a> {
     /// What the entries so far make of digests and names that the engine does not know yet.
     digests: HashMap<Digest, Seen>,
     names: HashMap<[u8; 17], ShortDigest>,
+    /// Idempotency keys whose events are on the way, by event.
+    claims: &'a BTreeMap<Digest, Claim>,
+    /// Keys used by the entries so far, and the event that each means.
+    used: HashMap<Digest, Digest>,
     touched: BTreeSet<u64>,
     written: Written,
 }
@@ -50,18 +54,29 @@ fn refused(digest: &Digest, home: Wall, code: Code) -> Item {
 }
 
 impl<'a> Plan<'a> {
-    pub(super) fn new(engine: &'a Engine, settings: &'a JournalSettings, spans: Vec<Span>, next: Seq) -> Plan<'a> {
+    pub(super) fn new(
+        engine: &'a Engine,
+        settings: &'a JournalSettings,
+        spans: Vec<Span>,
+        next: Seq,
+        claims: &'a BTreeMap<Digest, Claim>,
+    ) -> Plan<'a> {
         let (outcomes, items) = Default::default();
         let written = Written { outcomes, items, spans, next, bytes: 0 };
-        let (digests, names, touched) = Default::default();
+        let (digests, names, used, touched) = Default::default();
         let is_aligned = engine.ids_ends().all(|end| span::is_aligned(end, settings.period));
-        Plan { engine, settings, is_aligned, digests, names, touched, written }
+        Plan { engine, settings, is_aligned, digests, names, claims, used, touched, written }
     }
 
     /// Decides what this entry is.
     pub(super) fn judge(&mut self, entry: &Entry) {
         let event = entry.envelope.event();
         let digest = event.digest();
+        let claim = self.claims.get(&digest);
+        if claim.is_some_and(|claim| self.means_another(claim, &digest, entry.received)) {
+            self.written.outcomes.push(Appended::Conflict);
+            return;
+        }
         let home = span::forgotten_at(event.expires, self.settings.period);
         let meaning = self.digests.get(&digest).copied().or_else(|| self.known(&digest, home));
         let outcome = match meaning {
@@ -78,6 +93,24 @@ impl<'a> Plan<'a> {
             }
         };
         self.written.outcomes.push(outcome);
+        if let Some(claim) = claim.filter(|_| outcome != Appended::Conflict) {
+            self.keep(claim, event);
+        }
+    }
+
+    /// Was this key used for another event?
+    fn means_another(&self, claim: &Claim, digest: &Digest, now: Wall) -> bool {
+        let before = || self.engine.claimed(&claim.key).filter(|before| now < before.until).map(|before| before.event);
+        self.used.get(&claim.key).copied().or_else(before).is_some_and(|event| event != *digest)
+    }
+
+    /// Remembers what a key is used for, in the period that outlives it.
+    fn keep(&mut self, claim: &Claim, event: &Event) {
+        let home = span::forgotten_at(claim.until, self.settings.period);
+        let (key, value) = (layout::claim_key(&claim.key), layout::claim_value(claim, event));
+        self.written.bytes += INDEX_BYTES;
+        self.written.items.push(Item::put(Place::Ids(home), key, value));
+        self.used.insert(claim.key, event.digest());
     }
 
     /// The same bytes expire at the same moment, so their digest can only be at home, as long as all

@@ -1,6 +1,7 @@
 //! Each name is a claim about the journal.
 
 mod answers;
+mod claims;
 mod damage;
 mod engine;
 mod fixture;
