@@ -20,6 +20,7 @@ mod peers;
 pub mod ports;
 pub mod trust;
 mod view;
+mod watched;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -86,6 +87,8 @@ impl Node {
             }
             Input::Received { ticket, from, arrived } => self.on_received(ticket, from, arrived, now, out),
             Input::Emitted { ticket, envelopes } => self.on_emitted(ticket, envelopes, now, out),
+            Input::Watch(event) => self.outbox.watch(event),
+            Input::Unwatch(event) => self.outbox.unwatch(&event),
             Input::Appended { batch, result } => self.on_appended(batch, result, steady, out),
             Input::Scanned { peer, after, page } => self.outbox.on_scanned(peer, after, page, &self.peers, steady, out),
             Input::Met { record } => {

@@ -15,9 +15,10 @@ use bytes::Bytes;
 use super::params::{CREDIT_MAX, Params, RETRY_FUTURE, RETRY_LEAST, RETRY_MOST, RETRY_NO_CREDIT, RETRY_SCAN};
 use super::peers::{Peers, Want};
 use super::ports::{Entry, LaneId, Note, Output, Page, PageError, SendError, Seq, ShipmentId, Stored};
+use super::watched::Watched;
 use crate::time::{Mono, Now, Wall};
 use crate::wire::message::Receipt;
-use crate::wire::{Code, NodeId};
+use crate::wire::{Code, Digest, NodeId};
 
 /// All accounts, and the head of the journal.
 pub(super) struct Outbox {
@@ -25,6 +26,8 @@ pub(super) struct Outbox {
     head: Seq,
     next_shipment: u64,
     limits: Limits,
+    /// Events whose takers somebody wants to know.
+    watched: Watched,
     /// Events that expired before their peer could take them.
     pub(super) expired_unsent: u64,
 }
@@ -39,8 +42,8 @@ struct Limits {
 
 /// One line owed.
 #[derive(Clone)]
-struct Owed {
-    seq: Seq,
+pub(super) struct Owed {
+    pub(super) seq: Seq,
     line: Bytes,
     expires: Wall,
 }
@@ -147,6 +150,7 @@ impl Outbox {
                 cursor_every: params.cursor_every,
                 cursor_delay: params.cursor_delay,
             },
+            watched: Watched::default(),
             expired_unsent: 0,
         }
     }
@@ -186,6 +190,14 @@ impl Outbox {
         })
     }
 
+    pub(super) fn watch(&mut self, event: Digest) {
+        self.watched.add(event);
+    }
+
+    pub(super) fn unwatch(&mut self, event: &Digest) {
+        self.watched.remove(event);
+    }
+
     pub(super) fn on_connected(&mut self, peer: NodeId, lane: LaneId) {
         let Some(account) = self.accounts.get_mut(&peer) else { return };
         account.drop_hand();
@@ -204,6 +216,7 @@ impl Outbox {
     /// A new entry at the head: whoever is at the head and has room gets it in hand at once.
     pub(super) fn on_stored(&mut self, stored: &Stored, peers: &Peers, now: Now) {
         let previous = std::mem::replace(&mut self.head, stored.seq);
+        self.watched.on_stored(stored);
         let duty = peers.duty(&stored.entry);
         let interested = peers.interested(&stored.entry.envelope.event().kind);
         let mut line: Option<Bytes> = None; // written once, shared by all
@@ -300,6 +313,7 @@ impl Outbox {
                         out.push(Output::Note(Note::PeerRefused { peer, code: refused.code }));
                     }
                 }
+                self.watched.on_taken(peer, &owed, &receipt, out);
                 let (again, wait) = unsettled(owed, &receipt);
                 account.not_before = match wait {
                     None if account.credit == 0 => Some(now.mono + RETRY_NO_CREDIT),

@@ -71,6 +71,8 @@ impl Default for Params {
 pub const REMEMBERED_MAX: usize = 4_096;
 /// See [`REMEMBERED_MAX`].
 pub const REMEMBERED_EVERY: Duration = Duration::from_secs(3_600);
+/// Events whose takers are told at once; of more nobody is told.
+pub const WATCHED_MAX: usize = 1_024;
 /// Lines we take in one body, by the wire format.
 pub const CREDIT_MAX: u32 = 256;
 /// What a sender is told to wait when the disk is behind.

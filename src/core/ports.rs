@@ -316,6 +316,10 @@ pub enum Input {
         /// The events, signed by us.
         envelopes: Vec<Verified<Envelope>>,
     },
+    /// Say who takes this event, once it is stored: `Note::Taken` for each peer, until `Unwatch`.
+    Watch(Digest),
+    /// Nobody asks about this event any more.
+    Unwatch(Digest),
     /// The journal's answer to `Append`.
     Appended {
         /// Which.
@@ -512,6 +516,13 @@ pub enum Note {
         peer: NodeId,
         /// Why.
         code: Code,
+    },
+    /// A peer stored an event that is watched, or had it already.
+    Taken {
+        /// Who.
+        peer: NodeId,
+        /// Which.
+        event: Digest,
     },
     /// An event signed by our own key that we never made: the key is used on another machine.
     OwnKeyElsewhere(Digest),

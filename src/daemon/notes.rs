@@ -18,6 +18,7 @@ pub(super) fn tell(note: &Note) {
         Note::PeerRefused { peer, code } => {
             tracing::warn!(peer = %peer.short(), %code, "peer refused an event for good");
         }
+        Note::Taken { peer, event } => tracing::debug!(peer = %peer.short(), digest = %event, "peer has the event"),
         Note::OwnKeyElsewhere(digest) => {
             tracing::error!(%digest, "this key is used on another machine: an event signed by it came in that was never made here");
         }

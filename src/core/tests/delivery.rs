@@ -134,7 +134,7 @@ fn beyond_its_handful_a_peer_is_read_for_from_the_journal() {
     let sent = shipments(&desk.sent(2, sent[0].1, Ok(all_stored(2, 64))));
     let out = desk.sent(2, sent[0].1, Ok(all_stored(2, 64)));
     assert!(scans(&out).is_empty());
-    assert!(out.iter().any(|output| matches!(output, Output::Note(ports::Note::PeerCaughtUp(_)))));
+    assert!(out.iter().any(|output| matches!(output, Output::Note(Note::PeerCaughtUp(_)))));
     let out = desk.wait(Duration::from_secs(2));
     assert!(out.iter().any(|output| matches!(output, Output::SaveCursor { cursor: Seq(6), .. })), "{out:?}");
 }
@@ -147,7 +147,7 @@ fn a_lost_lane_gives_back_what_was_in_hand() {
     desk.publish(vec![event(1, "1", "a.x")]);
     desk.publish(vec![event(1, "2", "a.x")]);
     let out = desk.input(Input::Broken { peer, lane, why: "gone".into() });
-    assert!(out.iter().any(|output| matches!(output, Output::Note(ports::Note::PeerBackoff { .. }))));
+    assert!(out.iter().any(|output| matches!(output, Output::Note(Note::PeerBackoff { .. }))));
     desk.publish(vec![event(1, "3", "a.x")]);
     let out = desk.wait(Duration::from_secs(1));
     let lane = out.iter().find_map(|output| match output {
@@ -237,4 +237,32 @@ fn a_page_that_is_ahead_of_us_queues_nothing_twice() {
     let before = desk.node.view().peers[0].in_hand;
     desk.commit(&appended);
     assert_eq!(desk.node.view().peers[0].in_hand, before);
+}
+
+#[test]
+fn who_takes_a_watched_event_is_told_once_and_refusals_are_not() {
+    let mut desk = Desk::new(Params::default());
+    desk.connect(2, &["a.*"]);
+    desk.connect(3, &["a.*"]);
+    let (watched, other) = (event(1, "1", "a.x"), event(1, "2", "a.x"));
+    desk.input(Input::Watch(watched.digest()));
+    let takers = |out: &[Output]| {
+        let taken = out.iter().filter_map(|output| match output {
+            Output::Note(Note::Taken { peer, event }) => Some((*peer, *event)),
+            _ => None,
+        });
+        taken.collect::<Vec<_>>()
+    };
+    let sent = shipments(&desk.publish(vec![other, watched.clone()]));
+    let later = Receipt { stored: 1, retry: vec![Retry { i: 1, after_ms: 200 }], credit: 64, ..Receipt::default() };
+    assert_eq!(takers(&desk.sent(2, sent[0].1, Ok(later))), [], "not yet");
+    let again = shipments(&desk.wait(Duration::from_millis(200)));
+    let duplicate = Receipt { duplicate: 1, credit: 64, ..Receipt::default() };
+    assert_eq!(takers(&desk.sent(2, again[0].1, Ok(duplicate))), [(key(2).id(), watched.digest())]);
+    let refused = Receipt { stored: 1, rejected: vec![Refused { i: 1, code: Code::Muted }], ..Receipt::default() };
+    assert_eq!(takers(&desk.sent(3, sent[1].1, Ok(refused))), []);
+    desk.input(Input::Watch(event(1, "3", "a.x").digest()));
+    desk.input(Input::Unwatch(event(1, "3", "a.x").digest()));
+    let sent = shipments(&desk.publish(vec![event(1, "3", "a.x")]));
+    assert_eq!(takers(&desk.sent(2, sent[0].1, Ok(all_stored(1, 64)))), [], "nobody asks any more");
 }

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::ports::{LaneId, Page, SendError, ShipmentId};
+use super::ports::{LaneId, Note, Page, SendError, ShipmentId};
 use super::*;
 use crate::time::Wall;
-use crate::wire::message::{Durability, Receipt, Retry};
+use crate::wire::message::{Durability, Receipt, Refused, Retry};
 use crate::wire::{Code, Draft, HostPort, Keypair, Network, Profile, Record, RecordDraft, Scalar, envelope};
 
 mod delivery;
@@ -185,7 +185,7 @@ fn policy_refuses_each_thing_for_its_own_reason() {
     let expected =
         [Code::NotSubscribed, Code::Muted, Code::Conflict, Code::TypeDenied, Code::NotSubscribed, Code::NotForMe];
     assert_eq!(codes(&out), expected.map(Some));
-    assert!(out.iter().any(|output| matches!(output, Output::Note(ports::Note::OwnKeyElsewhere(_)))));
+    assert!(out.iter().any(|output| matches!(output, Output::Note(Note::OwnKeyElsewhere(_)))));
     let out = desk.receive(2, &[to_us(1)]);
     assert!(appended(&out).is_some(), "what is addressed to us needs no pattern");
     assert_eq!(desk.node.view().counts.refused[&Code::Muted], 1);
