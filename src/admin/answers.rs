@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::core::ports::Origin;
+use crate::core::ports::{Origin, Seq};
 use crate::time::Wall;
 use crate::wire::message::{Durability, Outcome};
 use crate::wire::timestamp;
@@ -58,6 +58,21 @@ pub struct Status {
 
 impl Document for Status {
     const SCHEMA: &'static str = "afferent.status/1";
+}
+
+/// Does it take events, and does the bus get them? Schema `afferent.ready/1`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Ready {
+    /// The answer.
+    pub ready: bool,
+    /// What an acknowledgement promises.
+    pub durability: Durability,
+    /// Why not, the worst first.
+    pub warnings: Vec<String>,
+}
+
+impl Document for Ready {
+    const SCHEMA: &'static str = "afferent.ready/1";
 }
 
 /// The local bus.
@@ -281,6 +296,10 @@ pub struct Published {
     /// Present and `"interval"` when the operator chose to acknowledge before the disk did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub durability: Option<Durability>,
+    /// The peers that have stored it, in the order in which they said so; only when the answer was to
+    /// wait for them, and the event is new here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored_by: Option<Vec<NodeId>>,
 }
 
 impl Document for Published {
@@ -299,6 +318,11 @@ impl Published {
         }
     }
 
+    /// What was published before under the same idempotency key.
+    pub fn again(digest: Digest, id: &str, durability: Durability) -> Published {
+        Published::of(digest, id, &Outcome::Duplicate, durability)
+    }
+
     /// A line that never became an event.
     pub fn never(rejection: &Rejection) -> Published {
         Published::default().refused(rejection)
@@ -313,6 +337,22 @@ impl Published {
             ..self
         }
     }
+}
+
+/// How far a group of subscribers is. Schema `afferent.group/1`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Group {
+    /// Its name.
+    pub group: String,
+    /// The last position that it acknowledged; absent before the first time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seq: Option<Seq>,
+    /// The last position of the journal.
+    pub head: Seq,
+}
+
+impl Document for Group {
+    const SCHEMA: &'static str = "afferent.group/1";
 }
 
 /// Moments as RFC 3339.

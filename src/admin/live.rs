@@ -1,14 +1,17 @@
 //! Live events: the journal as one object a line, from any point on, without a gap or a repetition.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, stream};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::fault::{Fault, FaultCode};
+use super::groups::GroupName;
 use super::routes::Desk;
+use super::sse;
 use crate::core::ports::{Entry, Log, PageError, Seq, Stored};
 use crate::core::trust::{Policy, Verdict};
 use crate::time::Wall;
@@ -33,6 +36,10 @@ pub(super) struct Wish {
     positions: bool,
     /// Also what local programs do not get: quarantined, and dropped since it was stored.
     withheld: bool,
+    /// As frames of server-sent events.
+    frames: bool,
+    /// Who goes on where it acknowledged last.
+    group: Option<GroupName>,
 }
 
 /// Where a subscriber wants to begin.
@@ -68,13 +75,21 @@ impl Wish {
                 "own" => wish.others_only = !flag(value).map_err(wrong)?,
                 "seq" => wish.positions = flag(value).map_err(wrong)?,
                 "withheld" => wish.withheld = flag(value).map_err(wrong)?,
+                "group" => wish.group = Some(value.parse().map_err(wrong)?),
                 _ => {
-                    let why = "the parameters of this route are pattern, since, count, own, seq and withheld";
+                    let why = "the parameters of this route are pattern, since, count, own, seq, withheld and group";
                     return Err(Fault::new(FaultCode::BadRequest, why));
                 }
             }
         }
         Ok(wish)
+    }
+
+    /// As frames; where the caller was when its stream broke counts before everything else.
+    pub(super) fn into_frames(self, last: Option<Seq>) -> Wish {
+        let since = last.map_or(self.since, Since::Position);
+        let group = self.group.filter(|_| last.is_none());
+        Wish { frames: true, since, group, ..self }
     }
 
     fn wants(&self, entry: &Entry, own: &NodeId) -> bool {
@@ -98,12 +113,16 @@ fn since(text: &str, now: Wall) -> Result<Since, &'static str> {
     if let Ok(moment) = timestamp::parse(text) {
         return Ok(Since::Moment(moment));
     }
-    let ago = text.parse::<jiff::Span>().ok();
-    let ago = ago.and_then(|span| span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).ok());
-    match ago.and_then(|ago| std::time::Duration::try_from(ago).ok()) {
+    match span(text) {
         Some(ago) => Ok(Since::Moment(now - ago)),
         None => Err("a time such as 2026-11-21T06:41:02Z, a span such as 10m, `all`, or a position is expected"),
     }
+}
+
+/// Reads `500ms`, `90s`, `1h`.
+pub(super) fn span(text: &str) -> Option<Duration> {
+    let span = text.parse::<jiff::Span>().ok()?;
+    Duration::try_from(span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).ok()?).ok()
 }
 
 /// The position after which a subscriber begins. Touches the disk.
@@ -146,6 +165,9 @@ struct Subscriber {
     after: Seq,
     /// How many more it wants.
     left: u64,
+    /// When something is sent at the latest, to frames alone.
+    speak_at: Option<Instant>,
+    keep_alive: Duration,
 }
 
 /// The events that a subscriber asked for: chunks of whole lines, without an end unless it named a
@@ -155,8 +177,12 @@ pub(super) async fn events(
     wish: Wish,
     stop: watch::Receiver<bool>,
 ) -> Result<impl Stream<Item = Result<Bytes, Fault>> + use<>, Fault> {
-    let (log, since) = (Arc::clone(&desk.log), wish.since);
-    let after = tokio::task::spawn_blocking(move || start(&*log, since)).await.map_err(|_| Fault::stopping())??;
+    let (log, since, group) = (Arc::clone(&desk.log), wish.since, wish.group.clone());
+    let begin = move || match group.and_then(|group| group.acknowledged(&*log)) {
+        Some(seq) => start(&*log, Since::Position(seq)),
+        None => start(&*log, since),
+    };
+    let after = tokio::task::spawn_blocking(begin).await.map_err(|_| Fault::stopping())??;
     let subscriber = Subscriber {
         log: Arc::clone(&desk.log),
         head: desk.head.clone(),
@@ -164,6 +190,8 @@ pub(super) async fn events(
         own: desk.key.id(),
         policy: desk.policy.clone(),
         left: wish.count.unwrap_or(u64::MAX),
+        speak_at: wish.frames.then(Instant::now),
+        keep_alive: desk.keep_alive,
         wish,
         after,
     };
@@ -186,13 +214,18 @@ impl Subscriber {
             self.after = self.after.max(page.upto);
             let lines = self.write(&page.entries);
             if !lines.is_empty() {
+                self.speak_at = self.speak_at.map(|_| Instant::now() + self.keep_alive);
                 return Ok(Some(Bytes::from(lines)));
             }
             if is_at_the_end {
-                // Neither arm loses anything when dropped: both only wait for a change.
+                // No arm loses anything when dropped: all only wait, and the moment is kept outside.
                 tokio::select! {
                     moved = self.head.changed() => if moved.is_err() { return Ok(None) },
                     _ = self.stop.changed() => return Ok(None),
+                    () = until(self.speak_at) => {
+                        self.speak_at = Some(Instant::now() + self.keep_alive);
+                        return Ok(Some(Bytes::from_static(sse::COMMENT.as_bytes())));
+                    }
                 }
             }
         }
@@ -211,23 +244,35 @@ impl Subscriber {
                 break;
             }
             self.left -= 1;
-            write_line(&mut lines, stored, trust, self.wish.positions);
+            let line = line(stored, trust, self.wish.positions);
+            if self.wish.frames {
+                sse::write_frame(&mut lines, self.log.incarnation(), stored.seq, &line);
+            } else {
+                lines.push_str(&line);
+                lines.push('\n');
+            }
         }
         lines
     }
 }
 
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// One event as one object: the members in this order, the event as the exact text that was signed.
-fn write_line(lines: &mut String, stored: &Stored, trust: Verdict, positions: bool) {
+fn line(stored: &Stored, trust: Verdict, positions: bool) -> String {
     let Entry { envelope, from, hops, received, .. } = &stored.entry;
     let from = from.map_or("null".to_owned(), |id| format!("\"{id}\""));
     let received = timestamp::format(*received);
     let trust = trust.as_str();
     let position = if positions { format!(r#""seq":{},"#, stored.seq.0) } else { String::new() };
-    let _ = writeln!(
-        lines,
+    format!(
         r#"{{"digest":"{}","hops":{hops},"from":{from},"received":"{received}","trust":"{trust}",{position}"event":{}}}"#,
         envelope.digest(),
         envelope.event().text(),
-    );
+    )
 }

@@ -26,21 +26,30 @@
 pub mod answers;
 mod caller;
 pub mod client;
+mod cloudevents;
 mod fault;
+mod groups;
+mod idempotency;
+mod lines;
 mod live;
 mod publish;
 mod request;
 mod routes;
 mod select;
 mod socket;
+mod sse;
+mod waiting;
 
 pub use answers::document;
 pub use client::{Client, ClientError};
 pub use fault::{Fault, FaultCode, Problem};
+pub use idempotency::{KEY_BYTES_MAX, KEY_LIFE};
 pub use request::{InterestsChange, Request};
 pub use routes::{Desk, serve};
 pub use select::select;
 pub use socket::{BindError, Socket, bind};
+pub use sse::KEEP_ALIVE;
+pub use waiting::{Taken, WAIT_DEFAULT, WAIT_MAX};
 
 /// Requests that wait for the driver; a full queue makes callers wait, since all of them are local.
 pub const REQUESTS_MAX: usize = 64;

@@ -1,33 +1,94 @@
 //! What is published here: read, signed, handed over, answered in order.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
-use serde_json::value::RawValue;
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use super::answers::{Published, document};
+use super::cloudevents::{self, Members};
+use super::idempotency::{Key, KeyUse};
+use super::lines::Lines;
 use super::request::Request;
 use super::routes::Desk;
-use super::{LINE_BYTES_MAX, PUBLISH_BATCH_MAX, PUBLISH_BATCHES_MAX};
-use crate::wire::message::{BODY_BYTES_MAX, Durability, Outcome};
-use crate::wire::{Digest, Draft, Envelope, Network, Rejection, Scalar, Verified, envelope, json};
+use super::waiting::{Takers, Wait};
+use super::{PUBLISH_BATCH_MAX, PUBLISH_BATCHES_MAX};
+use crate::wire::message::Outcome;
+use crate::wire::{Digest, Draft, Envelope, Network, Rejection, Scalar, Verified, envelope, json, timestamp};
 
-/// Makes one JSON object of a publisher into a signed event: `type`, `data` and any attribute by its
-/// name. What it leaves out is filled in: `id` (UUIDv7), `time` (now), `expirytime` (24 h from now).
-///
-/// # Errors
-/// The rule that it breaks; what this node would refuse from others it refuses to sign.
-pub(super) fn seal(desk: &Desk, text: &str) -> Result<Verified<Envelope>, Rejection> {
+/// How events are written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Form {
+    /// `type`, `data` and any attribute by its name.
+    Own,
+    /// CloudEvents, by a library of somebody else.
+    CloudEvent,
+}
+
+/// What a request asks beside its events.
+#[derive(Clone, Debug)]
+pub(super) struct Terms {
+    pub(super) form: Form,
+    /// Its idempotency key.
+    pub(super) key: Option<Key>,
+    /// The answers wait for peers.
+    pub(super) wait: Option<Wait>,
+}
+
+/// One event handed in.
+enum Line {
+    /// Refused before the disk was asked, or known by its key.
+    Answered(Box<Published>),
+    /// To be stored.
+    Sealed(Box<Verified<Envelope>>, Option<KeyUse>),
+}
+
+impl Line {
+    fn never(rejection: &Rejection) -> Line {
+        Line::Answered(Box::new(Published::never(rejection)))
+    }
+}
+
+/// Reads one event and signs it, unless its key says that this was done before. Touches the disk.
+fn prepare(desk: &Desk, text: &str, form: Form, key: Option<Key>) -> Line {
+    let prepared = members(text).and_then(|members| {
+        let (members, key) = match form {
+            Form::Own => (members, key),
+            Form::CloudEvent => {
+                let (members, own) = cloudevents::adopt(members, desk.key.id())?;
+                (members, key.or(Some(own)))
+            }
+        };
+        let key = key.map(|key| key.used_for(text));
+        match key.and_then(|key| key.answered(desk)) {
+            Some(published) => Ok(Line::Answered(Box::new(published))),
+            None => Ok(Line::Sealed(Box::new(seal(desk, members)?), key)),
+        }
+    });
+    prepared.unwrap_or_else(|rejection| Line::never(&rejection))
+}
+
+fn members(text: &str) -> Result<Members, Rejection> {
     json::check(text)?;
     // Valid JSON has these three between values alone, and a signed event has none of them.
     let text = &*text.replace(['\n', '\r', '\t'], " ");
     let wrong = |_| Rejection::Json("an object is expected, such as {\"type\":\"demo.hello\",\"data\":{}}");
-    let members: BTreeMap<String, Box<RawValue>> = serde_json::from_str(text).map_err(wrong)?;
+    serde_json::from_str(text).map_err(wrong)
+}
+
+/// Makes the members that a publisher wrote into a signed event: `type`, `data` and any attribute by
+/// its name. What it leaves out is filled in: `id` (UUIDv7), `time` (now), `expirytime` (24 h after
+/// `time`, as for an entry of the outbox: the same event is the same bytes whichever way it comes).
+///
+/// # Errors
+/// The rule that it breaks; what this node would refuse from others it refuses to sign.
+fn seal(desk: &Desk, members: Members) -> Result<Verified<Envelope>, Rejection> {
     let now = (desk.clock)();
-    let mut draft = Draft::new(fresh_id(now.as_millis()), "", now);
+    let said = members.get("time").and_then(|time| serde_json::from_str::<String>(time.get()).ok());
+    let time = said.and_then(|time| timestamp::parse(&time).ok()).unwrap_or(now);
+    let mut draft = Draft::new(fresh_id(now.as_millis()), "", time);
     for (name, value) in members {
         draft = match name.as_str() {
             "data" => draft.with_data(value),
@@ -84,28 +145,47 @@ fn fresh_id(millis: i64) -> String {
     uuid::Builder::from_unix_timestamp_millis(millis.max(0).unsigned_abs(), &chance).into_uuid().to_string()
 }
 
-/// Publishes one event and waits until it is durable or refused.
-pub(super) async fn one(desk: &Desk, text: &str) -> Published {
-    match submit(desk, vec![seal(desk, text)]).await.settle().await.pop() {
-        Some(published) => published,
-        None => unreachable!("one event has one answer"),
-    }
+/// Publishes one event and waits until it is durable or refused. A caller that goes away changes nothing.
+pub(super) async fn one(desk: &Arc<Desk>, text: Bytes, terms: &Terms) -> Published {
+    let lines = prepare_all(desk, vec![Ok(text)], terms, None).await;
+    let settled = submit(desk, lines, terms.wait).await.await.ok();
+    settled.and_then(|mut all| all.pop()).unwrap_or_else(|| Published::never(&unavailable()))
 }
 
 /// Publishes the lines of a body as they come. Each line that is not blank has one line of answer, in
 /// order, once it is durable or refused; later lines are read and signed while earlier ones wait for
 /// the disk.
-pub(super) fn many<S, E>(desk: Arc<Desk>, body: S) -> impl Stream<Item = Bytes>
+pub(super) fn many<S, E>(desk: Arc<Desk>, body: S, terms: Terms) -> impl Stream<Item = Bytes>
 where
     S: Stream<Item = Result<Bytes, E>> + Unpin,
 {
-    let lines = Lines { body, read: BytesMut::new(), is_skipping: false, is_over: false };
-    let submitted = stream::unfold((desk, lines), |(desk, mut lines)| async {
-        let batch = lines.next_batch().await?;
-        let sealed = seal_all(&desk, batch).await;
-        Some((submit(&desk, sealed).await, (desk, lines)))
+    let batches = stream::unfold(Lines::of(body), |mut lines| async { Some((lines.next_batch().await?, lines)) });
+    answers(desk, batches, terms)
+}
+
+/// Publishes what is there already, such as the elements of an array; answered like lines.
+pub(super) fn all(desk: Arc<Desk>, texts: Vec<Bytes>, terms: Terms) -> impl Stream<Item = Bytes> {
+    let mut texts = texts.into_iter();
+    let batches = std::iter::from_fn(move || {
+        let batch: Batch = texts.by_ref().take(PUBLISH_BATCH_MAX).map(Ok).collect();
+        (!batch.is_empty()).then_some(batch)
     });
-    submitted.map(Submitted::settle).buffered(PUBLISH_BATCHES_MAX).map(|answers| {
+    answers(desk, stream::iter(batches), terms)
+}
+
+/// Lines as they were cut: text, or why it is none.
+type Batch = Vec<Result<Bytes, Rejection>>;
+
+fn answers(desk: Arc<Desk>, batches: impl Stream<Item = Batch>, terms: Terms) -> impl Stream<Item = Bytes> {
+    let batches = Box::pin(batches);
+    let submitted = stream::unfold((desk, batches, terms, 0), |(desk, mut batches, terms, number)| async move {
+        let batch = batches.next().await?;
+        let next = number + batch.len() as u64;
+        let lines = prepare_all(&desk, batch, &terms, Some(number)).await;
+        Some((submit(&desk, lines, terms.wait).await, (desk, batches, terms, next)))
+    });
+    submitted.buffered(PUBLISH_BATCHES_MAX).map(|answers| {
+        let answers = answers.unwrap_or_default();
         let mut text = String::with_capacity(192 * answers.len());
         for answer in &answers {
             text.push_str(&document(answer));
@@ -115,133 +195,100 @@ where
     })
 }
 
-/// Signing is work for a core, not for the task that waits on sockets.
-async fn seal_all(
-    desk: &Arc<Desk>,
-    batch: Vec<Result<Bytes, Rejection>>,
-) -> Vec<Result<Verified<Envelope>, Rejection>> {
+/// Signing is work for a core, not for the task that waits on sockets. With a `number` the events are
+/// some of many, from this one on.
+async fn prepare_all(desk: &Arc<Desk>, batch: Batch, terms: &Terms, number: Option<u64>) -> Vec<Line> {
     let count = batch.len();
-    let desk = Arc::clone(desk);
-    let sealing = tokio::task::spawn_blocking(move || {
-        let text = |line: Bytes| match std::str::from_utf8(&line) {
-            Ok(text) => seal(&desk, text),
-            Err(_) => Err(Rejection::Json("the line is not UTF-8")),
+    let (desk, terms) = (Arc::clone(desk), terms.clone());
+    let preparing = tokio::task::spawn_blocking(move || {
+        let line = |(at, line): (usize, Result<Bytes, Rejection>)| {
+            let key = terms.key.as_ref().map(|key| number.map_or(key.clone(), |first| key.numbered(first + at as u64)));
+            match line.as_deref().map(std::str::from_utf8) {
+                Ok(Ok(text)) => prepare(&desk, text.trim(), terms.form, key),
+                Ok(Err(_)) => Line::never(&Rejection::Json("not UTF-8")),
+                Err(rejection) => Line::never(rejection),
+            }
         };
-        batch.into_iter().map(|line| line.and_then(text)).collect::<Vec<_>>()
+        batch.into_iter().enumerate().map(line).collect::<Vec<_>>()
     });
-    sealing.await.unwrap_or_else(|_| (0..count).map(|_| Err(unavailable())).collect())
+    preparing.await.unwrap_or_else(|_| (0..count).map(|_| Line::never(&unavailable())).collect())
 }
 
-/// One line: on its way (digest and id), or refused before.
-type Line = Result<(Digest, Box<str>), Rejection>;
+/// One event on its way to the disk.
+struct Sent {
+    digest: Digest,
+    id: Box<str>,
+    key: Option<KeyUse>,
+}
 
-/// Events on their way to the disk.
+/// Events on their way to the disk, in order; the ones that have their answer among them.
 struct Submitted {
-    lines: Vec<Line>,
+    lines: Vec<Result<Sent, Box<Published>>>,
     outcomes: oneshot::Receiver<Vec<Outcome>>,
-    durability: Durability,
+    takers: Option<Takers>,
 }
 
-/// Hands over what could be signed. The order of calls is the order of the journal.
-async fn submit(desk: &Desk, sealed: Vec<Result<Verified<Envelope>, Rejection>>) -> Submitted {
-    let known = |envelope: &Verified<Envelope>| (envelope.digest(), envelope.event().id.clone());
-    let lines = sealed.iter().map(|line| line.as_ref().map(known).map_err(Clone::clone)).collect();
-    let envelopes: Vec<_> = sealed.into_iter().flatten().collect();
+/// Hands over what could be signed. The order of calls is the order of the journal. What is handed over
+/// is settled by a task of its own, so that no key is left half used by a caller that goes away.
+async fn submit(desk: &Arc<Desk>, lines: Vec<Line>, wait: Option<Wait>) -> JoinHandle<Vec<Published>> {
     let (answer, outcomes) = oneshot::channel();
-    if !envelopes.is_empty() {
-        // A driver that is gone drops the answer too, and `settle` says so for each line.
-        let _ = desk.requests.send(Request::Publish { envelopes, answer }).await;
+    // A driver that is gone drops the answer too, and `settle` says so for each line. Nothing waits
+    // between the claims and the hand-over.
+    let place = desk.requests.reserve().await.ok();
+    let (taken, takers) = wait.map(Takers::new).unzip();
+    let mut envelopes = Vec::with_capacity(lines.len());
+    let mut send = |line| match line {
+        Line::Answered(published) => Err(published),
+        Line::Sealed(envelope, key) => {
+            let sent = Sent { digest: envelope.digest(), id: envelope.event().id.clone(), key };
+            if let Some(key) = &sent.key {
+                desk.claims.stake(sent.digest, key.claim((desk.clock)()));
+            }
+            envelopes.push(*envelope);
+            Ok(sent)
+        }
+    };
+    let lines = lines.into_iter().map(&mut send).collect();
+    if let Some(place) = place.filter(|_| !envelopes.is_empty()) {
+        place.send(Request::Publish { envelopes, taken, answer });
     }
-    Submitted { lines, outcomes, durability: desk.durability }
+    let desk = Arc::clone(desk);
+    tokio::spawn(async move { Submitted { lines, outcomes, takers }.settle(&desk).await })
 }
 
 impl Submitted {
-    async fn settle(self) -> Vec<Published> {
+    async fn settle(self, desk: &Desk) -> Vec<Published> {
         let is_waiting = self.lines.iter().any(Result::is_ok);
         let outcomes = if is_waiting { self.outcomes.await.unwrap_or_default() } else { Vec::new() };
         let mut outcomes = outcomes.into_iter();
-        let answer = |line: Line| match line {
-            Err(rejection) => Published::never(&rejection),
-            Ok((digest, id)) => {
+        let answer = |line: Result<Sent, Box<Published>>| match line {
+            Err(published) => *published,
+            Ok(sent) => {
                 let outcome = outcomes.next().unwrap_or_else(|| Outcome::Refused(unavailable()));
-                Published::of(digest, &id, &outcome, self.durability)
+                sent.answer(&outcome, desk)
             }
         };
-        self.lines.into_iter().map(answer).collect()
+        let mut answers: Vec<Published> = self.lines.into_iter().map(answer).collect();
+        if let Some(takers) = self.takers {
+            takers.fill_in(&mut answers).await;
+        }
+        answers
+    }
+}
+
+impl Sent {
+    fn answer(self, outcome: &Outcome, desk: &Desk) -> Published {
+        let Sent { digest, id, key } = self;
+        if key.is_some() {
+            desk.claims.withdraw(&digest);
+        }
+        // Somebody with the same key came first, a moment ago.
+        let first = key.filter(|_| *outcome == Outcome::Refused(Rejection::Conflict));
+        let first = first.and_then(|key| key.answered(desk));
+        first.unwrap_or_else(|| Published::of(digest, &id, outcome, desk.durability))
     }
 }
 
 fn unavailable() -> Rejection {
     Rejection::Unavailable { after: std::time::Duration::from_secs(1) }
-}
-
-/// A body being cut into lines, with bounded memory whatever it holds.
-struct Lines<S> {
-    body: S,
-    read: BytesMut,
-    /// The rest of an over-long line is being thrown away.
-    is_skipping: bool,
-    is_over: bool,
-}
-
-impl<S, E> Lines<S>
-where
-    S: Stream<Item = Result<Bytes, E>> + Unpin,
-{
-    /// The lines that are there, at least one; `None` at the end of the body. Nothing waits for a
-    /// batch to fill up.
-    async fn next_batch(&mut self) -> Option<Vec<Result<Bytes, Rejection>>> {
-        let mut batch = Vec::new();
-        let mut bytes = 0;
-        loop {
-            while let Some(line) = self.cut() {
-                bytes += line.as_ref().map_or(0, Bytes::len);
-                batch.push(line);
-                if batch.len() == PUBLISH_BATCH_MAX || bytes >= BODY_BYTES_MAX {
-                    return Some(batch);
-                }
-            }
-            if !batch.is_empty() || self.is_over {
-                return (!batch.is_empty()).then_some(batch);
-            }
-            match self.body.next().await {
-                Some(Ok(more)) => self.read.extend_from_slice(&more),
-                // A publisher that broke off in the middle of a line did not finish saying it.
-                Some(Err(_)) => {
-                    self.read.clear();
-                    self.is_over = true;
-                }
-                None => self.is_over = true,
-            }
-        }
-    }
-
-    /// The next line that is there and not blank.
-    fn cut(&mut self) -> Option<Result<Bytes, Rejection>> {
-        loop {
-            let line = match self.read.iter().position(|byte| *byte == b'\n') {
-                Some(at) => self.read.split_to(at + 1),
-                None if self.is_over && !self.read.is_empty() => self.read.split(),
-                None if self.read.len() > LINE_BYTES_MAX => {
-                    self.read.clear();
-                    if std::mem::replace(&mut self.is_skipping, true) {
-                        return None;
-                    }
-                    return Some(Err(Rejection::TooLarge));
-                }
-                None => return None,
-            };
-            if std::mem::take(&mut self.is_skipping) {
-                continue;
-            }
-            let line = line.freeze();
-            let line = line.slice_ref(line.trim_ascii());
-            if line.len() > LINE_BYTES_MAX {
-                return Some(Err(Rejection::TooLarge));
-            }
-            if !line.is_empty() {
-                return Some(Ok(line));
-            }
-        }
-    }
 }

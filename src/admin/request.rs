@@ -4,6 +4,7 @@ use tokio::sync::oneshot;
 
 use super::answers::{Identified, Identity, InterestsView, Peers, Status, TrustView};
 use super::fault::{Fault, FaultCode};
+use super::waiting::Taken;
 use crate::wire::message::Outcome;
 use crate::wire::{Envelope, HostPort, Interests, NodeId, Pattern, Verified};
 
@@ -56,6 +57,8 @@ pub enum Request {
     Publish {
         /// In order.
         envelopes: Vec<Verified<Envelope>>,
+        /// Told of each peer that stores one of them, until its other end is gone.
+        taken: Option<Taken>,
         /// One for each, in order, once it is durable or refused.
         answer: oneshot::Sender<Vec<Outcome>>,
     },

@@ -11,17 +11,21 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Router, serve as serve_http};
-use futures_util::StreamExt;
-use serde::{Deserialize, Serialize};
+use futures_util::{Stream, StreamExt};
+use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::answers::{Document, Peer, Peers, Status, document};
+use super::answers::{Document, Group, Peer, Peers, Ready, Status, document};
 use super::caller::{Caller, Gate, Writer};
 use super::fault::{Fault, FaultCode};
+use super::groups::GroupName;
+use super::idempotency::Key;
+use super::publish::{Form, Terms};
 use super::request::{InterestsChange, Request};
 use super::socket::Socket;
-use super::{BODY_BYTES_MAX, live, publish, select};
-use crate::core::ports::{Log, Seq};
+use super::waiting::Wait;
+use super::{BODY_BYTES_MAX, cloudevents, live, publish, select, sse};
+use crate::core::ports::{Claims, Log, Seq};
 use crate::core::trust::Policy;
 use crate::time::Wall;
 use crate::wire::message::{Durability, PROBLEM_TYPE};
@@ -50,6 +54,10 @@ pub struct Desk {
     pub clock: Arc<dyn Fn() -> Wall + Send + Sync>,
     /// The journal.
     pub log: Arc<dyn Log>,
+    /// Silence after which a stream of frames says that it is alive.
+    pub keep_alive: Duration,
+    /// Idempotency keys, kept by the journal.
+    pub claims: Arc<dyn Claims>,
     /// Its head; every move wakes the subscribers.
     pub head: watch::Receiver<Seq>,
     /// What we think of events; asked when they are shown.
@@ -99,6 +107,7 @@ fn routes(office: Office) -> Router {
         .route("/v1/peers/{peer}", delete(remove_peer).get(peer))
         .route("/v1/identify", post(identify))
         .route("/v1/events", get(events).post(publish_events))
+        .route("/v1/groups/{group}", get(group).post(acknowledge))
         .route("/v1/interests", get(interests).post(set_interests))
         .route("/v1/trust", get(trust).post(set_trust))
         .fallback(async || Fault::new(FaultCode::NotFound, "there is no such route; the API begins at /v1/status"))
@@ -177,18 +186,6 @@ async fn read<T: for<'de> Deserialize<'de>>(body: Body) -> Result<T, Fault> {
 async fn livez(State(office): State<Office>) -> Answer {
     office.ask_within(PROBE_MAX, |answer| Request::Status { answer }).await?;
     Ok((StatusCode::OK, "alive\n").into_response())
-}
-
-/// The answer to `/readyz`. Schema `afferent.ready/1`.
-#[derive(Serialize)]
-struct Ready {
-    ready: bool,
-    durability: Durability,
-    warnings: Vec<String>,
-}
-
-impl Document for Ready {
-    const SCHEMA: &'static str = "afferent.ready/1";
 }
 
 async fn readyz(State(office): State<Office>) -> Answer {
@@ -329,35 +326,94 @@ fn source(peers: &Peers, text: &str) -> Result<NodeId, Fault> {
     }
 }
 
-async fn events(State(office): State<Office>, Query(query): Query<Vec<(String, String)>>) -> Answer {
-    let wish = live::Wish::parse(&query, (office.desk.clock)())?;
+async fn events(
+    State(office): State<Office>,
+    Query(query): Query<Vec<(String, String)>>,
+    headers: HeaderMap,
+) -> Answer {
+    let mut wish = live::Wish::parse(&query, (office.desk.clock)())?;
+    let mut kind = LINES_TYPE;
+    if sse::is_asked_for(&headers) {
+        kind = sse::STREAM_TYPE;
+        wish = wish.into_frames(sse::last_event_id(&headers, office.desk.log.incarnation())?);
+    }
     let events = live::events(&office.desk, wish, office.stop.clone()).await?;
-    Ok(([(header::CONTENT_TYPE, LINES_TYPE)], Body::from_stream(events)).into_response())
+    let headers = [(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-store")];
+    Ok((headers, Body::from_stream(events)).into_response())
 }
 
-async fn publish_events(State(office): State<Office>, _: Writer, headers: HeaderMap, body: Body) -> Answer {
+fn group_name(name: &str) -> Result<GroupName, Fault> {
+    name.parse().map_err(|why| Fault::new(FaultCode::BadRequest, why))
+}
+
+async fn group(State(office): State<Office>, Path(name): Path<String>) -> Answer {
+    let name = group_name(&name)?;
+    let seq = name.acknowledged(&*office.desk.log);
+    ok(&Group { group: name.as_str().to_owned(), seq, head: office.desk.log.head() })
+}
+
+/// The body of `POST /v1/groups/{group}`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Done {
+    seq: Seq,
+}
+
+async fn acknowledge(State(office): State<Office>, _: Writer, Path(name): Path<String>, body: Body) -> Answer {
+    let (name, Done { seq }) = (group_name(&name)?, read(body).await?);
+    let head = office.desk.log.head();
+    if seq > head {
+        let why = format!("the journal ends at {}: is {} a position of another journal?", head.0, seq.0);
+        return Err(Fault::new(FaultCode::PositionAhead, why));
+    }
+    let seq = name.acknowledge(&*office.desk.log, seq);
+    ok(&Group { group: name.as_str().to_owned(), seq: Some(seq), head })
+}
+
+async fn publish_events(
+    State(office): State<Office>,
+    _: Writer,
+    Query(query): Query<Vec<(String, String)>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    let terms =
+        |form| -> Result<Terms, Fault> { Ok(Terms { form, key: Key::of(&headers)?, wait: Wait::parse(&query)? }) };
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     match kind.split(';').next().unwrap_or_default().trim() {
         // What `curl -d` says of everything; there is no form here that it could be taken for.
-        "" | "application/x-www-form-urlencoded" | "application/json" | "application/cloudevents+json" => {
-            publish_one(&office, whole(body).await?).await
+        "" | "application/x-www-form-urlencoded" | "application/json" => {
+            publish_one(&office, terms(Form::Own)?, whole(body).await?).await
+        }
+        cloudevents::ONE_TYPE => publish_one(&office, terms(Form::CloudEvent)?, whole(body).await?).await,
+        cloudevents::BATCH_TYPE => {
+            let terms = terms(Form::CloudEvent)?;
+            let events = cloudevents::batch(utf8(&whole(body).await?)?).map_err(|rejection| Fault::from(&rejection))?;
+            let texts = events.into_iter().map(|event| Bytes::from(Box::<str>::from(event).into_string())).collect();
+            Ok(lines(publish::all(office.desk, texts, terms)))
         }
         LINES_TYPE | "application/jsonl" => {
-            let answers = publish::many(office.desk, body.into_data_stream());
-            let answers = answers.map(Ok::<Bytes, std::convert::Infallible>);
-            Ok(([(header::CONTENT_TYPE, LINES_TYPE)], Body::from_stream(answers)).into_response())
+            Ok(lines(publish::many(office.desk, body.into_data_stream(), terms(Form::Own)?)))
         }
         _ => {
-            let why = "one event is application/json, lines of events are application/x-ndjson";
+            let why = "one event is application/json or application/cloudevents+json, lines of events are \
+                       application/x-ndjson, an array of CloudEvents is application/cloudevents-batch+json";
             Err(Fault::new(FaultCode::ContentType, why))
         }
     }
 }
 
-async fn publish_one(office: &Office, body: Bytes) -> Answer {
-    let malformed = |why: &str| Fault::new(FaultCode::Event(Code::Malformed), why);
-    let text = std::str::from_utf8(&body).map_err(|_| malformed("the event is not UTF-8"))?;
-    let published = publish::one(&office.desk, text.trim()).await;
+fn lines(answers: impl Stream<Item = Bytes> + Send + 'static) -> Response {
+    let answers = answers.map(Ok::<Bytes, std::convert::Infallible>);
+    ([(header::CONTENT_TYPE, LINES_TYPE)], Body::from_stream(answers)).into_response()
+}
+
+fn utf8(body: &Bytes) -> Result<&str, Fault> {
+    std::str::from_utf8(body).map_err(|_| Fault::new(FaultCode::Event(Code::Malformed), "the body is not UTF-8"))
+}
+
+async fn publish_one(office: &Office, terms: Terms, body: Bytes) -> Answer {
+    let published = publish::one(&office.desk, body, &terms).await;
     match published.code {
         None if published.duplicate => Ok(answer(StatusCode::OK, &published)),
         None => Ok(answer(StatusCode::ACCEPTED, &published)),

@@ -190,9 +190,27 @@ pub(super) struct Publish {
     /// How long it lives, at most 7d [default: 24h]
     #[arg(long, value_name = "SPAN", value_parser = super::words::span, conflicts_with = "stdin")]
     pub(super) expires: Option<std::time::Duration>,
+    /// Who gets the answers: an id, how `peers list` calls it, or `self` [default: this node]
+    #[arg(long, value_name = "PEER", conflicts_with = "stdin")]
+    pub(super) reply_to: Option<String>,
+    /// Answers are spread over this span [default: none]
+    #[arg(long, value_name = "SPAN", value_parser = super::words::span, conflicts_with = "stdin")]
+    pub(super) spread: Option<std::time::Duration>,
+    /// What it belongs to, such as the id of a request [default: none]
+    #[arg(long, value_name = "TEXT", conflicts_with = "stdin")]
+    pub(super) correlation_id: Option<String>,
+    /// The digest of the event that it answers or follows from [default: none]
+    #[arg(long, value_name = "DIGEST", conflicts_with = "stdin")]
+    pub(super) causation_id: Option<String>,
     /// Publish one JSON object a line from standard input: type, data, any attribute [default: off]
     #[arg(long)]
     pub(super) stdin: bool,
+    /// Wait until this many peers have stored it, and say who; fewer in time is exit code 6 [default: 0]
+    #[arg(long, value_name = "N")]
+    pub(super) wait: Option<usize>,
+    /// How long to wait for peers, at most 1h [default: 10s]
+    #[arg(long, value_name = "SPAN", value_parser = super::words::span, requires = "wait")]
+    pub(super) timeout: Option<std::time::Duration>,
 }
 
 #[derive(Args, Debug)]
@@ -218,6 +236,10 @@ pub(super) struct Sub {
     /// Also events that a rule keeps from local programs, with what it says of them [default: off]
     #[arg(long)]
     pub(super) withheld: bool,
+    /// Go on where this group of yours stopped, and remember how far it came: an event counts as read
+    /// once it is printed [default: none]
+    #[arg(long, value_name = "NAME")]
+    pub(super) group: Option<String>,
 }
 
 #[derive(Args, Debug)]
@@ -365,9 +387,13 @@ mod tests {
             "publish demo.hello --data {\"a\":1} --to abcd --to efgh --attr subject=x --attr n:=5 --id 7 --expires 1h",
             "publish demo.hello --data -",
             "publish --stdin --json",
+            "publish a.b --reply-to self --spread 10s --correlation-id x --causation-id y",
+            "publish a.b --wait 2 --timeout 30s",
+            "publish --stdin --wait 1",
             "sub",
             "sub deployment.* + --since 10m --count 3 --raw".replace(" + ", " ").as_str(),
             "sub --json --seq --since all",
+            "sub a.* --group app --since all",
             "interests",
             "interests set a.*",
             "interests add a.* b.c",
@@ -411,6 +437,9 @@ mod tests {
             "publish a.b --attr x",
             "publish a.b --attr x:=y",
             "publish a.b --expires soon",
+            "publish a.b --timeout 1s",
+            "publish a.b --wait some",
+            "publish --stdin --spread 1s",
             "sub a..b",
             "sub --count 0",
             "sub --seq",

@@ -20,6 +20,8 @@ pub(super) const BROKEN: &str = "AF0213";
 pub(super) const UNREADABLE: &str = "AF0214";
 /// The peer is stored and not connected yet.
 pub(super) const PENDING: &str = "AF0321";
+/// Fewer peers than were waited for stored an event in time.
+pub(super) const FEW_PEERS: &str = "AF0322";
 /// There is no key yet.
 pub(super) const NO_KEY: &str = "AF0501";
 /// The key file cannot be used.
@@ -36,6 +38,7 @@ const OWN: &[(&str, &str)] = &[
     (BROKEN, "the connection to the daemon broke off: it stopped, or was killed"),
     (UNREADABLE, "the daemon answered what this version cannot read"),
     (PENDING, "the peer is stored and not connected yet; it is tried again by itself"),
+    (FEW_PEERS, "fewer peers than were waited for stored the event in time; it is durable here and still on its way"),
     (NO_KEY, "this node has no key yet"),
     (BAD_KEY, "the key file cannot be used"),
     (PRESENT, "init found everything in place and changed nothing"),

@@ -1,6 +1,8 @@
 //! `afferent publish`: one event from arguments, or many from lines. Both take the same way.
 
+use std::collections::HashMap;
 use std::io::{self, Read};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -12,9 +14,9 @@ use super::arguments::{Global, Publish};
 use super::failure::{Exit, Failure};
 use super::output::{Output, plain};
 use super::{codes, reach, words};
-use crate::admin::answers::{Peers, Published};
+use crate::admin::answers::{Identity, Peers, Published};
 use crate::admin::client::Outgoing;
-use crate::admin::{self, Client, ClientError, FaultCode};
+use crate::admin::{self, Client, ClientError, FaultCode, WAIT_DEFAULT};
 use crate::wire::{NodeId, timestamp};
 
 /// Pieces of standard input that wait for the daemon.
@@ -27,16 +29,38 @@ pub(super) async fn perform(publish: &Publish, global: &Global, output: &mut Out
     let (sender, pieces) = mpsc::channel(PIECES_MAX);
     match &publish.kind {
         Some(kind) => {
-            let to = recipients(&publish.to, &mut client).await?;
-            let line = object(kind, publish, &to, data.as_deref());
+            let to = recipients("publish: --to", &publish.to, &mut client).await?;
+            let reply_to = reply_to(publish.reply_to.as_ref(), &mut client).await?;
+            let line = object(kind, publish, &to, reply_to, data.as_deref());
             sender.try_send(Ok(Bytes::from(line))).expect("room for one");
             drop(sender);
         }
         // A thread of its own: a read that waits for ever must not keep the process alive.
         None => drop(std::thread::spawn(move || pump(io::stdin().lock(), &sender))),
     }
-    let refused = exchange(&mut client, body(pieces), publish.stdin, output).await?;
-    Ok(if refused == 0 { Exit::Done } else { Exit::Refused })
+    let wait = publish.wait.map(|peers| Wait { peers, within: publish.timeout.unwrap_or(WAIT_DEFAULT) });
+    let tally = exchange(&mut client, body(pieces), publish.stdin, wait, output).await?;
+    Ok(match tally {
+        Tally { refused: 0, short: 0 } => Exit::Done,
+        Tally { refused: 0, .. } => Exit::Timeout,
+        Tally { .. } => Exit::Refused,
+    })
+}
+
+/// For how many peers to wait, and how long.
+#[derive(Clone, Copy)]
+pub(super) struct Wait {
+    peers: usize,
+    within: Duration,
+}
+
+/// How many events went wrong.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Tally {
+    /// Not stored here.
+    pub(super) refused: u64,
+    /// Stored by fewer peers than were waited for.
+    pub(super) short: u64,
 }
 
 /// The body of a request, fed piece by piece.
@@ -64,26 +88,35 @@ pub(super) fn pump(mut input: impl Read, sender: &mpsc::Sender<io::Result<Bytes>
     }
 }
 
-/// Sends lines and prints what became of each; gives how many were refused.
+/// Sends lines and prints what became of each.
 pub(super) async fn exchange(
     client: &mut Client,
     lines: Outgoing,
     is_many: bool,
+    wait: Option<Wait>,
     output: &mut Output,
-) -> Result<u64, Failure> {
+) -> Result<Tally, Failure> {
     let failed = |error: ClientError| Failure::of_client("publish", &error);
-    let mut answers = client.exchange_lines("/v1/events", lines).await.map_err(failed)?;
-    let (mut number, mut refused) = (0, 0);
+    let path = match wait {
+        Some(Wait { peers, within }) => format!("/v1/events?wait={peers}&timeout={}ms", within.as_millis()),
+        None => "/v1/events".to_owned(),
+    };
+    let names = if wait.is_some() { reach::names(client).await } else { HashMap::new() };
+    let mut answers = client.exchange_lines(&path, lines).await.map_err(failed)?;
+    let (mut number, mut tally) = (0, Tally::default());
     while let Some(line) = answers.next().await.map_err(failed)? {
         number += 1;
         let line = String::from_utf8_lossy(&line);
         let published: Published =
             serde_json::from_str(&line).map_err(|error| failed(ClientError::Unreadable(error.to_string())))?;
-        refused += u64::from(!published.stored);
+        tally.refused += u64::from(!published.stored);
         if output.is_json() {
             output.json(&line)?;
         }
         print(&published, is_many.then_some(number), output)?;
+        if let Some(wait) = wait.filter(|_| published.stored) {
+            tally.short += u64::from(!tell_takers(&published, wait, &names, output));
+        }
         if !answers.has_line() {
             output.flush()?;
         }
@@ -91,7 +124,27 @@ pub(super) async fn exchange(
     if number == 0 && !is_many {
         return Err(failed(ClientError::Broken("it gave no answer".to_owned())));
     }
-    Ok(refused)
+    Ok(tally)
+}
+
+/// Says who stored it, and whether they are as many as were asked for.
+fn tell_takers(published: &Published, wait: Wait, names: &HashMap<NodeId, String>, output: &mut Output) -> bool {
+    let named = |id: &NodeId| names.get(id).map_or_else(|| id.short(), |name| plain(name).into_owned());
+    let peers = published.stored_by.as_deref().unwrap_or_default();
+    if !peers.is_empty() && !output.is_json() {
+        output.remark(&format!("stored by {}", peers.iter().map(named).collect::<Vec<_>>().join(", ")));
+    }
+    if peers.len() >= wait.peers {
+        return true;
+    }
+    let (count, within) = (words::count(peers.len() as u64, "peer"), words::brief(wait.within));
+    let what = match published.duplicate {
+        true => "it was stored before, and who took it then is not remembered".to_owned(),
+        false => format!("{count} stored it within {within}, {} were waited for; it is still on its way", wait.peers),
+    };
+    let failure = Failure::new(Exit::Timeout, codes::FEW_PEERS, "publish: --wait", what);
+    output.report(&failure.next("afferent match TYPE, which says who would get it; afferent peers"));
+    false
 }
 
 /// The digest as result; what else there is to say beside it. `number` is the one of a line of many.
@@ -119,13 +172,13 @@ fn refusal(thing: &str, published: &Published) -> Failure {
     let why = published.why.as_deref().unwrap_or("refused");
     let failure = Failure::new(Exit::Refused, code, thing, plain(why));
     match published.retry_after_ms {
-        Some(ms) => failure.next(format!("the same again in {}", words::brief(std::time::Duration::from_millis(ms)))),
+        Some(ms) => failure.next(format!("the same again in {}", words::brief(Duration::from_millis(ms)))),
         None => failure.next(format!("afferent explain {code}")),
     }
 }
 
 /// The one line for what was typed.
-fn object(kind: &str, publish: &Publish, to: &[NodeId], data: Option<&str>) -> String {
+fn object(kind: &str, publish: &Publish, to: &[NodeId], reply_to: Option<NodeId>, data: Option<&str>) -> String {
     let quoted = |text: &str| serde_json::to_string(text).expect("a string always encodes");
     let mut members = vec![format!(r#""type":{}"#, quoted(kind))];
     members.extend(publish.id.as_deref().map(|id| format!(r#""id":{}"#, quoted(id))));
@@ -137,6 +190,10 @@ fn object(kind: &str, publish: &Publish, to: &[NodeId], data: Option<&str>) -> S
         let uris = to.iter().map(NodeId::uri).collect::<Vec<_>>().join(" ");
         members.push(format!(r#""to":{}"#, quoted(&uris)));
     }
+    members.extend(reply_to.map(|id| format!(r#""replyto":"{}""#, id.uri())));
+    members.extend(publish.spread.map(|span| format!(r#""spread":{}"#, span.as_millis())));
+    members.extend(publish.correlation_id.as_deref().map(|id| format!(r#""correlationid":{}"#, quoted(id))));
+    members.extend(publish.causation_id.as_deref().map(|id| format!(r#""causationid":{}"#, quoted(id))));
     members.extend(publish.attr.iter().map(|(name, value)| format!("{}:{value}", quoted(name))));
     members.extend(data.map(|data| format!(r#""data":{data}"#)));
     // Line ends stand between values alone in valid JSON; a line has one at its end.
@@ -161,15 +218,28 @@ fn read_data(argument: &str) -> Result<String, Failure> {
     }
 }
 
+/// Who gets the answers.
+async fn reply_to(name: Option<&String>, client: &mut Client) -> Result<Option<NodeId>, Failure> {
+    const FLAG: &str = "publish: --reply-to";
+    match name {
+        None => Ok(None),
+        Some(name) if name == "self" => {
+            let own = client.get_as::<Identity>("/v1/id").await;
+            own.map(|own| Some(own.id)).map_err(|error| Failure::of_client(FLAG, &error))
+        }
+        Some(name) => Ok(recipients(FLAG, std::slice::from_ref(name), client).await?.pop()),
+    }
+}
+
 /// Ids, and what else `peers` calls somebody.
-async fn recipients(names: &[String], client: &mut Client) -> Result<Vec<NodeId>, Failure> {
+async fn recipients(flag: &str, names: &[String], client: &mut Client) -> Result<Vec<NodeId>, Failure> {
     let mut ids = Vec::with_capacity(names.len());
     for name in names {
         if let Ok(id) = name.strip_prefix("mesh:").unwrap_or(name).parse() {
             ids.push(id);
             continue;
         }
-        let failed = |error: ClientError| Failure::of_client("publish: --to", &error);
+        let failed = |error: ClientError| Failure::of_client(flag, &error);
         let peers: Peers = client.get_as("/v1/peers").await.map_err(failed)?;
         ids.push(admin::select(&peers, name).map_err(|fault| failed(ClientError::Problem(fault.problem())))?);
     }
@@ -191,7 +261,13 @@ mod tests {
             attr: vec![("subject".to_owned(), "\"x\"".to_owned())],
             id: Some("7".to_owned()),
             expires: None,
+            reply_to: None,
+            spread: None,
+            correlation_id: None,
+            causation_id: None,
             stdin: false,
+            wait: None,
+            timeout: None,
         }
     }
 
@@ -199,13 +275,26 @@ mod tests {
     fn what_was_typed_becomes_one_line() {
         let to = Keypair::from_seed(&[7; 32]).id();
         assert_eq!(
-            object("demo.hello", &typed(), &[to], Some("{\n \"a\": 1\n}")),
+            object("demo.hello", &typed(), &[to], None, Some("{\n \"a\": 1\n}")),
             format!(
                 "{{\"type\":\"demo.hello\",\"id\":\"7\",\"to\":\"mesh:{to}\",\"subject\":\"x\",\"data\":{{  \"a\": 1 }}}}\n"
             )
         );
-        let living = Publish { expires: Some(std::time::Duration::from_secs(60)), ..typed() };
-        let line: serde_json::Value = serde_json::from_str(&object("a.b", &living, &[], None)).expect("JSON");
+        let asking = Publish {
+            spread: Some(Duration::from_secs(10)),
+            correlation_id: Some("r\"1".to_owned()),
+            causation_id: Some("d".to_owned()),
+            ..typed()
+        };
+        assert_eq!(
+            object("a.b", &asking, &[], Some(to), None),
+            format!(
+                "{{\"type\":\"a.b\",\"id\":\"7\",\"replyto\":\"mesh:{to}\",\"spread\":10000,\
+                 \"correlationid\":\"r\\\"1\",\"causationid\":\"d\",\"subject\":\"x\"}}\n"
+            )
+        );
+        let living = Publish { expires: Some(Duration::from_secs(60)), ..typed() };
+        let line: serde_json::Value = serde_json::from_str(&object("a.b", &living, &[], None, None)).expect("JSON");
         let expiry = timestamp::parse(line["expirytime"].as_str().expect("text")).expect("a time");
         assert!(expiry > words::now());
     }

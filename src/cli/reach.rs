@@ -1,11 +1,14 @@
 //! How a command finds its settings, and the daemon.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::arguments::Global;
 use super::failure::Failure;
 use crate::admin::Client;
+use crate::admin::answers::Peers;
 use crate::config::{self, Loaded, Mistakes, Override, SYSTEM_SOCKET, Settings, Surroundings};
+use crate::wire::NodeId;
 
 /// The settings as the daemon would read them. `--socket` overrides what they say.
 ///
@@ -37,6 +40,12 @@ pub(super) fn loaded(global: &Global, flags: &[Override]) -> Result<Loaded, Fail
 pub(super) async fn connect(thing: &str, global: &Global) -> Result<Client, Failure> {
     let socket = socket(global)?;
     Client::connect(&socket).await.map_err(|error| Failure::of_client(thing, &error))
+}
+
+/// What the peers are called here; without an answer everybody goes by the beginning of the id.
+pub(super) async fn names(client: &mut Client) -> HashMap<NodeId, String> {
+    let peers = client.get_as::<Peers>("/v1/peers").await.map(|known| known.peers).unwrap_or_default();
+    peers.into_iter().filter_map(|peer| Some((peer.id, peer.alias?))).collect()
 }
 
 fn socket(global: &Global) -> Result<PathBuf, Failure> {

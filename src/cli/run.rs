@@ -115,6 +115,9 @@ fn limits(settings: &Settings) -> Vec<[String; 3]> {
         ("api requests", admin::REQUESTS_MAX.to_string(), "questions waiting for the driver"),
         ("api body", mib(admin::BODY_BYTES_MAX), "largest body from a local caller"),
         ("api batch", admin::PUBLISH_BATCH_MAX.to_string(), "events of one publisher handed over at once"),
+        ("api keys", seconds(admin::KEY_LIFE), "how long an idempotency key is remembered"),
+        ("api wait", seconds(admin::WAIT_MAX), "longest wait of an answer for peers"),
+        ("watched", params::WATCHED_MAX.to_string(), "events whose takers are waited for at once"),
         ("api batches", admin::PUBLISH_BATCHES_MAX.to_string(), "batches of one publisher waiting for the disk"),
     ];
     rows.into_iter().map(|(name, value, about)| [name.to_owned(), value, about.to_owned()]).collect()

@@ -10,7 +10,6 @@ use super::arguments::{Global, Sub};
 use super::failure::{Exit, Failure};
 use super::output::{Output, plain};
 use super::reach;
-use crate::admin::answers::Peers;
 use crate::admin::client::escape;
 use crate::admin::{Client, ClientError};
 use crate::core::trust::Verdict;
@@ -25,30 +24,55 @@ struct Arrival<'l> {
     trust: Verdict,
     #[serde(borrow)]
     event: &'l RawValue,
+    seq: Option<u64>,
+}
+
+/// Events after which a group is told of at the latest, while more and more come.
+const ACKNOWLEDGE_EVERY: u64 = 256;
+
+/// A group that this reader is of.
+struct Group {
+    path: String,
+    /// Of its own: the other one carries the stream.
+    client: Client,
+}
+
+impl Group {
+    /// Everything up to here was printed.
+    async fn acknowledge(&mut self, seq: u64) -> Result<(), ClientError> {
+        self.client.post(&self.path, format!("{{\"seq\":{seq}}}")).await.map(drop)
+    }
 }
 
 pub(super) async fn perform(sub: &Sub, global: &Global, output: &mut Output) -> Result<Exit, Failure> {
     let failed = |error: ClientError| Failure::of_client("sub", &error);
     let mut client = reach::connect("sub", global).await?;
-    let names = if output.is_json() || sub.raw { HashMap::new() } else { names(&mut client).await };
+    let names = if output.is_json() || sub.raw { HashMap::new() } else { reach::names(&mut client).await };
+    let mut group = match &sub.group {
+        Some(name) => {
+            Some(Group { path: format!("/v1/groups/{}", escape(name)), client: reach::connect("sub", global).await? })
+        }
+        None => None,
+    };
     let mut lines = client.lines(&path(sub)).await.map_err(failed)?;
     let mut printed = 0;
     while let Some(line) = lines.next().await.map_err(failed)? {
         let line = String::from_utf8_lossy(&line);
         printed += 1;
+        let unreadable = |error: String| failed(ClientError::Unreadable(error));
+        let arrival: Arrival<'_> = serde_json::from_str(&line).map_err(|error| unreadable(error.to_string()))?;
         if output.is_json() {
             output.json(&line)?;
+        } else if sub.raw {
+            output.json(arrival.event.get())?;
         } else {
-            let unreadable = |error: String| failed(ClientError::Unreadable(error));
-            let arrival: Arrival<'_> = serde_json::from_str(&line).map_err(|error| unreadable(error.to_string()))?;
-            if sub.raw {
-                output.json(arrival.event.get())?;
-            } else {
-                output.line(&sentence(&arrival, &names).map_err(|error| unreadable(error.to_string()))?)?;
-            }
+            output.line(&sentence(&arrival, &names).map_err(|error| unreadable(error.to_string()))?)?;
         }
-        if !lines.has_line() {
+        if !lines.has_line() || printed % ACKNOWLEDGE_EVERY == 0 {
             output.flush()?;
+            if let (Some(group), Some(seq)) = (&mut group, arrival.seq) {
+                group.acknowledge(seq).await.map_err(failed)?;
+            }
         }
     }
     match sub.count {
@@ -63,15 +87,10 @@ fn path(sub: &Sub) -> String {
     query.extend(sub.since.as_deref().map(|since| format!("since={}", escape(since))));
     query.extend(sub.count.map(|count| format!("count={count}")));
     query.extend(sub.no_own.then(|| "own=false".to_owned()));
-    query.extend(sub.seq.then(|| "seq=true".to_owned()));
+    query.extend((sub.seq || sub.group.is_some()).then(|| "seq=true".to_owned()));
     query.extend(sub.withheld.then(|| "withheld=true".to_owned()));
+    query.extend(sub.group.as_deref().map(|group| format!("group={}", escape(group))));
     if query.is_empty() { "/v1/events".to_owned() } else { format!("/v1/events?{}", query.join("&")) }
-}
-
-/// What the peers are called here; without an answer everybody goes by the beginning of the id.
-async fn names(client: &mut Client) -> HashMap<NodeId, String> {
-    let peers = client.get_as::<Peers>("/v1/peers").await.map(|known| known.peers).unwrap_or_default();
-    peers.into_iter().filter_map(|peer| Some((peer.id, peer.alias?))).collect()
 }
 
 /// `06:41:02.123 cedar deployment.started {"version":"2.0.1"} (2 hops)`: when it arrived (UTC), who
@@ -139,13 +158,15 @@ mod tests {
             no_own: true,
             seq: true,
             withheld: true,
+            group: None,
         };
         assert_eq!(
             path(&sub),
             "/v1/events?pattern=a.%2A&pattern=b.%2B.c&since=2026-11-21T06%3A41%3A02%2B01%3A00&count=3&own=false&seq=true&withheld=true"
         );
-        let all =
-            Sub { patterns: Vec::new(), since: None, count: None, no_own: false, seq: false, withheld: false, ..sub };
+        let group = Sub { group: Some("app".to_owned()), patterns: Vec::new(), seq: false, withheld: false, ..sub };
+        assert!(path(&group).ends_with("&own=false&seq=true&group=app"), "positions are what it acknowledges");
+        let all = Sub { since: None, count: None, no_own: false, group: None, ..group };
         assert_eq!(path(&all), "/v1/events");
     }
 }

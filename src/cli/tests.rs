@@ -130,6 +130,21 @@ async fn what_is_published_is_seen_by_who_watches() {
 }
 
 #[tokio::test]
+async fn a_reader_of_a_group_never_sees_what_it_printed_before() {
+    let scene = Scene::open().await;
+    for number in 0..3 {
+        scene.arrive("demo.other", number);
+    }
+    let read = ["sub", "--group", "app", "--since", "all", "--json", "--count"];
+    let data = |done: &Done| done.json().iter().map(|line| line["event"]["data"].clone()).collect::<Vec<_>>();
+    assert_eq!(data(&run(&scene, &[&read[..], &["2"]].concat()).await), [0, 1]);
+    assert_eq!(data(&run(&scene, &[&read[..], &["1"]].concat()).await), [2]);
+    let done = run(&scene, &["sub", "--group", "a b"]).await;
+    assert_eq!(done.exit, Exit::Failed);
+    assert!(done.remarks.contains("the name of a group is"), "{}", done.remarks);
+}
+
+#[tokio::test]
 async fn a_refused_event_is_an_answer_too() {
     let scene = Scene::open().await;
     let done = run(&scene, &["publish", "mesh.node", "--json"]).await;
@@ -143,6 +158,23 @@ async fn a_refused_event_is_an_answer_too() {
 }
 
 #[tokio::test]
+async fn a_publisher_that_waits_for_peers_says_who_stored_it() {
+    let scene = Scene::open().await;
+    let friend = crate::wire::Keypair::from_seed(&[2; 32]).id();
+    run(&scene, &["peers", "add", &format!("mesh://{friend}@cedar.example"), "--alias", "cedar", "--no-wait"]).await;
+    let done = run(&scene, &["publish", "demo.taken", "--wait", "2", "--timeout", "1h"]).await;
+    assert_eq!(done.exit, Exit::Done, "{}", done.remarks);
+    assert!(done.remarks.contains("stored by cedar, "), "{}", done.remarks);
+    let line = ["publish", "demo.taken", "--wait", "3", "--timeout", "10ms", "--json"];
+    let done = run(&scene, &line).await;
+    assert_eq!((done.exit, done.json()[0]["stored_by"][0].as_str()), (Exit::Timeout, Some(&*friend.to_string())));
+    assert!(done.remarks.contains("2 peers stored it within 10ms, 3 were waited for"), "{}", done.remarks);
+    let done = run(&scene, &["publish", "demo.taken", "--reply-to", "self", "--wait", "0"]).await;
+    assert_eq!(done.exit, Exit::Done, "{}", done.remarks);
+    assert_eq!(run(&scene, &["publish", "a.b", "--reply-to", "nobody"]).await.exit, Exit::NoSuchPeer);
+}
+
+#[tokio::test]
 async fn every_line_of_standard_input_has_its_answer() {
     let scene = Scene::open().await;
     let lines = "{\"type\":\"demo.a\",\"id\":\"1\"}\nnot JSON\n\n{\"type\":\"demo.b\",\"id\":\"2\"}";
@@ -151,8 +183,8 @@ async fn every_line_of_standard_input_has_its_answer() {
         let (sender, pieces) = tokio::sync::mpsc::channel(1);
         std::thread::spawn(move || publish::pump(Cursor::new(lines), &sender));
         let (mut output, results, remarks) = pages(is_json);
-        let refused = publish::exchange(&mut client, publish::body(pieces), true, &mut output).await;
-        assert_eq!(refused, Ok(1));
+        let refused = publish::exchange(&mut client, publish::body(pieces), true, None, &mut output).await;
+        assert_eq!(refused, Ok(publish::Tally { refused: 1, short: 0 }));
         let done = finish(Ok(Exit::Refused), output, &results, &remarks);
         assert!(done.remarks.starts_with("afferent: publish: line 2: not acceptable JSON"), "{}", done.remarks);
         if is_json {

@@ -16,11 +16,11 @@ use super::supervisor::Supervisor;
 use super::trust::Trust;
 use crate::admin::{Fault, FaultCode};
 use crate::core::Node;
-use crate::core::params::Params;
-use crate::core::ports::{Input, LaneId, Log, Output, Page, PageError, SavedPeer, SendError, Seq, Ticket};
+use crate::core::params::{Params, WATCHED_MAX};
+use crate::core::ports::{Input, LaneId, Log, Note, Output, Page, PageError, SavedPeer, SendError, Seq, Ticket};
 use crate::store::{DataDir, Journal, journal, peers};
 use crate::wire::message::Outcome;
-use crate::wire::{Interests, NodeId};
+use crate::wire::{Digest, Envelope, EventType, Interests, NodeId, Verified};
 use crate::{admin, bus, net};
 
 /// What devices report by. All but `journal` and `scanned` are bounded; those two never hold more than
@@ -50,7 +50,8 @@ pub(super) struct Hands {
 /// Who waits for an answer of the core.
 pub(super) enum Waiting {
     Neighbour(oneshot::Sender<net::Answer>),
-    Publisher(oneshot::Sender<Vec<Outcome>>),
+    /// With what is told of each event in the log, if anybody listens.
+    Publisher(oneshot::Sender<Vec<Outcome>>, Vec<(Digest, EventType)>),
     /// A change of the peer table, answered when it is durable.
     Saved(oneshot::Sender<Result<(), Fault>>),
 }
@@ -77,6 +78,8 @@ pub(super) struct Driver {
     lanes: BTreeMap<NodeId, (LaneId, net::LaneHandle)>,
     scanned: (mpsc::UnboundedSender<Scan>, mpsc::UnboundedReceiver<Scan>),
     page_max: (usize, usize),
+    /// Who asked to be told which peers take an event.
+    takers: BTreeMap<Digest, admin::Taken>,
     /// The peer file as it should be, since writing it failed.
     pub(super) unsaved: Option<Vec<SavedPeer>>,
     out: Vec<Output>,
@@ -113,6 +116,7 @@ impl Driver {
             lanes: BTreeMap::new(),
             scanned: mpsc::unbounded_channel(),
             page_max,
+            takers: BTreeMap::new(),
             unsaved: None,
             out: Vec::new(),
         }
@@ -217,7 +221,10 @@ impl Driver {
             Output::ForgetCursor { peer } => self.hands.journal.forget_cursor(&cursor_name(&peer)),
             Output::SavePeers { ticket, peers } => self.save_peers(ticket, peers),
             Output::Neighbours(neighbours) => drop(self.hands.neighbours.send_replace(neighbours)),
-            Output::Note(note) => super::notes::tell(&note),
+            Output::Note(note) => {
+                super::notes::tell(&note);
+                self.tell_takers(&note);
+            }
         }
     }
 
@@ -225,7 +232,10 @@ impl Driver {
         // Whoever gave up waiting asks again and learns `duplicate`.
         match self.waiting.remove(&ticket) {
             Some(Waiting::Neighbour(asker)) => drop(asker.send(net::Answer { outcomes, credit })),
-            Some(Waiting::Publisher(asker)) => drop(asker.send(outcomes)),
+            Some(Waiting::Publisher(asker, events)) => {
+                super::notes::tell_published(&events, &outcomes);
+                drop(asker.send(outcomes));
+            }
             Some(Waiting::Saved(_)) | None => {}
         }
     }
@@ -306,7 +316,9 @@ impl Driver {
     }
 
     pub(super) fn on_publication(&mut self, publication: bus::Publication) {
-        let ticket = self.ticket(Waiting::Publisher(publication.answer));
+        let told = |envelope: &Verified<Envelope>| (envelope.digest(), envelope.event().kind.clone());
+        let events = tracing::enabled!(tracing::Level::DEBUG).then(|| publication.envelopes.iter().map(told).collect());
+        let ticket = self.ticket(Waiting::Publisher(publication.answer, events.unwrap_or_default()));
         self.feed(Input::Emitted { ticket, envelopes: publication.envelopes });
     }
 
@@ -329,7 +341,41 @@ impl Driver {
         self.hands.supervisor.alive(&status);
     }
 
+    /// Publishes what the local API was given; `taken` is told who stores it.
+    pub(super) fn publish(
+        &mut self,
+        envelopes: Vec<Verified<Envelope>>,
+        taken: Option<admin::Taken>,
+        answer: oneshot::Sender<Vec<Outcome>>,
+    ) {
+        if let Some(taken) = taken {
+            for envelope in envelopes.iter().take(WATCHED_MAX.saturating_sub(self.takers.len())) {
+                self.takers.insert(envelope.digest(), taken.clone());
+                self.feed(Input::Watch(envelope.digest()));
+            }
+        }
+        self.on_publication(bus::Publication { envelopes, answer });
+    }
+
+    fn tell_takers(&self, note: &Note) {
+        if let Note::Taken { peer, event } = note
+            && let Some(taken) = self.takers.get(event)
+        {
+            // Whoever stopped waiting is forgotten within a minute.
+            let _ = taken.send((*event, *peer));
+        }
+    }
+
+    fn forget_takers(&mut self) {
+        let gone = self.takers.extract_if(.., |_, taken| taken.is_closed());
+        let gone: Vec<Digest> = gone.map(|(event, _)| event).collect();
+        for event in gone {
+            self.feed(Input::Unwatch(event));
+        }
+    }
+
     fn on_minute(&mut self) {
+        self.forget_takers();
         let now = self.clock.now();
         self.hands.journal.sweep(now);
         if let Some(peers) = self.unsaved.take() {

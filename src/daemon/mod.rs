@@ -220,6 +220,8 @@ async fn start(
     }
     let desk = admin::Desk {
         requests,
+        keep_alive: admin::KEEP_ALIVE,
+        claims: Arc::new(journal.clone()),
         log: Arc::new(journal),
         head: heads,
         policy: policies,

@@ -1,6 +1,8 @@
 //! What the core wants people to hear of: one log line for each change of state.
 
 use crate::core::ports::Note;
+use crate::wire::message::Outcome;
+use crate::wire::{Digest, EventType};
 
 pub(super) fn tell(note: &Note) {
     match note {
@@ -24,5 +26,17 @@ pub(super) fn tell(note: &Note) {
         }
         Note::JournalFull => tracing::error!("the journal is full: peers and publishers are told to wait"),
         Note::JournalWell => tracing::info!("the journal takes events again"),
+    }
+}
+
+/// One line for each event published here, whichever way it came: by its digest it is found again on
+/// the bus, in the answers and on other nodes.
+pub(super) fn tell_published(events: &[(Digest, EventType)], outcomes: &[Outcome]) {
+    for ((digest, kind), outcome) in events.iter().zip(outcomes) {
+        match outcome {
+            Outcome::Stored { .. } => tracing::debug!(%digest, %kind, "published"),
+            Outcome::Duplicate => tracing::debug!(%digest, %kind, "published before"),
+            Outcome::Refused(rejection) => tracing::debug!(%digest, %kind, code = %rejection.code(), "not published"),
+        }
     }
 }

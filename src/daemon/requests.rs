@@ -7,9 +7,9 @@ use super::driver::{Driver, Waiting};
 use crate::admin::answers::{Identified, InterestsView};
 use crate::admin::{Fault, FaultCode, InterestsChange, Request};
 use crate::core::ports::{Input, Origin};
+use crate::net;
 use crate::store::interests;
 use crate::wire::{HostPort, NodeId, PeerAddress};
-use crate::{bus, net};
 
 impl Driver {
     /// Answers at once, or hands the question on and answers later. An asker that is gone is no loss.
@@ -29,7 +29,7 @@ impl Driver {
             Request::Identify { at, answer } => self.identify(at, answer),
             Request::AddPeer { id, at, alias, answer } => self.add_peer(id, at, alias, answer),
             Request::RemovePeer { id, answer } => self.remove_peer(id, answer),
-            Request::Publish { envelopes, answer } => self.on_publication(bus::Publication { envelopes, answer }),
+            Request::Publish { envelopes, taken, answer } => self.publish(envelopes, taken, answer),
             Request::Interests { answer } => {
                 let _ = answer.send(self.interests_view());
             }

@@ -9,6 +9,7 @@ mod crossing;
 mod disk;
 mod kills;
 mod people;
+mod publishing;
 mod service;
 mod support;
 mod trust;

@@ -38,6 +38,8 @@ pub(crate) struct Daemon {
     dir: TempDir,
     pub(crate) name: &'static str,
     pub(crate) port: u16,
+    /// Logs every event too.
+    pub(crate) is_chatty: bool,
     child: Option<Child>,
 }
 
@@ -68,7 +70,7 @@ impl Daemon {
             patterns = patterns.join(", "),
         );
         std::fs::write(dir.path().join("afferent.toml"), config).expect("a configuration");
-        Daemon { dir, name, port, child: None }
+        Daemon { dir, name, port, is_chatty: false, child: None }
     }
 
     /// The same, running.
@@ -95,6 +97,7 @@ impl Daemon {
         });
     }
 
+    /// Its local API.
     pub(crate) fn socket(&self) -> PathBuf {
         self.dir.path().join("sock")
     }
@@ -110,6 +113,7 @@ impl Daemon {
         let log = std::fs::File::options().create(true).append(true).open(self.log_path()).expect("a log file");
         let child = binary()
             .arg("run")
+            .args(self.is_chatty.then_some("-v"))
             .arg("--config")
             .arg(self.config())
             .envs(environment.iter().map(|(name, value)| (name, value)))

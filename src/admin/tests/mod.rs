@@ -1,6 +1,6 @@
 //! The API over a real socket, with a scripted driver and a journal in memory.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -16,13 +16,14 @@ use tokio::task::JoinHandle;
 use super::answers::*;
 use super::*;
 use crate::core::params::Params;
-use crate::core::ports::{Entry, Log, Origin, Page, PageError, Seq, Stored};
+use crate::core::ports::{Claim, Claimed, Claims, Entry, Log, Origin, Page, PageError, Seq, Stored};
 use crate::core::trust::Policy;
 use crate::time::Wall;
 use crate::wire::message::{Durability, Outcome};
 use crate::wire::{Digest, Envelope, Interests, Keypair, Network, NodeId, PeerAddress, Rejection, Verified};
 
 mod asking;
+mod idempotency;
 mod publishing;
 mod watching;
 
@@ -45,6 +46,9 @@ struct Kept {
     last: u64,
     /// Positions below were dropped.
     dropped: u64,
+    cursors: BTreeMap<String, Seq>,
+    staked: BTreeMap<Digest, Claim>,
+    claimed: BTreeMap<Digest, Claimed>,
 }
 
 impl Memory {
@@ -99,10 +103,34 @@ impl Log for Memory {
         let first = kept.entries.iter().find(|stored| stored.entry.received >= moment);
         Ok(first.map_or(Seq(kept.last + 1), |stored| stored.seq))
     }
-    fn cursor(&self, _: &str) -> Option<Seq> {
-        None
+    fn cursor(&self, name: &str) -> Option<Seq> {
+        self.kept().cursors.get(name).copied()
     }
-    fn set_cursor(&self, _: &str, _: Seq) {}
+    fn set_cursor(&self, name: &str, seq: Seq) {
+        self.kept().cursors.insert(name.to_owned(), seq);
+    }
+}
+
+impl Claims for Memory {
+    fn stake(&self, event: Digest, claim: Claim) {
+        self.kept().staked.insert(event, claim);
+    }
+    fn withdraw(&self, event: &Digest) {
+        self.kept().staked.remove(event);
+    }
+    fn claimed(&self, key: &Digest, now: Wall) -> Option<Claimed> {
+        self.kept().claimed.get(key).filter(|claimed| now < claimed.until).cloned()
+    }
+}
+
+impl Memory {
+    /// Remembers the key that this event has, if any; false when the key means another event.
+    fn keep_claim(&self, envelope: &Verified<Envelope>) -> bool {
+        let kept = &mut *self.kept();
+        let Some(Claim { key, body, until }) = kept.staked.get(&envelope.digest()).cloned() else { return true };
+        let claimed = Claimed { body, until, event: envelope.digest(), id: envelope.event().id.clone() };
+        kept.claimed.entry(key).or_insert(claimed).event == envelope.digest()
+    }
 }
 
 /// What the scripted driver knows and was told.
@@ -153,8 +181,14 @@ impl Script {
                 self.peers.retain(|peer| peer.id != id);
                 let _ = answer.send(Ok(()));
             }
-            Request::Publish { envelopes, answer } => {
+            Request::Publish { envelopes, taken, answer } => {
                 self.batches.lock().expect("not poisoned").push(envelopes.len());
+                for envelope in envelopes.iter().filter(|envelope| envelope.event().kind.as_str() == "demo.taken") {
+                    let taken = taken.as_ref().expect("somebody asks");
+                    for seed in [2, 2, 3] {
+                        taken.send((envelope.digest(), key(seed).id())).expect("still waiting");
+                    }
+                }
                 let _ = answer.send(envelopes.into_iter().map(|envelope| self.store(envelope)).collect());
             }
             Request::Interests { answer } => drop(answer.send(self.view())),
@@ -186,6 +220,9 @@ impl Script {
         }
         if self.log.has(&envelope.digest()) {
             return Outcome::Duplicate;
+        }
+        if !self.log.keep_claim(&envelope) {
+            return Outcome::Refused(Rejection::Conflict);
         }
         let own = event.source;
         self.head.send_replace(self.log.push(envelope, Some(own), 0, NOW));
@@ -255,6 +292,10 @@ impl Scene {
     }
 
     pub(crate) async fn open_as(ready: bool) -> Scene {
+        Scene::open_with(ready, KEEP_ALIVE).await
+    }
+
+    async fn open_with(ready: bool, keep_alive: Duration) -> Scene {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("a.sock");
         let (requests, received) = mpsc::channel(REQUESTS_MAX);
@@ -277,6 +318,8 @@ impl Scene {
             network: Network::default(),
             durability: Durability::Fsync,
             clock: Arc::new(|| NOW),
+            keep_alive,
+            claims: Arc::clone(&log) as Arc<dyn Claims>,
             log: Arc::clone(&log) as Arc<dyn Log>,
             head: heads,
             policy,
@@ -302,12 +345,18 @@ impl Scene {
 
     /// Any request, as `curl` would send it: status, headers as text, body.
     async fn raw(&self, method: &str, uri: &str, kind: Option<&str>, body: &[u8]) -> (u16, String, String) {
+        let kind = kind.map(|kind| ("content-type", kind));
+        self.raw_with(method, uri, kind.as_slice(), body).await
+    }
+
+    /// The same with any headers.
+    async fn raw_with(&self, method: &str, uri: &str, headers: &[(&str, &str)], body: &[u8]) -> (u16, String, String) {
         let stream = UnixStream::connect(&self.path).await.expect("a connection");
         let (mut sender, connection) = handshake(TokioIo::new(stream)).await.expect("HTTP");
         tokio::spawn(async { drop(connection.await) });
         let mut request = hyper::Request::builder().method(method).uri(uri).header("host", "x");
-        if let Some(kind) = kind {
-            request = request.header("content-type", kind);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
         }
         let request = request.body(Full::new(Bytes::copy_from_slice(body))).expect("a request");
         let response = sender.send_request(request).await.expect("an answer");

@@ -135,7 +135,7 @@ async fn a_question_that_cannot_be_read_is_answered_with_what_can() {
         ("count=0", "`count`: a number from 1"),
         ("count=x", "`count`"),
         ("own=maybe", "`own`: true or false"),
-        ("patern=a.b", "pattern, since, count, own, seq and withheld"),
+        ("patern=a.b", "pattern, since, count, own, seq, withheld and group"),
     ] {
         let (status, _, body) = scene.raw("GET", &format!("/v1/events?{query}"), None, b"").await;
         assert!(status == 400 && body.contains(why) && body.contains("AF0201"), "{query}: {body}");
@@ -202,4 +202,90 @@ async fn a_stream_that_retention_overtook_breaks_off_instead_of_skipping() {
     scene.arrive("demo.hello", 1);
     let broken = soon(lines.next()).await.expect_err("a gap is an error");
     assert!(matches!(broken, ClientError::Broken(_)), "{broken:?}");
+}
+
+/// A stream of frames: the next pieces of its body.
+async fn frames(scene: &Scene, query: &str, last: Option<&str>) -> (u16, hyper::body::Incoming) {
+    let stream = UnixStream::connect(&scene.path).await.expect("a connection");
+    let (mut sender, connection) = handshake(TokioIo::new(stream)).await.expect("HTTP");
+    tokio::spawn(async { drop(connection.await) });
+    let request = hyper::Request::builder().uri(format!("/v1/events{query}")).header("host", "x");
+    let mut request = request.header("accept", "text/event-stream");
+    if let Some(last) = last {
+        request = request.header("last-event-id", last);
+    }
+    let request = request.body(Full::new(Bytes::new())).expect("a request");
+    // The sender is kept by the task, or the connection would end with it.
+    let response = sender.send_request(request).await.expect("an answer");
+    tokio::spawn(async move {
+        std::future::pending::<()>().await;
+        drop(sender);
+    });
+    (response.status().as_u16(), response.into_body())
+}
+
+/// The text up to the end of so many frames and comments.
+async fn text(body: &mut hyper::body::Incoming, blocks: usize) -> String {
+    let mut text = String::new();
+    while text.matches("\n\n").count() < blocks {
+        let frame = soon(body.frame()).await.expect("more").expect("whole");
+        text.push_str(std::str::from_utf8(frame.data_ref().expect("data")).expect("UTF-8"));
+    }
+    text
+}
+
+#[tokio::test]
+async fn frames_go_on_after_the_last_id_and_end_with_the_daemon() {
+    let scene = Scene::open().await;
+    let (status, mut body) = frames(&scene, "?pattern=demo.*", None).await;
+    assert_eq!((status, text(&mut body, 1).await.as_str()), (200, ":\n\n"), "the client learns that it is connected");
+    for number in 0..3 {
+        scene.arrive("demo.hello", number);
+    }
+    let read = text(&mut body, 3).await;
+    let (first, rest) = read.split_once("\n\n").expect("a frame");
+    let expected = format!("id: 0000000000000007-1\ndata: {{\"digest\":\"{}\",", event(2, "demo.hello", 0).digest());
+    assert!(first.starts_with(&expected), "{first}");
+    assert!(rest.contains("id: 0000000000000007-3\n") && rest.contains("id: 0000000000000007-5\n"), "{rest}");
+    let (_, mut again) = frames(&scene, "?since=all", Some("0000000000000007-1")).await;
+    let read = text(&mut again, 2).await;
+    assert!(read.starts_with("id: 0000000000000007-3\n"), "exactly what follows: {read}");
+    for (last, status) in [("0000000000000008-1", 409), ("0000000000000007-99", 409), ("17", 400)] {
+        assert_eq!(frames(&scene, "", Some(last)).await.0, status, "{last}");
+    }
+    scene.log.drop_before(5);
+    assert_eq!(frames(&scene, "", Some("0000000000000007-1")).await.0, 410);
+    scene.stop.send(()).expect("served");
+    while let Some(frame) = soon(body.frame()).await {
+        frame.expect("a clean end");
+    }
+}
+
+#[tokio::test]
+async fn silence_is_broken_by_comments() {
+    let scene = Scene::open_with(true, Duration::from_millis(1)).await;
+    let (_, mut body) = frames(&scene, "", None).await;
+    assert!(text(&mut body, 3).await.starts_with(":\n\n:\n\n:\n\n"));
+}
+
+#[tokio::test]
+async fn a_group_goes_on_where_it_acknowledged() {
+    let scene = Scene::open().await;
+    for number in 0..4 {
+        scene.arrive("demo.hello", number); // at 1, 3, 5, 7
+    }
+    assert_eq!(all(&scene, "group=app&since=all&count=2").await, Ok(vec![0, 1]), "not acknowledged: all again");
+    assert_eq!(all(&scene, "group=app&since=all&count=2").await, Ok(vec![0, 1]));
+    let mut client = scene.client().await;
+    let mut acknowledge = async |seq: u64| client.post("/v1/groups/app", format!("{{\"seq\":{seq}}}")).await;
+    let answer = acknowledge(3).await.expect("acknowledged");
+    assert_eq!(answer, r#"{"schema":"afferent.group/1","group":"app","seq":3,"head":7}"#);
+    assert_eq!(acknowledge(1).await.expect("acknowledged"), answer, "a group never goes back");
+    assert_eq!(problem(acknowledge(99).await.expect_err("ahead")).0, 409);
+    assert_eq!(all(&scene, "group=app&since=all&count=2").await, Ok(vec![2, 3]));
+    assert_eq!(all(&scene, "group=other&since=all&count=1").await, Ok(vec![0]));
+    let (status, _, body) = scene.raw("GET", "/v1/groups/other", None, b"").await;
+    assert_eq!((status, body.trim_end()), (200, r#"{"schema":"afferent.group/1","group":"other","head":7}"#));
+    assert_eq!(scene.raw("GET", "/v1/groups/a%20b", None, b"").await.0, 400);
+    assert_eq!(all(&scene, "group=a%20b").await.map_err(|problem| problem.0), Err(400));
 }

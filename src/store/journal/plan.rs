@@ -74,7 +74,7 @@ impl<'a> Plan<'a> {
         let digest = event.digest();
         let claim = self.claims.get(&digest);
         if claim.is_some_and(|claim| self.means_another(claim, &digest, entry.received)) {
-            self.written.outcomes.push(Appended::Conflict);
+            self.written.outcomes.push(Appended::Refused(Code::Conflict));
             return;
         }
         let home = span::forgotten_at(event.expires, self.settings.period);
@@ -93,7 +93,7 @@ impl<'a> Plan<'a> {
             }
         };
         self.written.outcomes.push(outcome);
-        if let Some(claim) = claim.filter(|_| outcome != Appended::Conflict) {
+        if let Some(claim) = claim.filter(|_| !matches!(outcome, Appended::Refused(_))) {
             self.keep(claim, event);
         }
     }
