@@ -20,6 +20,7 @@ use super::caller::{Caller, Gate, Writer};
 use super::fault::{Fault, FaultCode};
 use super::groups::GroupName;
 use super::idempotency::Key;
+use super::openapi::OPENAPI;
 use super::publish::{Form, Terms};
 use super::request::{InterestsChange, Request};
 use super::socket::Socket;
@@ -101,6 +102,7 @@ fn routes(office: Office) -> Router {
     Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
+        .route("/openapi.json", get(openapi))
         .route("/v1/status", get(status))
         .route("/v1/id", get(id))
         .route("/v1/peers", get(peers).post(add_peer))
@@ -193,6 +195,10 @@ async fn readyz(State(office): State<Office>) -> Answer {
         office.ask_within(PROBE_MAX, |answer| Request::Status { answer }).await?;
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     Ok(answer(status, &Ready { ready, durability, warnings }))
+}
+
+async fn openapi() -> Answer {
+    Ok(([(header::CONTENT_TYPE, "application/json")], OPENAPI.as_str()).into_response())
 }
 
 async fn status(State(office): State<Office>) -> Answer {

@@ -10,6 +10,9 @@ mod disk;
 mod kills;
 mod people;
 mod publishing;
+mod schemas;
 mod service;
 mod support;
 mod trust;
+#[path = "../validator/mod.rs"]
+mod validator;

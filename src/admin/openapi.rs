@@ -1,0 +1,310 @@
+//! `GET /openapi.json`: the local API described for programs, OpenAPI 3.1, made of the table below and
+//! the files of `schemas/`.
+
+use std::sync::LazyLock;
+
+use serde_json::{Map, Value, json};
+
+use super::schemas::{SCHEMA_URN, SCHEMAS};
+
+/// The description as it is served, made once.
+pub(super) static OPENAPI: LazyLock<String> = LazyLock::new(|| describe().to_string() + "\n");
+
+/// One operation. The order of the table is that of the router.
+struct Operation {
+    path: &'static str,
+    method: &'static str,
+    id: &'static str,
+    about: &'static str,
+    /// Parameters of the query, each with what it means.
+    query: &'static [(&'static str, &'static str)],
+    /// Headers that it reads.
+    headers: &'static [(&'static str, &'static str)],
+    /// Media types that it reads, each with its schema.
+    takes: &'static [(&'static str, Body)],
+    /// The status of success with its media types.
+    gives: &'static [(u16, &'static str, Body)],
+}
+
+/// What a body is.
+#[derive(Clone, Copy)]
+enum Body {
+    /// One of `schemas/`.
+    Schema(&'static str),
+    /// An object with these members, each with its JSON type; the first one is required.
+    Object(&'static [(&'static str, &'static str)]),
+    /// Text, or lines of JSON: a schema says nothing of it.
+    Text,
+}
+
+use Body::{Object, Schema, Text};
+
+const NONE: Operation =
+    Operation { path: "", method: "get", id: "", about: "", query: &[], headers: &[], takes: &[], gives: &[] };
+const JSON: &str = "application/json";
+const LINES: &str = "application/x-ndjson";
+
+const OPERATIONS: &[Operation] = &[
+    Operation {
+        path: "/livez",
+        id: "live",
+        about: "Is somebody driving?",
+        gives: &[(200, "text/plain", Text)],
+        ..NONE
+    },
+    Operation {
+        path: "/readyz",
+        id: "ready",
+        about: "Does it take events, and does the bus get them? 503 with the same body when not.",
+        gives: &[(200, JSON, Schema("ready")), (503, JSON, Schema("ready"))],
+        ..NONE
+    },
+    Operation { path: "/openapi.json", id: "openapi", about: "This description.", gives: &[(200, JSON, Text)], ..NONE },
+    Operation {
+        path: "/v1/status",
+        id: "status",
+        about: "How is this node?",
+        gives: &[(200, JSON, Schema("status"))],
+        ..NONE
+    },
+    Operation {
+        path: "/v1/id",
+        id: "id",
+        about: "Who is this node, and how is it reached?",
+        gives: &[(200, JSON, Schema("id"))],
+        ..NONE
+    },
+    Operation {
+        path: "/v1/peers",
+        id: "peers",
+        about: "Who is known?",
+        gives: &[(200, JSON, Schema("peers"))],
+        ..NONE
+    },
+    Operation {
+        path: "/v1/peers",
+        method: "post",
+        id: "add_peer",
+        about: "Add a peer, or give a known one another address or alias. Answered once it is durable.",
+        takes: &[(JSON, Object(&[("address", "string"), ("alias", "string"), ("trust_first_use", "boolean")]))],
+        gives: &[(201, JSON, Schema("peer"))],
+        ..NONE
+    },
+    Operation {
+        path: "/v1/peers/{peer}",
+        method: "delete",
+        id: "remove_peer",
+        about: "Forget a peer: alias, beginning of its id, or address.",
+        gives: &[(200, JSON, Schema("peer"))],
+        ..NONE
+    },
+    Operation {
+        path: "/v1/peers/{peer}",
+        id: "peer",
+        about: "One peer: alias, beginning of its id, or address.",
+        gives: &[(200, JSON, Schema("peer"))],
+        ..NONE
+    },
+    Operation {
+        path: "/v1/identify",
+        method: "post",
+        id: "identify",
+        about: "Who answers at this address? Trusts any key and keeps nothing.",
+        takes: &[(JSON, Object(&[("address", "string")]))],
+        gives: &[(200, JSON, Schema("identified"))],
+        ..NONE
+    },
+    Operation {
+        path: "/v1/events",
+        id: "events",
+        about: "Events as they are stored: one `arrival` a line, or server-sent events when `Accept` names them.",
+        query: &[
+            ("pattern", "Types that match any of these; may be repeated. All when absent."),
+            ("since", "Begin at a time, a span ago, a position, or `all`. With what comes next when absent."),
+            ("count", "End after so many."),
+            ("own", "`false` leaves out what was published here."),
+            ("seq", "`true` adds the position of each."),
+            ("group", "Begin after what this group acknowledged last."),
+        ],
+        headers: &[("Last-Event-ID", "Where a stream of server-sent events goes on: counts before everything else.")],
+        gives: &[(200, LINES, Text), (200, "text/event-stream", Text)],
+        ..NONE
+    },
+    Operation {
+        path: "/v1/events",
+        method: "post",
+        id: "publish",
+        about: "Publish events. 202 once one is durable, 200 when it was before; lines and arrays are answered by \
+                one `publish` a line, in order, with 200.",
+        query: &[
+            ("wait", "Answer when so many peers have stored it, and name them."),
+            ("timeout", "How long to wait for peers: 10s when absent, 1h at most."),
+        ],
+        headers: &[("Idempotency-Key", "For 24 h the same body under it is the same event, another one is 409.")],
+        takes: &[
+            (JSON, Object(&[("type", "string"), ("data", ""), ("id", "string"), ("time", "string")])),
+            (LINES, Text),
+            ("application/cloudevents+json", Object(&[("specversion", "string"), ("source", "string"), ("data", "")])),
+            ("application/cloudevents-batch+json", Text),
+        ],
+        gives: &[(202, JSON, Schema("publish")), (200, JSON, Schema("publish")), (200, LINES, Text)],
+    },
+    Operation {
+        path: "/v1/groups/{group}",
+        id: "group",
+        about: "How far is a group of subscribers?",
+        gives: &[(200, JSON, Schema("group"))],
+        ..NONE
+    },
+    Operation {
+        path: "/v1/groups/{group}",
+        method: "post",
+        id: "acknowledge",
+        about: "Everything up to this position is done. A group never goes back.",
+        takes: &[(JSON, Object(&[("seq", "integer")]))],
+        gives: &[(200, JSON, Schema("group"))],
+        ..NONE
+    },
+    Operation {
+        path: "/v1/interests",
+        id: "interests",
+        about: "What do we want, and who wants what from us?",
+        gives: &[(200, JSON, Schema("interests"))],
+        ..NONE
+    },
+    Operation {
+        path: "/v1/interests",
+        method: "post",
+        id: "set_interests",
+        about: "Want something else: `set` replaces everything, then `remove`, then `add`.",
+        takes: &[(JSON, Object(&[("set", "array"), ("add", "array"), ("remove", "array")]))],
+        gives: &[(200, JSON, Schema("interests"))],
+        ..NONE
+    },
+];
+
+fn describe() -> Value {
+    let mut paths: Map<String, Value> = Map::new();
+    for operation in OPERATIONS {
+        let path = paths.entry(operation.path).or_insert_with(|| json!({}));
+        path[operation.method] = operation.describe();
+    }
+    let schemas: Map<String, Value> =
+        SCHEMAS.iter().map(|(name, text)| ((*name).to_owned(), component(text))).collect();
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "afferent, local API",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "HTTP/1.1 over the Unix socket `admin.socket`. Who may connect may read; changes take root, \
+                            the user of the daemon, or the group of the socket.",
+            "license": { "name": "Apache-2.0 OR MIT", "identifier": "Apache-2.0 OR MIT" },
+        },
+        "servers": [{ "url": "http://localhost", "description": "curl --unix-socket /run/afferent/afferent.sock" }],
+        "paths": paths,
+        "components": { "schemas": schemas },
+    })
+}
+
+impl Operation {
+    fn describe(&self) -> Value {
+        let parameter = |place: &str, is_required: bool, name: &str, about: &str| json!({ "name": name, "in": place, "required": is_required, "description": about, "schema": { "type": "string" } });
+        let names = self.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+        let mut parameters: Vec<Value> = names.map(|name| parameter("path", true, name, "Which one.")).collect();
+        parameters.extend(self.query.iter().map(|(name, about)| parameter("query", false, name, about)));
+        parameters.extend(self.headers.iter().map(|(name, about)| parameter("header", false, name, about)));
+        let mut operation = json!({ "operationId": self.id, "summary": self.about, "parameters": parameters });
+        if !self.takes.is_empty() {
+            let content: Map<String, Value> =
+                self.takes.iter().map(|(kind, body)| ((*kind).to_owned(), body.describe())).collect();
+            operation["requestBody"] = json!({ "required": true, "content": content });
+        }
+        let problem = json!({
+            "description": "What is wrong, and a code that `afferent explain` knows.",
+            "content": { "application/problem+json": Schema("problem").describe() },
+        });
+        let mut responses = json!({ "default": problem });
+        for (status, kind, body) in self.gives {
+            let response = &mut responses[status.to_string()];
+            response["description"] = "Done.".into();
+            response["content"][*kind] = body.describe();
+        }
+        operation["responses"] = responses;
+        operation
+    }
+}
+
+impl Body {
+    fn describe(self) -> Value {
+        match self {
+            Schema(name) => json!({ "schema": { "$ref": format!("#/components/schemas/{name}") } }),
+            Object(members) => {
+                let kind = |kind: &str| if kind.is_empty() { json!({}) } else { json!({ "type": kind }) };
+                let properties: Map<String, Value> =
+                    members.iter().map(|(name, of)| ((*name).to_owned(), kind(of))).collect();
+                json!({ "schema": { "type": "object", "properties": properties } })
+            }
+            Text => json!({}),
+        }
+    }
+}
+
+/// A schema as a component: named by its place, and its references with it.
+fn component(text: &str) -> Value {
+    let text = SCHEMAS.iter().fold(text.to_owned(), |text, (name, _)| {
+        text.replace(
+            &format!("\"$ref\": \"{SCHEMA_URN}{name}:1\""),
+            &format!("\"$ref\": \"#/components/schemas/{name}\""),
+        )
+    });
+    let mut schema: Value = serde_json::from_str(&text).expect("a file of ours, checked by a test");
+    if let Some(members) = schema.as_object_mut() {
+        members.remove("$id");
+        members.remove("$schema");
+    }
+    schema
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    /// `.route("/v1/x", get(a).post(b))` in the source of the router, as path and method.
+    fn routed() -> BTreeSet<(String, String)> {
+        let source = include_str!("routes.rs");
+        let mut routes = BTreeSet::new();
+        for rest in source.split(".route(\"").skip(1) {
+            let (path, rest) = rest.split_once('"').expect("a path");
+            let end = rest.find(".fallback(").unwrap_or(rest.len());
+            for method in ["get", "post", "put", "delete"] {
+                if rest[..end].contains(&format!("{method}(")) {
+                    routes.insert((path.to_owned(), method.to_owned()));
+                }
+            }
+        }
+        routes
+    }
+
+    #[test]
+    fn every_route_is_described_and_nothing_else() {
+        let described: BTreeSet<(String, String)> =
+            OPERATIONS.iter().map(|operation| (operation.path.to_owned(), operation.method.to_owned())).collect();
+        assert_eq!(described.len(), OPERATIONS.len(), "none twice");
+        assert_eq!(described, routed());
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        let text = OPENAPI.as_str();
+        let description: Value = serde_json::from_str(text).expect("JSON");
+        let mut count = 0;
+        for rest in text.split("\"$ref\":\"").skip(1) {
+            let reference = rest.split('"').next().expect("a reference");
+            let pointer = reference.strip_prefix('#').unwrap_or_else(|| panic!("{reference} leads outside"));
+            assert!(description.pointer(pointer).is_some(), "{reference}");
+            count += 1;
+        }
+        assert!(count > 20);
+    }
+}

@@ -1,0 +1,32 @@
+//! The schemas of what the API answers: the files of `schemas/`, one for each thing.
+//!
+//! To add one: write `schemas/<thing>.json` with examples, one a line, and name it in [`SCHEMAS`].
+//! `tests/schemas.rs` then asks for the rest.
+
+macro_rules! schemas {
+    ($($name:literal),+ $(,)?) => {
+        &[$(($name, include_str!(concat!("../../schemas/", $name, ".json")))),+]
+    };
+}
+
+/// Name and text of every schema, JSON Schema 2020-12.
+pub const SCHEMAS: &[(&str, &str)] = schemas![
+    "arrival",
+    "event",
+    "explain",
+    "group",
+    "id",
+    "identified",
+    "init",
+    "interests",
+    "peer",
+    "peers",
+    "problem",
+    "publish",
+    "ready",
+    "record",
+    "status",
+];
+
+/// What a schema calls another one by: this, its name, `:1`.
+pub const SCHEMA_URN: &str = "urn:afferent:schema:";
