@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use afferent::admin::answers::{
-    Document, Group, Identified, Identity, InterestsView, Peer, Peers, Published, Ready, Status,
+    Document, Group, Identified, Identity, InterestsView, Matches, Peer, Peers, Pinged, Published, Ready, Status,
 };
 use afferent::admin::{Problem, SCHEMA_URN, SCHEMAS, document};
 use afferent::time::Wall;
@@ -31,8 +31,11 @@ const TYPES: &[(&str, Option<Again>)] = &[
     ("identified", Some(of::<Identified>)),
     ("init", None),
     ("interests", Some(of::<InterestsView>)),
+    ("keys", None),
+    ("match", Some(of::<Matches>)),
     ("peer", Some(of::<Peer>)),
     ("peers", Some(of::<Peers>)),
+    ("ping", Some(of::<Pinged>)),
     ("problem", Some(problem)),
     ("publish", Some(of::<Published>)),
     ("ready", Some(of::<Ready>)),

@@ -339,6 +339,56 @@ impl Published {
     }
 }
 
+/// The round trip to a peer by its lane. Schema `afferent.ping/1`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Pinged {
+    /// Who.
+    pub id: NodeId,
+    /// Our own name for it.
+    pub alias: Option<String>,
+    /// There and back, in milliseconds.
+    pub rtt_ms: f64,
+    /// Milliseconds behind other traffic of the lane.
+    pub waited_ms: f64,
+    /// How far its clock is ahead of ours, in milliseconds, give or take the round trip.
+    pub clock_ahead_ms: i64,
+}
+
+impl Document for Pinged {
+    const SCHEMA: &'static str = "afferent.ping/1";
+}
+
+/// Who would get an event of some type, were it published now. Schema `afferent.match/1`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Matches {
+    /// The type.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// This node wants it from others.
+    pub own: bool,
+    /// Everybody we know: those that would get it first.
+    pub peers: Vec<Matched>,
+}
+
+impl Document for Matches {
+    const SCHEMA: &'static str = "afferent.match/1";
+}
+
+/// What one peer would get.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Matched {
+    /// Who.
+    pub id: NodeId,
+    /// Our own name for it.
+    pub alias: Option<String>,
+    /// A lane to it stands; else it gets the event once one does, unless that expires before.
+    pub connected: bool,
+    /// It would get the event.
+    pub wants: bool,
+    /// Why, or why not.
+    pub why: String,
+}
+
 /// How far a group of subscribers is. Schema `afferent.group/1`.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Group {

@@ -106,6 +106,30 @@ const OPERATIONS: &[Operation] = &[
         ..NONE
     },
     Operation {
+        path: "/v1/peers/{peer}",
+        method: "post",
+        id: "name_peer",
+        about: "Call a peer something else; nothing, when `alias` is null.",
+        takes: &[(JSON, Object(&[("alias", "string")]))],
+        gives: &[(200, JSON, Schema("peer"))],
+        ..NONE
+    },
+    Operation {
+        path: "/v1/peers/{peer}/ping",
+        method: "post",
+        id: "ping",
+        about: "How long is the way to a peer and back, by the lane that events take?",
+        gives: &[(200, JSON, Schema("ping"))],
+        ..NONE
+    },
+    Operation {
+        path: "/v1/match/{type}",
+        id: "match",
+        about: "Who would get an event of this type, were it published now? Nothing is sent.",
+        gives: &[(200, JSON, Schema("match"))],
+        ..NONE
+    },
+    Operation {
         path: "/v1/identify",
         method: "post",
         id: "identify",

@@ -2,11 +2,11 @@
 
 use tokio::sync::oneshot;
 
-use super::answers::{Identified, Identity, InterestsView, Peers, Status, TrustView};
+use super::answers::{Identified, Identity, InterestsView, Matches, Peers, Pinged, Status, TrustView};
 use super::fault::{Fault, FaultCode};
 use super::waiting::Taken;
 use crate::wire::message::Outcome;
-use crate::wire::{Envelope, HostPort, Interests, NodeId, Pattern, Verified};
+use crate::wire::{Envelope, EventType, HostPort, Interests, NodeId, Pattern, Verified};
 
 /// One question. The asker may be gone when the answer comes: sending it may fail, and that is fine.
 /// A dropped `answer` is told the caller as "the daemon is stopping".
@@ -45,6 +45,29 @@ pub enum Request {
         alias: Option<String>,
         /// Once it is durable; not once it is connected. [`FaultCode::PeersFull`], [`FaultCode::Storage`].
         answer: oneshot::Sender<Result<(), Fault>>,
+    },
+    /// Call a known peer something else, or nothing.
+    NamePeer {
+        /// Who.
+        id: NodeId,
+        /// A name of our own.
+        alias: Option<String>,
+        /// Once it is durable. [`FaultCode::NoSuchPeer`], [`FaultCode::Alias`], [`FaultCode::Storage`].
+        answer: oneshot::Sender<Result<(), Fault>>,
+    },
+    /// How long is the way to a peer and back?
+    Ping {
+        /// Who.
+        id: NodeId,
+        /// [`FaultCode::Unreachable`] without a lane, or when it breaks.
+        answer: oneshot::Sender<Result<Pinged, Fault>>,
+    },
+    /// Who would get an event of this type?
+    Match {
+        /// The type.
+        kind: EventType,
+        /// At once.
+        answer: oneshot::Sender<Matches>,
     },
     /// Forget a peer.
     RemovePeer {

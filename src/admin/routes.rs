@@ -30,7 +30,7 @@ use crate::core::ports::{Claims, Log, Seq};
 use crate::core::trust::Policy;
 use crate::time::Wall;
 use crate::wire::message::{Durability, PROBLEM_TYPE};
-use crate::wire::{Code, HostPort, Keypair, Network, NodeId, PeerAddress};
+use crate::wire::{Code, EventType, HostPort, Keypair, Network, NodeId, PeerAddress, Rejection};
 
 /// Content type of one object a line.
 pub(super) const LINES_TYPE: &str = "application/x-ndjson";
@@ -106,7 +106,9 @@ fn routes(office: Office) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/id", get(id))
         .route("/v1/peers", get(peers).post(add_peer))
-        .route("/v1/peers/{peer}", delete(remove_peer).get(peer))
+        .route("/v1/peers/{peer}", delete(remove_peer).get(peer).post(name_peer))
+        .route("/v1/peers/{peer}/ping", post(ping))
+        .route("/v1/match/{type}", get(matches))
         .route("/v1/identify", post(identify))
         .route("/v1/events", get(events).post(publish_events))
         .route("/v1/groups/{group}", get(group).post(acknowledge))
@@ -273,6 +275,38 @@ async fn remove_peer(State(office): State<Office>, writer: Writer, Path(name): P
     tracing::info!(uid = writer.uid, peer = %id, "a peer is removed by hand");
     office.ask(|answer| Request::RemovePeer { id, answer }).await??;
     ok(&gone)
+}
+
+/// The body of `POST /v1/peers/{peer}`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewName {
+    alias: Option<String>,
+}
+
+async fn name_peer(State(office): State<Office>, writer: Writer, Path(name): Path<String>, body: Body) -> Answer {
+    let NewName { alias } = read(body).await?;
+    let peers = office.peers().await?;
+    let id = select(&peers, &name)?;
+    if let Some(alias) = &alias {
+        check_alias(alias, id, &peers)?;
+    }
+    tracing::info!(uid = writer.uid, peer = %id, "a peer is named by hand");
+    office.ask(|answer| Request::NamePeer { id, alias, answer }).await??;
+    ok(&office.peer(id).await?)
+}
+
+async fn ping(State(office): State<Office>, _: Writer, Path(name): Path<String>) -> Answer {
+    let id = select(&office.peers().await?, &name)?;
+    ok(&office.ask(|answer| Request::Ping { id, answer }).await??)
+}
+
+async fn matches(State(office): State<Office>, Path(kind): Path<String>) -> Answer {
+    let kind: EventType = kind.parse().map_err(|rejection| Fault::from(&rejection))?;
+    if kind.is_reserved() {
+        return Err(Fault::from(&Rejection::TypeDenied));
+    }
+    ok(&office.ask(|answer| Request::Match { kind, answer }).await?)
 }
 
 /// The body of `POST /v1/identify`.

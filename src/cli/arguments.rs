@@ -66,7 +66,9 @@ pub(super) enum Command {
     /// Run three daemons on this machine and send real events through them
     Demo(Demo),
     /// Show how the daemon is: who, reachable where, bus, peers, journal, warnings
-    Status,
+    Status(Status),
+    /// Wait until the daemon answers, is ready, has peers; for scripts
+    Wait(Wait),
     /// Print this node's id and the addresses that a friend pastes; works without a daemon
     Id,
     /// List, add and remove peers
@@ -77,6 +79,12 @@ pub(super) enum Command {
     Sub(Sub),
     /// Show or change what this node wants from others
     Interests(Interests),
+    /// Say who would get an event of this type, and why; nothing is sent
+    Match(Match),
+    /// Measure the round trip to a peer by the lane that events take
+    Ping(Ping),
+    /// Show this node's key: whose it is and where it lies, never the key itself
+    Keys(Keys),
     /// Do not listen to sources: what they sign is refused and shown to nobody here; or list them
     ///
     /// Holds at once, for what waits in the journal too, and after restarts, whatever `trust.mute` of
@@ -98,6 +106,57 @@ pub(super) enum Command {
     Completions(Completions),
     /// Print the manual page, or write one for each command into a directory
     Man(Man),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Status {
+    /// Show it again whenever it changes, until interrupted [default: once]
+    #[arg(long)]
+    pub(super) watch: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Wait {
+    /// Until it takes events and the bus gets them [default: until it answers]
+    #[arg(long)]
+    pub(super) ready: bool,
+    /// Until so many peers are connected [default: 0]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub(super) peers: u64,
+    /// How long at most [default: 30s]
+    #[arg(long, value_name = "SPAN", value_parser = super::words::span, default_value = "30s", hide_default_value = true)]
+    pub(super) timeout: std::time::Duration,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Match {
+    /// Type of the event, such as deployment.started
+    #[arg(value_name = "TYPE")]
+    pub(super) kind: String,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Ping {
+    /// Alias, beginning of the id, or address
+    pub(super) peer: String,
+    /// How often [default: 1]
+    #[arg(long, value_name = "N", default_value_t = 1, hide_default_value = true)]
+    pub(super) count: u64,
+    /// The pause between two [default: 1s]
+    #[arg(long, value_name = "SPAN", value_parser = super::words::span, default_value = "1s", hide_default_value = true)]
+    pub(super) interval: std::time::Duration,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Keys {
+    #[command(subcommand)]
+    pub(super) action: KeysAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum KeysAction {
+    /// Id, public key, file and who may read it; works without a daemon
+    Show,
 }
 
 #[derive(Args, Debug)]
@@ -145,8 +204,26 @@ pub(super) enum PeersAction {
     List,
     /// Add a peer by the address it printed: mesh://ID@HOST:PORT
     Add(AddPeer),
+    /// Show all that is known of a peer
+    Show(ShowPeer),
+    /// Call a peer something else; without NAME, nothing
+    Alias(NamePeer),
     /// Forget a peer, named by alias, beginning of its id, or address
     Rm(RemovePeer),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ShowPeer {
+    /// Alias, beginning of the id, or address
+    pub(super) peer: String,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct NamePeer {
+    /// Alias, beginning of the id, or address
+    pub(super) peer: String,
+    /// A name of your own for it
+    pub(super) name: Option<String>,
 }
 
 #[derive(Args, Debug)]
@@ -412,6 +489,14 @@ mod tests {
             "completions bash",
             "man",
             "man /usr/share/man/man1",
+            "status --watch",
+            "wait --ready --peers 2 --timeout 1m",
+            "match deployment.started --json",
+            "ping cedar --count 3 --interval 200ms",
+            "peers show cedar",
+            "peers alias cedar birch",
+            "peers alias cedar",
+            "keys show",
         ] {
             assert!(parse(line).is_ok(), "{line}: {}", parse(line).expect_err("refused"));
         }

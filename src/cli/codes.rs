@@ -18,6 +18,8 @@ pub(super) const DENIED: &str = "AF0212";
 pub(super) const BROKEN: &str = "AF0213";
 /// The daemon speaks another version.
 pub(super) const UNREADABLE: &str = "AF0214";
+/// What was waited for did not come in time.
+pub(super) const NOT_YET: &str = "AF0215";
 /// The peer is stored and not connected yet.
 pub(super) const PENDING: &str = "AF0321";
 /// Fewer peers than were waited for stored an event in time.
@@ -37,6 +39,7 @@ const OWN: &[(&str, &str)] = &[
     (DENIED, "the socket is not open to this user: its group may use it"),
     (BROKEN, "the connection to the daemon broke off: it stopped, or was killed"),
     (UNREADABLE, "the daemon answered what this version cannot read"),
+    (NOT_YET, "what was waited for did not come in time"),
     (PENDING, "the peer is stored and not connected yet; it is tried again by itself"),
     (FEW_PEERS, "fewer peers than were waited for stored the event in time; it is durable here and still on its way"),
     (NO_KEY, "this node has no key yet"),

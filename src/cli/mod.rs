@@ -20,18 +20,22 @@ mod failure;
 mod id;
 mod init;
 mod interests;
+mod keys;
 mod logging;
 mod manual;
+mod matching;
 mod mute;
 mod node_key;
 mod output;
 mod peers;
+mod ping;
 mod publish;
 mod reach;
 mod run;
 mod status;
 mod sub;
 mod table;
+mod wait;
 mod words;
 
 use std::process::ExitCode;
@@ -78,6 +82,7 @@ fn perform(arguments: &Arguments, output: &mut Output) -> Result<Exit, Failure> 
         Command::Explain(explain) => return explain::perform(explain, output),
         Command::Completions(completions) => return manual::completions(completions, output),
         Command::Man(man) => return manual::pages(man, output),
+        Command::Keys(keys) => return keys::perform(keys, global, output),
         _ => {}
     }
     if global.verbose > 0 {
@@ -87,7 +92,10 @@ fn perform(arguments: &Arguments, output: &mut Output) -> Result<Exit, Failure> 
     let runtime = runtime.map_err(|error| Failure::of_system("afferent", "the runtime does not start", &error))?;
     let ended = runtime.block_on(async {
         match &arguments.command {
-            Command::Status => status::perform(global, output).await,
+            Command::Status(status) => status::perform(status, global, output).await,
+            Command::Wait(wait) => wait::perform(wait, global, output).await,
+            Command::Match(matching) => matching::perform(matching, global, output).await,
+            Command::Ping(ping) => ping::perform(ping, global, output).await,
             Command::Id => id::perform(global, output).await,
             Command::Peers(peers) => peers::perform(peers, global, output).await,
             Command::Publish(publish) => publish::perform(publish, global, output).await,
@@ -101,6 +109,7 @@ fn perform(arguments: &Arguments, output: &mut Output) -> Result<Exit, Failure> 
             | Command::Config(_)
             | Command::Explain(_)
             | Command::Completions(_)
+            | Command::Keys(_)
             | Command::Man(_) => {
                 unreachable!("done above, without a runtime")
             }

@@ -26,6 +26,15 @@ pub(super) async fn perform(peers: &Arguments, global: &Global, output: &mut Out
     match &peers.action {
         None | Some(PeersAction::List) => list(&mut client, global, output).await,
         Some(PeersAction::Add(add)) => self::add(add, &mut client, output).await,
+        Some(PeersAction::Show(shown)) => {
+            let text = client.get(&path(&shown.peer)).await.map_err(failed)?;
+            show(&text, output)
+        }
+        Some(PeersAction::Alias(naming)) => {
+            let body = json!({ "alias": naming.name }).to_string();
+            let text = client.post(&path(&naming.peer), body).await.map_err(failed)?;
+            show(&text, output)
+        }
         Some(PeersAction::Rm(remove)) => self::remove(&remove.peer, &mut client, output).await,
     }
 }
@@ -90,6 +99,32 @@ fn sentence(peer: &Peer) -> String {
         }
         PeerState::Heard => format!("known, not called{why}{retry}"),
     }
+}
+
+fn path(peer: &str) -> String {
+    format!("/v1/peers/{}", crate::admin::client::escape(peer))
+}
+
+/// One peer, a line for each thing known of it.
+fn show(text: &str, output: &mut Output) -> Result<Exit, Failure> {
+    if output.is_json() {
+        output.json(text)?;
+        return Ok(Exit::Done);
+    }
+    let peer: Peer = decode(text)?;
+    let now = words::now();
+    let mut row = |name: &str, text: &str| output.line(&format!("{name:<8}  {text}"));
+    row("id", &peer.id.to_string())?;
+    row("alias", &plain(peer.alias.as_deref().unwrap_or("-")))?;
+    for address in &peer.addresses {
+        row("address", &plain(&address.to_string()))?;
+    }
+    row("state", &sentence(&peer))?;
+    row("origin", if peer.origin == Origin::Manual { "added by hand" } else { "came by itself" })?;
+    row("rtt", &words::round_trip(peer.rtt_ms))?;
+    row("events", &format!("{} in, {} out, since the start", peer.events_in, peer.events_out))?;
+    row("seen", &words::ago(peer.last_seen, now))?;
+    Ok(Exit::Done)
 }
 
 fn called(peer: &Peer) -> String {
@@ -165,7 +200,7 @@ async fn identify(add: &AddPeer, client: &mut Client, output: &mut Output) -> Re
 }
 
 async fn remove(peer: &str, client: &mut Client, output: &mut Output) -> Result<Exit, Failure> {
-    let text = client.delete(&format!("/v1/peers/{}", crate::admin::client::escape(peer))).await.map_err(failed)?;
+    let text = client.delete(&path(peer)).await.map_err(failed)?;
     if output.is_json() {
         output.json(&text)?;
     } else {

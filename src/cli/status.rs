@@ -2,22 +2,45 @@
 
 use std::time::Duration;
 
-use super::arguments::Global;
+use super::arguments::{Global, Status as Arguments};
 use super::failure::{Exit, Failure};
 use super::output::{Output, plain};
 use super::{reach, words};
 use crate::admin::answers::{BusKind, BusStatus, Status};
 
-pub(super) async fn perform(global: &Global, output: &mut Output) -> Result<Exit, Failure> {
+/// How often `--watch` looks.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+pub(super) async fn perform(arguments: &Arguments, global: &Global, output: &mut Output) -> Result<Exit, Failure> {
     let mut client = reach::connect("status", global).await?;
-    let failed = |error| Failure::of_client("status", &error);
-    let text = client.get("/v1/status").await.map_err(failed)?;
-    let status: Status = serde_json::from_str(&text)
-        .map_err(|error| failed(crate::admin::ClientError::Unreadable(error.to_string())))?;
+    let mut shown: Option<Status> = None;
+    loop {
+        let failed = |error| Failure::of_client("status", &error);
+        let text = client.get("/v1/status").await.map_err(failed)?;
+        let status: Status = serde_json::from_str(&text)
+            .map_err(|error| failed(crate::admin::ClientError::Unreadable(error.to_string())))?;
+        // Time alone is no change.
+        let status = Status { uptime_s: shown.as_ref().map_or(status.uptime_s, |shown| shown.uptime_s), ..status };
+        if shown.as_ref() != Some(&status) {
+            if shown.is_some() && !output.is_json() {
+                output.line("")?;
+            }
+            let exit = show(&text, &status, output)?;
+            output.flush()?;
+            if !arguments.watch {
+                return Ok(exit);
+            }
+            shown = Some(status);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+fn show(text: &str, status: &Status, output: &mut Output) -> Result<Exit, Failure> {
     if output.is_json() {
-        output.json(&text)?;
+        output.json(text)?;
     } else {
-        for line in screen(&status) {
+        for line in screen(status) {
             output.line(&line)?;
         }
     }

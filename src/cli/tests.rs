@@ -9,7 +9,7 @@ use super::arguments::{Arguments, Command};
 use super::failure::{Exit, Failure};
 use super::output::Output;
 use super::output::tests::{Page, pages};
-use super::{id, interests, peers, publish, status, sub};
+use super::{id, interests, matching, peers, ping, publish, status, sub, wait};
 use crate::admin::tests::Scene;
 
 /// What a command left behind.
@@ -45,7 +45,10 @@ async fn run(scene: &Scene, line: &[&str]) -> Done {
     let (mut output, results, remarks) = pages(global.json);
     let out = &mut output;
     let ended = match &command {
-        Command::Status => status::perform(&global, out).await,
+        Command::Status(status) => status::perform(status, &global, out).await,
+        Command::Wait(wait) => wait::perform(wait, &global, out).await,
+        Command::Match(matching) => matching::perform(matching, &global, out).await,
+        Command::Ping(ping) => ping::perform(ping, &global, out).await,
         Command::Id => id::perform(&global, out).await,
         Command::Peers(peers) => peers::perform(peers, &global, out).await,
         Command::Publish(publish) => publish::perform(publish, &global, out).await,
@@ -142,6 +145,43 @@ async fn a_reader_of_a_group_never_sees_what_it_printed_before() {
     let done = run(&scene, &["sub", "--group", "a b"]).await;
     assert_eq!(done.exit, Exit::Failed);
     assert!(done.remarks.contains("the name of a group is"), "{}", done.remarks);
+}
+
+#[tokio::test]
+async fn a_peer_is_shown_named_pinged_and_matched() {
+    let scene = Scene::open().await;
+    let friend = crate::wire::Keypair::from_seed(&[2; 32]).id();
+    run(&scene, &["peers", "add", &format!("mesh://{friend}@cedar.example"), "--no-wait"]).await;
+    let done = run(&scene, &["peers", "alias", &friend.short(), "birch"]).await;
+    assert!(done.exit == Exit::Done && done.results.contains("alias     birch\n"), "{}", done.results);
+    let done = run(&scene, &["peers", "show", "birch"]).await;
+    assert!(done.results.starts_with(&format!("id        {friend}\n")), "{}", done.results);
+    assert_eq!(run(&scene, &["peers", "alias", "birch", "a b"]).await.exit, Exit::Refused);
+    assert_eq!(run(&scene, &["peers", "show", "cedar"]).await.exit, Exit::NoSuchPeer);
+    let done = run(&scene, &["ping", "birch", "--count", "2", "--interval", "1ms"]).await;
+    assert_eq!(done.results.lines().count(), 2, "{}", done.results);
+    let done = run(&scene, &["match", "demo.wanted"]).await;
+    assert!(done.exit == Exit::Done && done.results.contains("later"), "{}", done.results);
+    assert_eq!(run(&scene, &["match", "demo.other"]).await.exit, Exit::Failed, "nobody");
+    assert_eq!(run(&scene, &["match", "demo"]).await.exit, Exit::Refused);
+    run(&scene, &["peers", "alias", "birch"]).await;
+    assert_eq!(run(&scene, &["peers", "show", "birch"]).await.exit, Exit::NoSuchPeer, "called nothing now");
+}
+
+#[tokio::test]
+async fn a_script_waits_for_what_it_needs() {
+    let scene = Scene::open().await;
+    assert_eq!(run(&scene, &["wait", "--ready"]).await.exit, Exit::Done);
+    let done = run(&scene, &["wait", "--peers", "1", "--timeout", "1ms"]).await;
+    assert_eq!(done.exit, Exit::Timeout);
+    assert!(done.remarks.contains("0 peers connected, 1 are waited for, after 1ms"), "{}", done.remarks);
+    let scene = Scene::open_as(false).await;
+    assert_eq!(run(&scene, &["wait"]).await.exit, Exit::Done, "it answers");
+    let done = run(&scene, &["wait", "--ready", "--timeout", "1ms"]).await;
+    assert!(done.exit == Exit::Timeout && done.remarks.contains("the disk is full"), "{}", done.remarks);
+    let gone = scene.path.with_file_name("gone.sock");
+    let line = ["wait", "--timeout", "1ms", "--socket", gone.to_str().expect("UTF-8")];
+    assert_eq!(run(&scene, &line).await.exit, Exit::Timeout);
 }
 
 #[tokio::test]

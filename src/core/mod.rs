@@ -18,6 +18,7 @@ mod outbox;
 pub mod params;
 mod peers;
 pub mod ports;
+mod prospect;
 pub mod trust;
 mod view;
 mod watched;
@@ -35,6 +36,7 @@ use outbox::Outbox;
 use params::{Params, RETRY_BUSY, SAVE_PAUSE};
 use peers::Peers;
 use ports::{AppendError, Appended, Arrived, BatchId, Entry, Input, Output, SavedPeer, Seq, Stored, Ticket};
+pub use prospect::Prospect;
 pub use view::{Counts, PeerState, PeerView, View};
 
 /// One node of the mesh: everything it knows and decides.
@@ -104,6 +106,10 @@ impl Node {
                 self.peers.on_added(id, at, alias, now, out);
                 self.close_forgotten(out);
                 self.open_account(id, out);
+                self.save_peers(Some(ticket), out);
+            }
+            Input::PeerNamed { ticket, id, alias } => {
+                self.peers.on_named(&id, alias);
                 self.save_peers(Some(ticket), out);
             }
             Input::PeerRemoved { ticket, id } => {

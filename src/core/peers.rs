@@ -284,6 +284,12 @@ impl Peers {
         self.neighbours_changed = true;
     }
 
+    pub(super) fn on_named(&mut self, id: &NodeId, alias: Option<String>) {
+        if let Some(peer) = self.table.get_mut(id) {
+            peer.alias = alias;
+        }
+    }
+
     pub(super) fn on_removed(&mut self, id: NodeId, out: &mut Vec<Output>) {
         self.forget(id, out);
     }

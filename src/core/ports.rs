@@ -357,6 +357,15 @@ pub enum Input {
         /// A name of our own.
         alias: Option<String>,
     },
+    /// A person calls a known peer something else, or nothing.
+    PeerNamed {
+        /// Answered once it is durable.
+        ticket: Ticket,
+        /// Who.
+        id: NodeId,
+        /// A name of our own; `None` = none any more.
+        alias: Option<String>,
+    },
     /// A person removes a peer.
     PeerRemoved {
         /// Answered once it is durable.

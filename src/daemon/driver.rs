@@ -75,7 +75,7 @@ pub(super) struct Driver {
     is_announced: bool,
     waiting: BTreeMap<Ticket, Waiting>,
     next_ticket: u64,
-    lanes: BTreeMap<NodeId, (LaneId, net::LaneHandle)>,
+    pub(super) lanes: BTreeMap<NodeId, (LaneId, net::LaneHandle)>,
     scanned: (mpsc::UnboundedSender<Scan>, mpsc::UnboundedReceiver<Scan>),
     page_max: (usize, usize),
     /// Who asked to be told which peers take an event.

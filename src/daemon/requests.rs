@@ -4,12 +4,13 @@ use tokio::sync::oneshot;
 use tokio::task::block_in_place;
 
 use super::driver::{Driver, Waiting};
-use crate::admin::answers::{Identified, InterestsView};
+use crate::admin::answers::{Identified, InterestsView, Matched, Matches, Peer, PeerState, Pinged};
 use crate::admin::{Fault, FaultCode, InterestsChange, Request};
 use crate::core::ports::{Input, Origin};
+use crate::core::{Prospect, View};
 use crate::net;
 use crate::store::interests;
-use crate::wire::{HostPort, NodeId, PeerAddress};
+use crate::wire::{EventType, HostPort, NodeId, PeerAddress};
 
 impl Driver {
     /// Answers at once, or hands the question on and answers later. An asker that is gone is no loss.
@@ -28,6 +29,12 @@ impl Driver {
             }
             Request::Identify { at, answer } => self.identify(at, answer),
             Request::AddPeer { id, at, alias, answer } => self.add_peer(id, at, alias, answer),
+            Request::NamePeer { id, alias, answer } => self.name_peer(id, alias, answer),
+            Request::Ping { id, answer } => self.ping(id, answer),
+            Request::Match { kind, answer } => {
+                let prospects = self.node.prospects(&kind, self.clock.now().wall);
+                let _ = answer.send(matches(&kind, self.node.wants(&kind), prospects, &self.node.view()));
+            }
             Request::RemovePeer { id, answer } => self.remove_peer(id, answer),
             Request::Publish { envelopes, taken, answer } => self.publish(envelopes, taken, answer),
             Request::Interests { answer } => {
@@ -89,6 +96,45 @@ impl Driver {
         Ok(())
     }
 
+    fn name_peer(&mut self, id: NodeId, alias: Option<String>, answer: oneshot::Sender<Result<(), Fault>>) {
+        let fault = match self.node.view().peers {
+            peers if !peers.iter().any(|peer| peer.id == id) => Some((FaultCode::NoSuchPeer, "no such peer")),
+            peers if alias.is_some() && peers.iter().any(|peer| peer.alias == alias && peer.id != id) => {
+                Some((FaultCode::Alias, "this alias means another peer already"))
+            }
+            _ => None,
+        };
+        if let Some((code, why)) = fault {
+            let _ = answer.send(Err(Fault::new(code, why)));
+            return;
+        }
+        let ticket = self.ticket(Waiting::Saved(answer));
+        self.feed(Input::PeerNamed { ticket, id, alias });
+    }
+
+    fn ping(&self, id: NodeId, answer: oneshot::Sender<Result<Pinged, Fault>>) {
+        let peers = self.facts.peers(&self.node.view(), &self.clock).peers;
+        let peer = peers.into_iter().find(|peer| peer.id == id);
+        let stands = |peer: &Peer| peer.state == PeerState::Connected;
+        let Some((peer, lane)) = peer.filter(stands).zip(self.lanes.get(&id)) else {
+            let _ = answer.send(Err(Fault::new(FaultCode::Unreachable, "no lane to this peer stands now")));
+            return;
+        };
+        let echo = lane.1.ping();
+        tokio::spawn(async move {
+            let broke = |_| Fault::new(FaultCode::Unreachable, "the peer gave no answer");
+            let ms = |span: std::time::Duration| (span.as_secs_f64() * 1e6).round() / 1e3;
+            let pinged = echo.await.map_err(broke).map(|net::Echo { waited, rtt, clock_ahead_ms }| Pinged {
+                id,
+                alias: peer.alias,
+                rtt_ms: ms(rtt),
+                waited_ms: ms(waited),
+                clock_ahead_ms,
+            });
+            let _ = answer.send(pinged);
+        });
+    }
+
     fn remove_peer(&mut self, id: NodeId, answer: oneshot::Sender<Result<(), Fault>>) {
         // While the file still has it, removing it again writes the file again.
         if self.unsaved.is_none() && !self.node.view().peers.iter().any(|peer| peer.id == id) {
@@ -117,4 +163,30 @@ impl Driver {
         self.feed(Input::Interests(wanted));
         Ok(self.interests_view())
     }
+}
+
+/// Who would get it first, then by id.
+fn matches(kind: &EventType, own: bool, prospects: Vec<(NodeId, Prospect)>, view: &View) -> Matches {
+    let matched = |(id, prospect): (NodeId, Prospect)| {
+        let peer = view.peers.iter().find(|peer| peer.id == id);
+        let why = match &prospect {
+            Prospect::Wanted(pattern) => format!("it asks for `{pattern}`"),
+            Prospect::Firehose(pattern) => {
+                format!("it asks for `{pattern}`, which only peers added by hand or in trust.firehose get")
+            }
+            Prospect::Unwanted => "none of its patterns asks for it".to_owned(),
+            Prospect::Unknown => "its patterns are not known, or no longer count".to_owned(),
+            Prospect::Outside => "it is not in trust.allow".to_owned(),
+        };
+        Matched {
+            id,
+            alias: peer.and_then(|peer| peer.alias.clone()),
+            connected: peer.is_some_and(|peer| matches!(peer.state, crate::core::PeerState::Connected { .. })),
+            wants: matches!(prospect, Prospect::Wanted(_)),
+            why,
+        }
+    };
+    let mut peers: Vec<Matched> = prospects.into_iter().map(matched).collect();
+    peers.sort_by_key(|peer| !peer.wants);
+    Matches { kind: kind.to_string(), own, peers }
 }

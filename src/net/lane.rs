@@ -15,9 +15,10 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
 
@@ -26,17 +27,34 @@ use super::resolve::resolve;
 use super::{Context, Report, Reports};
 use crate::core::params::RETRY_BUSY;
 use crate::core::ports::{LaneId, SendError, ShipmentId};
-use crate::wire::{Code, HostPort, NodeId, Record, Verified};
+use crate::wire::{Code, HostPort, NodeId, Record, Verified, timestamp};
 
 /// Addresses tried in one dial, over all places.
 const DIALS_MAX: usize = 8;
+/// Pings that wait in one lane.
+const PINGS_MAX: usize = 8;
 
 /// The driver's end of a lane. Dropping it closes the lane at once and without a report.
 #[derive(Debug)]
 pub struct LaneHandle {
     shipments: mpsc::Sender<(ShipmentId, Vec<Bytes>)>,
+    pings: mpsc::Sender<Asked>,
     task: AbortHandle,
 }
+
+/// What a person learns of a lane.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Echo {
+    /// Waited behind other traffic of the lane.
+    pub waited: Duration,
+    /// There and back.
+    pub rtt: Duration,
+    /// How far the peer's clock is ahead of ours, in milliseconds, give or take the round trip.
+    pub clock_ahead_ms: i64,
+}
+
+/// When a ping was asked for, and by whom.
+type Asked = (Instant, oneshot::Sender<Echo>);
 
 impl LaneHandle {
     /// Posts these lines (without LF) as one body, after what was given before. [`Report::Sent`] says
@@ -50,6 +68,15 @@ impl LaneHandle {
             mpsc::error::TrySendError::Full(_) => SendError::Busy(RETRY_BUSY),
             mpsc::error::TrySendError::Closed(_) => SendError::Lost,
         })
+    }
+
+    /// Asks the peer for a sign of life, behind what the lane is doing now. No answer: the lane broke,
+    /// or too many ask.
+    pub fn ping(&self) -> oneshot::Receiver<Echo> {
+        let (answer, echo) = oneshot::channel();
+        // Whoever is one too many gets no answer.
+        let _ = self.pings.try_send((Instant::now(), answer));
+        echo
     }
 
     /// Closes the lane at once; no report follows.
@@ -75,9 +102,10 @@ pub fn open(
     reports: Reports,
 ) -> LaneHandle {
     let (shipments, queue) = mpsc::channel(context.limits().shipments);
+    let (pings, asked) = mpsc::channel(PINGS_MAX);
     let dialler = Dialler { context: context.clone(), peer, lane, reports };
-    let task = tokio::spawn(dialler.run(at, by_hand, queue)).abort_handle();
-    LaneHandle { shipments, task }
+    let task = tokio::spawn(dialler.run(at, by_hand, queue, asked)).abort_handle();
+    LaneHandle { shipments, pings, task }
 }
 
 /// What a shipment taught.
@@ -105,11 +133,11 @@ struct Standing {
 }
 
 impl Dialler {
-    async fn run(self, at: Vec<HostPort>, by_hand: bool, mut queue: Queue) {
+    async fn run(self, at: Vec<HostPort>, by_hand: bool, mut queue: Queue, mut asked: mpsc::Receiver<Asked>) {
         let why = match self.connect(&at, by_hand).await {
             Ok(mut standing) => {
                 self.context.counters().lanes_connected.one();
-                match self.serve(&mut standing, &mut queue).await {
+                match self.serve(&mut standing, &mut queue, &mut asked).await {
                     Some(why) => why,
                     None => return, // the driver is gone, and with it everybody who would listen
                 }
@@ -168,7 +196,12 @@ impl Dialler {
     }
 
     /// Serves until something breaks, and says what; `None` when the driver's end is gone.
-    async fn serve(&self, standing: &mut Standing, queue: &mut Queue) -> Option<String> {
+    async fn serve(
+        &self,
+        standing: &mut Standing,
+        queue: &mut Queue,
+        asked: &mut mpsc::Receiver<Asked>,
+    ) -> Option<String> {
         let mut probe_at = Instant::now() + self.context.limits().probe;
         let mut renew_at: Option<Instant> = None;
         loop {
@@ -189,6 +222,10 @@ impl Dialler {
                         Ok(Shipped { view_is_old: false }) => Ok(renew_at),
                         Err(why) => Err(why),
                     }
+                }
+                // Cancel safe: a question is taken only when this arm runs.
+                Some((since, answer)) = asked.recv() => {
+                    self.echo(&standing.call, since, answer).await.map(|()| renew_at)
                 }
                 // Cancel safe; the moment is kept outside the loop.
                 () = sleep_until(probe_at) => self.probe(standing).await.map(|()| renew_at),
@@ -228,6 +265,26 @@ impl Dialler {
         };
         self.report_sent(shipment, result).await;
         shipped
+    }
+
+    /// A sign of life that a person asked for at `since`.
+    async fn echo(&self, call: &Call, since: Instant, answer: oneshot::Sender<Echo>) -> Result<(), String> {
+        let asked = Instant::now();
+        match call.hello().await {
+            Ok(hello) => {
+                let rtt = asked.elapsed();
+                let now = (self.context.settings().clock)();
+                // The peer looked at its clock about half way.
+                let clock = timestamp::parse(&hello.clock).unwrap_or(now) + rtt / 2;
+                let clock_ahead_ms = clock.as_millis().saturating_sub(now.as_millis());
+                // Whoever asked may be gone.
+                let _ = answer.send(Echo { waited: asked - since, rtt, clock_ahead_ms });
+                self.report(Report::Pong { peer: self.peer, rtt }).await;
+                Ok(())
+            }
+            Err(Trouble::Busy(_)) => Ok(()),
+            Err(trouble) => Err(trouble.why(call.at)),
+        }
     }
 
     /// Still there? A peer that does not call on us tells of its new patterns here alone.

@@ -44,7 +44,7 @@ mod watch;
 
 pub use counters::{Count, Counters};
 pub use dial::identify;
-pub use lane::{LaneHandle, open};
+pub use lane::{Echo, LaneHandle, open};
 pub use receptor::Receptor;
 pub use settings::{Limits, Rate, Settings, StartError};
 

@@ -177,6 +177,25 @@ impl Script {
                 self.peers.push(peer(id, alias.as_deref(), &at.to_string()));
                 let _ = answer.send(Ok(()));
             }
+            Request::NamePeer { id, alias, answer } => {
+                self.peers.iter_mut().filter(|peer| peer.id == id).for_each(|peer| peer.alias.clone_from(&alias));
+                let _ = answer.send(Ok(()));
+            }
+            Request::Ping { id, answer } => {
+                let pinged = Pinged { id, alias: None, rtt_ms: 1.5, waited_ms: 0.0, clock_ahead_ms: 0 };
+                let _ = answer.send(Ok(pinged));
+            }
+            Request::Match { kind, answer } => {
+                let matched = |peer: &Peer| Matched {
+                    id: peer.id,
+                    alias: peer.alias.clone(),
+                    connected: false,
+                    wants: kind.as_str() == "demo.wanted",
+                    why: "it asks for `demo.*`".to_owned(),
+                };
+                let peers = self.peers.iter().map(matched).collect();
+                let _ = answer.send(Matches { kind: kind.to_string(), own: true, peers });
+            }
             Request::RemovePeer { id, answer } => {
                 self.peers.retain(|peer| peer.id != id);
                 let _ = answer.send(Ok(()));

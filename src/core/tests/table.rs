@@ -198,3 +198,36 @@ fn a_change_of_who_may_take_part_counts_at_once() {
     let known: Vec<NodeId> = desk.node.view().peers.iter().map(|peer| peer.id).collect();
     assert_eq!(known, [key(2).id()], "who was typed in stays");
 }
+
+#[test]
+fn who_would_get_an_event_is_told_with_the_reason() {
+    let mut desk = Desk::new(Params::default());
+    desk.connect(2, &["a.*"]);
+    desk.connect(3, &["b.*"]);
+    desk.input(Input::Met { record: record(4, 1, &["*"]) });
+    let kind = "a.x".parse().expect("a type");
+    let of = |desk: &Desk, seed: u8| {
+        let prospects = desk.node.prospects(&kind, desk.now.wall);
+        prospects.into_iter().find(|(id, _)| *id == key(seed).id()).expect("known").1
+    };
+    let pattern = |text: &str| text.parse().expect("a pattern");
+    assert_eq!(of(&desk, 2), Prospect::Wanted(pattern("a.*")));
+    assert_eq!(of(&desk, 3), Prospect::Unwanted);
+    assert_eq!(of(&desk, 4), Prospect::Firehose(pattern("*")));
+    desk.wait(Duration::from_secs(2 * 86_400));
+    assert_eq!(of(&desk, 2), Prospect::Unknown, "its record expired");
+    assert!(desk.node.wants(&kind) && !desk.node.wants(&"b.x".parse().expect("a type")));
+}
+
+#[test]
+fn a_peer_gets_another_name_and_stays_what_it_is() {
+    let mut desk = Desk::new(Params::default());
+    desk.input(Input::Met { record: record(4, 1, &["a.*"]) });
+    let out = desk.input(Input::PeerNamed { ticket: Ticket(9), id: key(4).id(), alias: Some("birch".to_owned()) });
+    let saved = out.iter().find_map(|output| match output {
+        Output::SavePeers { ticket: Some(Ticket(9)), peers } => Some(peers.clone()),
+        _ => None,
+    });
+    let saved = saved.expect("durable before it is answered");
+    assert_eq!((saved[0].alias.as_deref(), saved[0].origin), (Some("birch"), ports::Origin::Inbound));
+}

@@ -1,0 +1,51 @@
+//! Who would get an event of some type from us, were it published now? Asked by people; nothing is sent.
+
+use super::Node;
+use crate::time::Wall;
+use crate::wire::{EventType, NodeId, Pattern};
+
+/// What stands between a peer and an event of ours.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Prospect {
+    /// Nothing: this pattern of it asks for the type.
+    Wanted(Pattern),
+    /// This pattern asks for everything, which strangers do not get.
+    Firehose(Pattern),
+    /// None of its patterns asks for the type.
+    Unwanted,
+    /// We hold no record of it that counts any more, so its patterns are not known.
+    Unknown,
+    /// The mesh is private, and it is not in it.
+    Outside,
+}
+
+impl Node {
+    /// What every peer would get, in the order of their ids.
+    pub fn prospects(&self, kind: &EventType, now: Wall) -> Vec<(NodeId, Prospect)> {
+        let is_outside = |id: &NodeId| !self.params.allow.is_empty() && !self.params.allow.contains(id);
+        let of = |id: &NodeId, patterns: &[Pattern]| {
+            let asking = patterns.iter().find(|pattern| pattern.matches(kind));
+            match asking {
+                _ if is_outside(id) => Prospect::Outside,
+                _ if !self.peers.is_acquainted(id, now) => Prospect::Unknown,
+                None => Prospect::Unwanted,
+                Some(_) if self.peers.is_interested(id, kind) => {
+                    let served = patterns.iter().filter(|pattern| pattern.matches(kind));
+                    let named = served.min_by_key(|pattern| pattern.is_firehose()).expect("one asks for it");
+                    Prospect::Wanted(named.clone())
+                }
+                Some(pattern) => Prospect::Firehose(pattern.clone()),
+            }
+        };
+        let of_peer = |(id, peer): (&NodeId, &super::peers::Peer)| {
+            let patterns = peer.record.as_ref().map_or(&[][..], |record| record.interests.patterns());
+            (*id, of(id, patterns))
+        };
+        self.peers.iter().map(of_peer).collect()
+    }
+
+    /// Do we want events of this type from others?
+    pub fn wants(&self, kind: &EventType) -> bool {
+        self.interests.matches(kind)
+    }
+}
