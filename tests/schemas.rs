@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use afferent::admin::answers::{
-    Document, Group, Identified, Identity, InterestsView, Matches, Peer, Peers, Pinged, Published, Ready, Status,
+    Change, Document, Group, Identified, Identity, InterestsView, Matches, Peer, Peers, Pinged, Published, Ready,
+    Status,
 };
 use afferent::admin::{Problem, SCHEMA_URN, SCHEMAS, document};
 use afferent::time::Wall;
@@ -24,6 +25,7 @@ type Again = fn(&str) -> String;
 /// The type behind each schema; `None` for what a command prints without one.
 const TYPES: &[(&str, Option<Again>)] = &[
     ("arrival", Some(arrival)),
+    ("change", Some(of::<Change>)),
     ("event", Some(event)),
     ("explain", None),
     ("group", Some(of::<Group>)),

@@ -405,6 +405,55 @@ impl Document for Group {
     const SCHEMA: &'static str = "afferent.group/1";
 }
 
+/// Something that is another way now. Schema `afferent.change/1`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Change {
+    /// When, by our clock.
+    #[serde(with = "moment")]
+    pub at: Option<Wall>,
+    /// What.
+    pub what: Changed,
+    /// Whom it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<NodeId>,
+    /// Why, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// Milliseconds until the next try.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_in_ms: Option<u64>,
+}
+
+impl Document for Change {
+    const SCHEMA: &'static str = "afferent.change/1";
+}
+
+/// What can change.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Changed {
+    /// A lane to a peer stands.
+    PeerConnected,
+    /// A peer cannot be reached; the next try has a time.
+    PeerBackoff,
+    /// A peer takes less than comes in; the rest waits in the journal.
+    PeerLagging,
+    /// A peer has all that it is owed.
+    PeerCaughtUp,
+    /// Retention overtook a peer: some events were never sent to it.
+    PeerGap,
+    /// Nothing is stored or acknowledged.
+    JournalFull,
+    /// Events are stored again.
+    JournalWell,
+    /// The local bus takes events.
+    BusWell,
+    /// The local bus takes nothing; the journal keeps it.
+    BusTrouble,
+    /// The watcher was too slow: some changes are not told. Ask for the status.
+    Missed,
+}
+
 /// Moments as RFC 3339.
 mod moment {
     use super::*;

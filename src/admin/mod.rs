@@ -11,6 +11,11 @@
 //!     |----> live: pages of the journal (core::ports::Log), woken by its head
 //! ```
 //!
+//! What is published once stays once: an idempotency key is kept by the commit of its event
+//! ([`KEY_LIFE`]). Who reads goes on where it was: by position (`since`, `Last-Event-ID`), or as a
+//! group that acknowledges. What every answer looks like stands in `schemas/` ([`SCHEMAS`]), and what
+//! can be asked at `/openapi.json`.
+//!
 //! How it is driven: [`bind`] takes the socket (and says so if a living daemon holds it), [`serve`]
 //! answers until told to stop. The driver answers every [`Request`]; what it fills in are the types
 //! of [`answers`], which are the JSON of the API. Programs find `"schema": "afferent.<thing>/1"` in
@@ -25,6 +30,7 @@
 
 pub mod answers;
 mod caller;
+mod changes;
 pub mod client;
 mod cloudevents;
 mod fault;
@@ -43,6 +49,7 @@ mod sse;
 mod waiting;
 
 pub use answers::document;
+pub use changes::CHANGES_MAX;
 pub use client::{Client, ClientError};
 pub use fault::{Fault, FaultCode, Problem};
 pub use idempotency::{KEY_BYTES_MAX, KEY_LIFE};

@@ -190,6 +190,13 @@ const OPERATIONS: &[Operation] = &[
         ..NONE
     },
     Operation {
+        path: "/v1/watch",
+        id: "watch",
+        about: "What changes, as it changes: one `change` a line, or server-sent events when `Accept` names them.",
+        gives: &[(200, LINES, Text), (200, "text/event-stream", Text)],
+        ..NONE
+    },
+    Operation {
         path: "/v1/interests",
         id: "interests",
         about: "What do we want, and who wants what from us?",

@@ -13,9 +13,9 @@ use axum::routing::{delete, get, post};
 use axum::{Router, serve as serve_http};
 use futures_util::{Stream, StreamExt};
 use serde::Deserialize;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use super::answers::{Document, Group, Peer, Peers, Ready, Status, document};
+use super::answers::{Change, Document, Group, Peer, Peers, Ready, Status, document};
 use super::caller::{Caller, Gate, Writer};
 use super::fault::{Fault, FaultCode};
 use super::groups::GroupName;
@@ -25,7 +25,7 @@ use super::publish::{Form, Terms};
 use super::request::{InterestsChange, Request};
 use super::socket::Socket;
 use super::waiting::Wait;
-use super::{BODY_BYTES_MAX, cloudevents, live, publish, select, sse};
+use super::{BODY_BYTES_MAX, changes, cloudevents, live, publish, select, sse};
 use crate::core::ports::{Claims, Log, Seq};
 use crate::core::trust::Policy;
 use crate::time::Wall;
@@ -55,6 +55,8 @@ pub struct Desk {
     pub clock: Arc<dyn Fn() -> Wall + Send + Sync>,
     /// The journal.
     pub log: Arc<dyn Log>,
+    /// What changes, for whoever watches.
+    pub changes: broadcast::Sender<Change>,
     /// Silence after which a stream of frames says that it is alive.
     pub keep_alive: Duration,
     /// Idempotency keys, kept by the journal.
@@ -112,6 +114,7 @@ fn routes(office: Office) -> Router {
         .route("/v1/identify", post(identify))
         .route("/v1/events", get(events).post(publish_events))
         .route("/v1/groups/{group}", get(group).post(acknowledge))
+        .route("/v1/watch", get(watch_changes))
         .route("/v1/interests", get(interests).post(set_interests))
         .route("/v1/trust", get(trust).post(set_trust))
         .fallback(async || Fault::new(FaultCode::NotFound, "there is no such route; the API begins at /v1/status"))
@@ -380,6 +383,13 @@ async fn events(
     let events = live::events(&office.desk, wish, office.stop.clone()).await?;
     let headers = [(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-store")];
     Ok((headers, Body::from_stream(events)).into_response())
+}
+
+async fn watch_changes(State(office): State<Office>, headers: HeaderMap) -> Answer {
+    let kind = if sse::is_asked_for(&headers) { sse::STREAM_TYPE } else { LINES_TYPE };
+    let changes = changes::changes(&office.desk, &headers, office.stop.clone());
+    let headers = [(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-store")];
+    Ok((headers, Body::from_stream(changes)).into_response())
 }
 
 fn group_name(name: &str) -> Result<GroupName, Fault> {

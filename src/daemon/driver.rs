@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::block_in_place;
 
 use super::clock::Clock;
@@ -14,6 +14,7 @@ use super::record::OwnRecord;
 use super::reload::Reload;
 use super::supervisor::Supervisor;
 use super::trust::Trust;
+use crate::admin::answers::{Change, Changed};
 use crate::admin::{Fault, FaultCode};
 use crate::core::Node;
 use crate::core::params::{Params, WATCHED_MAX};
@@ -45,6 +46,7 @@ pub(super) struct Hands {
     pub(super) interests: watch::Sender<Interests>,
     pub(super) ready: watch::Sender<bool>,
     pub(super) supervisor: Supervisor,
+    pub(super) changes: broadcast::Sender<Change>,
 }
 
 /// Who waits for an answer of the core.
@@ -78,6 +80,8 @@ pub(super) struct Driver {
     pub(super) lanes: BTreeMap<NodeId, (LaneId, net::LaneHandle)>,
     scanned: (mpsc::UnboundedSender<Scan>, mpsc::UnboundedReceiver<Scan>),
     page_max: (usize, usize),
+    /// As it was told last.
+    bus_is_well: Option<bool>,
     /// Who asked to be told which peers take an event.
     takers: BTreeMap<Digest, admin::Taken>,
     /// The peer file as it should be, since writing it failed.
@@ -117,6 +121,7 @@ impl Driver {
             scanned: mpsc::unbounded_channel(),
             page_max,
             takers: BTreeMap::new(),
+            bus_is_well: None,
             unsaved: None,
             out: Vec::new(),
         }
@@ -158,16 +163,18 @@ impl Driver {
         minute.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         let mut beat = tokio::time::interval(self.hands.supervisor.beat());
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut bus = self.facts.bus.states();
         loop {
             let deadline = self.node.deadline().map(|mono| tokio::time::Instant::from_std(self.clock.instant(mono)));
-            // Dropping any of these arms loses nothing: receiving from a channel, a timer and a
-            // oneshot by reference are all cancel safe.
+            // Dropping any of these arms loses nothing: receiving from a channel, a timer, a watched
+            // value and a oneshot by reference are all cancel safe.
             tokio::select! {
                 Some(report) = inbox.journal.recv() => self.on_journal(report)?,
                 Some(scan) = self.scanned.1.recv() => self.feed(Input::Scanned { peer: scan.peer, after: scan.after, page: scan.page }),
                 Some(report) = inbox.net.recv() => self.on_net(report),
                 Some(publication) = inbox.publications.recv() => self.on_publication(publication),
                 Some(request) = inbox.requests.recv() => self.on_request(request),
+                Some(is_well) = turn_of(&mut bus) => self.on_bus(is_well),
                 () = sleep_until(deadline) => self.feed(Input::Tick),
                 Some(reload) = inbox.reloads.recv() => self.on_reload(reload),
                 _ = minute.tick() => self.on_minute(),
@@ -223,6 +230,9 @@ impl Driver {
             Output::Neighbours(neighbours) => drop(self.hands.neighbours.send_replace(neighbours)),
             Output::Note(note) => {
                 super::notes::tell(&note);
+                if let Some(change) = super::notes::change(&note, self.clock.now().wall) {
+                    self.tell_watchers(change);
+                }
                 self.tell_takers(&note);
             }
         }
@@ -357,6 +367,19 @@ impl Driver {
         self.on_publication(bus::Publication { envelopes, answer });
     }
 
+    /// Without a watcher nothing is lost: who comes asks for the status.
+    fn tell_watchers(&self, change: Change) {
+        let _ = self.hands.changes.send(change);
+    }
+
+    fn on_bus(&mut self, is_well: bool) {
+        if self.bus_is_well.replace(is_well) != Some(is_well) {
+            let what = if is_well { Changed::BusWell } else { Changed::BusTrouble };
+            let at = Some(self.clock.now().wall);
+            self.tell_watchers(Change { at, what, peer: None, why: None, retry_in_ms: None });
+        }
+    }
+
     fn tell_takers(&self, note: &Note) {
         if let Note::Taken { peer, event } = note
             && let Some(taken) = self.takers.get(event)
@@ -390,6 +413,17 @@ impl Driver {
 /// The name of a peer's cursor in the journal.
 fn cursor_name(peer: &NodeId) -> String {
     format!("peer:{peer}")
+}
+
+/// How the bus is after its next change; `None` when there is nobody left to say so.
+async fn turn_of(bus: &mut Option<watch::Receiver<bus::BusState>>) -> Option<bool> {
+    match bus {
+        Some(states) => {
+            states.changed().await.ok()?;
+            Some(states.borrow_and_update().is_well())
+        }
+        None => None,
+    }
 }
 
 async fn sleep_until(deadline: Option<tokio::time::Instant>) {

@@ -44,6 +44,16 @@ pub(super) enum Bus {
     },
 }
 
+impl Bus {
+    /// How it is, as that changes; `None` for the embedded one, which is always well.
+    pub(super) fn states(&self) -> Option<watch::Receiver<BusState>> {
+        match self {
+            Bus::Embedded => None,
+            Bus::Redis { state, .. } => Some(state.clone()),
+        }
+    }
+}
+
 impl Facts {
     pub(super) fn identity(&self, me: NodeId, addresses: &[HostPort]) -> Identity {
         Identity {

@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::config::{BusUrl, RedisUrl, Settings};
@@ -133,6 +133,7 @@ async fn start(
     let (interests, interests_seen) = watch::channel(Interests::default());
     let (ready, readies) = watch::channel(false);
     let (shutdown, stopping) = watch::channel(false);
+    let (changes, _) = broadcast::channel(admin::CHANGES_MAX);
     let context = net::Context::new(net::Settings {
         key: key.clone(),
         network: settings.node.network.clone(),
@@ -197,6 +198,7 @@ async fn start(
         interests,
         ready,
         supervisor,
+        changes: changes.clone(),
     };
     let mut driver = Driver::new(params, fastrand::u64(..), clock, hands, record, facts, trust);
     driver.restore();
@@ -220,6 +222,7 @@ async fn start(
     }
     let desk = admin::Desk {
         requests,
+        changes,
         keep_alive: admin::KEEP_ALIVE,
         claims: Arc::new(journal.clone()),
         log: Arc::new(journal),

@@ -1,6 +1,8 @@
 //! What the core wants people to hear of: one log line for each change of state.
 
+use crate::admin::answers::{Change, Changed};
 use crate::core::ports::Note;
+use crate::time::Wall;
 use crate::wire::message::Outcome;
 use crate::wire::{Digest, EventType};
 
@@ -27,6 +29,25 @@ pub(super) fn tell(note: &Note) {
         Note::JournalFull => tracing::error!("the journal is full: peers and publishers are told to wait"),
         Note::JournalWell => tracing::info!("the journal takes events again"),
     }
+}
+
+/// The same for whoever watches; `None` for what is no state.
+pub(super) fn change(note: &Note, now: Wall) -> Option<Change> {
+    let of = |what, peer| Change { at: Some(now), what, peer, why: None, retry_in_ms: None };
+    Some(match note {
+        Note::PeerConnected(peer) => of(Changed::PeerConnected, Some(*peer)),
+        Note::PeerBackoff { peer, why, retry } => Change {
+            why: Some(why.clone()),
+            retry_in_ms: Some(u64::try_from(retry.as_millis()).unwrap_or(u64::MAX)),
+            ..of(Changed::PeerBackoff, Some(*peer))
+        },
+        Note::PeerLagging(peer) => of(Changed::PeerLagging, Some(*peer)),
+        Note::PeerCaughtUp(peer) => of(Changed::PeerCaughtUp, Some(*peer)),
+        Note::PeerGap { peer, .. } => of(Changed::PeerGap, Some(*peer)),
+        Note::JournalFull => of(Changed::JournalFull, None),
+        Note::JournalWell => of(Changed::JournalWell, None),
+        Note::PeerRefused { .. } | Note::Taken { .. } | Note::OwnKeyElsewhere(_) => return None,
+    })
 }
 
 /// One line for each event published here, whichever way it came: by its digest it is found again on

@@ -171,3 +171,28 @@ fn frames_and_groups_outlive_the_daemon() {
     stream.read_to_string(&mut again).expect("read");
     assert!(again.contains(&second) && !again.contains(&first), "{again}");
 }
+
+#[test]
+fn who_watches_sees_a_peer_come_and_go() {
+    let a = Daemon::running("a", &[], "", "");
+    let mut b = Daemon::running("b", &["order.*"], "", "");
+    let id = b.id();
+    let mut stream = ask(&a, "GET /v1/watch", &[("accept", "text/event-stream")], "");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    let mut whole = String::new();
+    let mut read_until = |mark: &str| {
+        let mut piece = [0; 4_096];
+        while !whole.contains(mark) {
+            let count = stream.read(&mut piece).expect("before the deadline");
+            assert!(count > 0, "it ended: {whole}");
+            whole.push_str(&String::from_utf8_lossy(&piece[..count]));
+        }
+    };
+    read_until(":\n\n");
+    a.befriend(&b);
+    read_until(&format!("\"what\":\"peer_connected\",\"peer\":\"{id}\""));
+    b.kill();
+    // The lane breaks when it is used next.
+    a.publish("order.placed", "1");
+    read_until(&format!("\"what\":\"peer_backoff\",\"peer\":\"{id}\""));
+}

@@ -10,7 +10,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::handshake;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::answers::*;
@@ -302,6 +302,7 @@ pub(crate) struct Scene {
     driver: JoinHandle<()>,
     server: JoinHandle<std::io::Result<()>>,
     stop: oneshot::Sender<()>,
+    changes: broadcast::Sender<Change>,
     _directory: tempfile::TempDir,
 }
 
@@ -320,6 +321,7 @@ impl Scene {
         let (requests, received) = mpsc::channel(REQUESTS_MAX);
         let (head, heads) = watch::channel(Seq(0));
         let (stop, stopped) = oneshot::channel();
+        let (changes, _) = broadcast::channel(4);
         let (log, batches) = (Arc::new(Memory::default()), Arc::default());
         let script = Script {
             log: Arc::clone(&log),
@@ -338,6 +340,7 @@ impl Scene {
             durability: Durability::Fsync,
             clock: Arc::new(|| NOW),
             keep_alive,
+            changes: changes.clone(),
             claims: Arc::clone(&log) as Arc<dyn Claims>,
             log: Arc::clone(&log) as Arc<dyn Log>,
             head: heads,
@@ -354,6 +357,7 @@ impl Scene {
             driver: tokio::spawn(script.drive(received)),
             server: tokio::spawn(serve(socket, desk, stopped)),
             stop,
+            changes,
             _directory: directory,
         }
     }

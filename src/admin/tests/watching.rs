@@ -206,10 +206,14 @@ async fn a_stream_that_retention_overtook_breaks_off_instead_of_skipping() {
 
 /// A stream of frames: the next pieces of its body.
 async fn frames(scene: &Scene, query: &str, last: Option<&str>) -> (u16, hyper::body::Incoming) {
+    frames_of(scene, &format!("/v1/events{query}"), last).await
+}
+
+async fn frames_of(scene: &Scene, uri: &str, last: Option<&str>) -> (u16, hyper::body::Incoming) {
     let stream = UnixStream::connect(&scene.path).await.expect("a connection");
     let (mut sender, connection) = handshake(TokioIo::new(stream)).await.expect("HTTP");
     tokio::spawn(async { drop(connection.await) });
-    let request = hyper::Request::builder().uri(format!("/v1/events{query}")).header("host", "x");
+    let request = hyper::Request::builder().uri(uri).header("host", "x");
     let mut request = request.header("accept", "text/event-stream");
     if let Some(last) = last {
         request = request.header("last-event-id", last);
@@ -288,4 +292,27 @@ async fn a_group_goes_on_where_it_acknowledged() {
     assert_eq!((status, body.trim_end()), (200, r#"{"schema":"afferent.group/1","group":"other","head":7}"#));
     assert_eq!(scene.raw("GET", "/v1/groups/a%20b", None, b"").await.0, 400);
     assert_eq!(all(&scene, "group=a%20b").await.map_err(|problem| problem.0), Err(400));
+}
+
+#[tokio::test]
+async fn who_watches_is_told_what_changes_and_when_it_was_too_slow() {
+    let scene = Scene::open().await;
+    let (status, mut body) = frames_of(&scene, "/v1/watch", None).await;
+    assert_eq!((status, text(&mut body, 1).await.as_str()), (200, ":\n\n"));
+    let change = |what| Change { at: Some(NOW), what, peer: None, why: None, retry_in_ms: None };
+    scene.changes.send(change(Changed::JournalFull)).expect("somebody watches");
+    let expected =
+        "data: {\"schema\":\"afferent.change/1\",\"at\":\"2026-11-21T06:41:02.123000Z\",\"what\":\"journal_full\"}\n\n";
+    assert_eq!(text(&mut body, 1).await, expected);
+    let mut client = scene.client().await;
+    let mut lines = client.lines("/v1/watch").await.expect("a stream");
+    for _ in 0..9 {
+        scene.changes.send(change(Changed::JournalWell)).expect("somebody watches");
+    }
+    let first = soon(lines.next()).await.expect("whole").expect("a line");
+    assert!(std::str::from_utf8(&first).expect("UTF-8").contains("\"what\":\"missed\""), "{first:?}");
+    scene.stop.send(()).expect("served");
+    while let Some(line) = soon(lines.next()).await.expect("a clean end") {
+        assert!(std::str::from_utf8(&line).expect("UTF-8").contains("journal_well"), "{line:?}");
+    }
 }

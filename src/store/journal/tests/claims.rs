@@ -2,7 +2,7 @@
 
 use super::fixture::*;
 use crate::core::ports::{Appended, Claim, Claims as _, Entry, Seq};
-use crate::wire::Digest;
+use crate::wire::{Code, Digest};
 
 fn claim(key: &str, body: &str) -> Claim {
     Claim { key: Digest::of(key.as_bytes()), body: Digest::of(body.as_bytes()), until: T0 + DAY }
@@ -38,9 +38,9 @@ fn a_key_means_one_event_also_within_one_commit() {
         stake(&bench, entry, claim(key, "body"));
     }
     let group = vec![one.clone(), two.clone(), three];
-    let expected = vec![Appended::Stored(Seq(1)), Appended::Conflict, Appended::Stored(Seq(2))];
+    let expected = vec![Appended::Stored(Seq(1)), Appended::Refused(Code::Conflict), Appended::Stored(Seq(2))];
     assert_eq!(bench.append(group), Ok(expected));
-    assert_eq!(bench.append_one(four.clone()), Appended::Conflict);
+    assert_eq!(bench.append_one(four.clone()), Appended::Refused(Code::Conflict));
     assert_eq!(bench.append_one(one), Appended::Duplicate, "its own key");
     bench.journal.withdraw(&two.envelope.digest());
     assert_eq!(bench.append_one(two), Appended::Stored(Seq(3)), "the key was in the way, not the event");
