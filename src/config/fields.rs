@@ -113,6 +113,8 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("trust.rule", "Who may send which types, one [[trust.rule]] each. The first that fits decides; none: accept."),
     ("limits", "What neighbours may send."),
     ("journal", "What is kept on disk: the dedupe index and everybody's place in the event log depend on it."),
+    ("metrics", "Numbers for Prometheus. The local API has them too, at /metrics."),
+    ("log", "What the daemon writes to standard error."),
     ("admin", "The local API that the commands of `afferent` speak to."),
 ];
 
@@ -364,6 +366,27 @@ pub const FIELDS: &[Field] = &[
         Kind::Text,
         "\"1GiB\"",
         &["Size from which the oldest events are dropped, 16MiB or more, never before the bus has them."],
+    ),
+    field(
+        "metrics",
+        "listen",
+        Kind::Text,
+        "\"\"",
+        &[
+            "Where /metrics is served over TCP, an address of loopback such as 127.0.0.1:9464; \"\" = nowhere.",
+            "Every user of this machine may read it then. Another machine takes a proxy in front.",
+        ],
+    )
+    .like("\"127.0.0.1:9464\""),
+    field(
+        "log",
+        "format",
+        Kind::Text,
+        "\"auto\"",
+        &[
+            "auto | json | text. auto = text on a terminal, JSON elsewhere and for the journal of systemd.",
+            "How much is written: -q, -v, or AFFERENT_LOG such as info,afferent::net=debug.",
+        ],
     ),
     derived(
         "admin",

@@ -9,7 +9,7 @@ use super::fields::{FIELDS, Field, SECTIONS};
 use super::mistake::{Mistake, Mistakes, Source};
 use super::place::{self, Surroundings};
 use super::rules;
-use super::settings::{Peer, Settings};
+use super::settings::{LogFormat, Peer, Settings};
 use super::values::{self, NodeName};
 use crate::core::trust::RULES_MAX;
 use crate::wire::message::Durability;
@@ -197,6 +197,10 @@ impl Layers {
             put(&mut self.settings.journal.keep, journal.text("keep", keep));
             put(&mut self.settings.journal.bytes, journal.text("bytes", journal_bytes));
         });
+        document.section("metrics", |metrics| {
+            put(&mut self.settings.metrics.listen, metrics.text("listen", scraped));
+        });
+        document.section("log", |log| put(&mut self.settings.log.format, log.text("format", log_format)));
         document.section("admin", |admin| {
             if let Some(path) = admin.text("socket", absolute) {
                 self.socket = Some(path);
@@ -305,6 +309,28 @@ fn absolute(text: &str) -> Result<PathBuf, &'static str> {
 
 fn listen(text: &str) -> Result<SocketAddr, &'static str> {
     text.parse().map_err(|_| "an IP address and a port are expected, such as `0.0.0.0:7443` or `[::]:7443`")
+}
+
+/// Metrics tell a lot and ask nobody who he is: they stay on this machine.
+fn scraped(text: &str) -> Result<Option<SocketAddr>, &'static str> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let address: SocketAddr =
+        text.parse().map_err(|_| "an IP address and a port are expected, such as `127.0.0.1:9464`, or \"\"")?;
+    match address.ip().is_loopback() {
+        true => Ok(Some(address)),
+        false => Err("an address of loopback is expected: anybody who reaches it can read it"),
+    }
+}
+
+fn log_format(text: &str) -> Result<LogFormat, &'static str> {
+    match text {
+        "auto" => Ok(LogFormat::Auto),
+        "json" => Ok(LogFormat::Json),
+        "text" => Ok(LogFormat::Text),
+        _ => Err("the formats are auto, json and text"),
+    }
 }
 
 fn profile(text: &str) -> Result<Profile, &'static str> {

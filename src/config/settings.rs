@@ -32,6 +32,10 @@ pub struct Settings {
     pub limits: Limits,
     /// `[journal]`: what is kept.
     pub journal: Journal,
+    /// `[metrics]`: numbers for Prometheus.
+    pub metrics: Metrics,
+    /// `[log]`: what is written to standard error.
+    pub log: Log,
     /// `[admin]`: the local API.
     pub admin: Admin,
 }
@@ -120,6 +124,32 @@ pub struct Journal {
     pub bytes: u64,
 }
 
+/// `[metrics]`.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Metrics {
+    /// Where they are served over TCP: on loopback; `None` = nowhere.
+    pub listen: Option<SocketAddr>,
+}
+
+/// `[log]`.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Log {
+    /// How its lines look.
+    pub format: LogFormat,
+}
+
+/// How the lines of the log look.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum LogFormat {
+    /// For people on a terminal, JSON elsewhere.
+    #[default]
+    Auto,
+    /// One object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
 /// `[admin]`.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Admin {
@@ -155,6 +185,8 @@ impl Settings {
             trust: Trust::default(),
             limits: Limits { per_source: "50/s burst 200".parse().expect("a rate") },
             journal: Journal { keep: Duration::from_secs(7 * 86_400), bytes: 1 << 30 },
+            metrics: Metrics::default(),
+            log: Log::default(),
             admin: Admin { socket: socket.to_owned() },
         }
     }
