@@ -97,6 +97,11 @@ pub enum Request {
         /// The new state, once it holds.
         answer: oneshot::Sender<Result<InterestsView, Fault>>,
     },
+    /// What is there to be counted?
+    Metrics {
+        /// At once: OpenMetrics text.
+        answer: oneshot::Sender<String>,
+    },
     /// Whom do we not listen to?
     Trust {
         /// At once.

@@ -34,6 +34,8 @@ use crate::wire::{Code, EventType, HostPort, Keypair, Network, NodeId, PeerAddre
 
 /// Content type of one object a line.
 pub(super) const LINES_TYPE: &str = "application/x-ndjson";
+/// Content type of OpenMetrics text.
+pub(super) const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// How long the driver may take for an answer; dialling a stranger is the longest.
 const ANSWER_MAX: Duration = Duration::from_secs(15);
 /// How long a probe waits: longer means that nobody is driving.
@@ -105,6 +107,7 @@ fn routes(office: Office) -> Router {
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/openapi.json", get(openapi))
+        .route("/metrics", get(metrics))
         .route("/v1/status", get(status))
         .route("/v1/id", get(id))
         .route("/v1/peers", get(peers).post(add_peer))
@@ -204,6 +207,9 @@ async fn readyz(State(office): State<Office>) -> Answer {
 
 async fn openapi() -> Answer {
     Ok(([(header::CONTENT_TYPE, "application/json")], OPENAPI.as_str()).into_response())
+async fn metrics(State(office): State<Office>) -> Answer {
+    let page = office.ask(|answer| Request::Metrics { answer }).await?;
+    Ok(([(header::CONTENT_TYPE, METRICS_TYPE)], page).into_response())
 }
 
 async fn status(State(office): State<Office>) -> Answer {

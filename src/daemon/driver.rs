@@ -10,6 +10,7 @@ use tokio::task::block_in_place;
 
 use super::clock::Clock;
 use super::facts::Facts;
+use super::metrics::Metrics;
 use super::record::OwnRecord;
 use super::reload::Reload;
 use super::supervisor::Supervisor;
@@ -75,6 +76,7 @@ pub(super) struct Driver {
     is_probed: bool,
     /// Somebody was told that we are ready.
     is_announced: bool,
+    pub(super) metrics: Metrics,
     waiting: BTreeMap<Ticket, Waiting>,
     next_ticket: u64,
     pub(super) lanes: BTreeMap<NodeId, (LaneId, net::LaneHandle)>,
@@ -104,6 +106,7 @@ impl Driver {
         record: OwnRecord,
         facts: Facts,
         trust: Trust,
+        metrics: Metrics,
     ) -> Driver {
         let page_max = (params.peer_queue_max, params.peer_queue_bytes_max);
         Driver {
@@ -115,6 +118,7 @@ impl Driver {
             trust,
             is_probed: false,
             is_announced: false,
+            metrics,
             waiting: BTreeMap::new(),
             next_ticket: 0,
             lanes: BTreeMap::new(),
@@ -208,8 +212,11 @@ impl Driver {
 
     fn carry_out(&mut self, output: Output) {
         match output {
-            Output::Append { batch, entries } => self.hands.journal.append(batch, entries),
             Output::Remember(refusals) => self.hands.journal.remember(refusals),
+            Output::Append { batch, entries } => {
+                self.metrics.on_append(self.hands.net.id(), &entries);
+                self.hands.journal.append(batch, entries);
+            }
             Output::Answer { ticket, outcomes, credit } => self.answer(ticket, outcomes, credit),
             Output::Dial { peer, lane, at, by_hand } => {
                 let handle = net::open(&self.hands.net, peer, lane, at, by_hand, self.hands.reports.clone());
@@ -264,7 +271,10 @@ impl Driver {
     fn save_peers(&mut self, ticket: Option<Ticket>, peers: Vec<SavedPeer>) {
         let saved = block_in_place(|| peers::save(&self.hands.dir.peers_path(), &peers));
         if let Err(error) = &saved {
-            tracing::error!("the peer file is not saved, and will be tried again in a minute: {error}");
+            tracing::error!(
+                number = STORAGE,
+                "the peer file is not saved, and will be tried again in a minute: {error}"
+            );
         }
         self.unsaved = saved.is_err().then_some(peers);
         if let Some(Waiting::Saved(asker)) = ticket.and_then(|ticket| self.waiting.remove(&ticket)) {
@@ -321,7 +331,10 @@ impl Driver {
                 self.feed(Input::Broken { peer, lane, why });
             }
             net::Report::Pong { peer, rtt } => self.feed(Input::Pong { peer, rtt }),
-            net::Report::Sent { peer, shipment, result } => self.feed(Input::Sent { peer, shipment, result }),
+            net::Report::Sent { peer, shipment, result } => {
+                self.metrics.on_sent(&result);
+                self.feed(Input::Sent { peer, shipment, result });
+            }
         }
     }
 

@@ -85,6 +85,14 @@ impl Facts {
         }
     }
 
+    /// How the bridge is; `None` without one.
+    pub(super) fn bus_state(&self) -> Option<BusState> {
+        match &self.bus {
+            Bus::Embedded => None,
+            Bus::Redis { state, .. } => Some(state.borrow().clone()),
+        }
+    }
+
     fn bus_status(&self) -> BusStatus {
         let Bus::Redis { place, state } = &self.bus else {
             return BusStatus { kind: BusKind::Embedded, connected: true, lag: 0, url: None, why: None };
@@ -159,7 +167,7 @@ fn trouble(condition: &Condition) -> Option<String> {
     }
 }
 
-fn state_of(peer: &PeerView) -> PeerState {
+pub(super) fn state_of(peer: &PeerView) -> PeerState {
     match peer.state {
         crate::core::PeerState::Connected { .. } => PeerState::Connected,
         crate::core::PeerState::Dialling => PeerState::Probing,

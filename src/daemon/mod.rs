@@ -15,6 +15,7 @@
 mod clock;
 mod driver;
 mod facts;
+mod metrics;
 mod notes;
 mod record;
 mod reload;
@@ -41,6 +42,7 @@ use crate::{admin, bus, net};
 use clock::{Clock, wall};
 use driver::{Driver, Hands, Inbox, Waiting};
 use facts::{Bus, Facts};
+use metrics::Metrics;
 use record::{Basis, OwnRecord};
 use reload::Reload;
 use supervisor::Supervisor;
@@ -165,6 +167,11 @@ async fn start(
     let record = OwnRecord::new(basis, record_line, clock.now())?;
     let socket = admin::bind(&settings.admin.socket).await?;
 
+    let scraped = match settings.metrics.listen {
+        Some(address) => Some(admin::bind_scrape(address).await?),
+        None => None,
+    };
+
     let (reports, net_inbox) = mpsc::channel(REPORTS_MAX);
     let (publications, publications_inbox) = mpsc::channel(PUBLICATIONS_MAX);
     let (requests, requests_inbox) = mpsc::channel(admin::REQUESTS_MAX);
@@ -188,6 +195,8 @@ async fn start(
     };
     let (trust, params) = trust_of(&settings, &dir, &key);
     let policies = trust.policy.subscribe();
+    let bus_counters: Arc<bus::Counters> = Arc::default();
+    let metrics = Metrics::new(Arc::clone(&bus_counters), journal.sync_seconds());
     let hands = Hands {
         journal: journal.clone(),
         dir,
@@ -200,7 +209,7 @@ async fn start(
         supervisor,
         changes: changes.clone(),
     };
-    let mut driver = Driver::new(params, fastrand::u64(..), clock, hands, record, facts, trust);
+    let mut driver = Driver::new(params, fastrand::u64(..), clock, hands, record, facts, trust, metrics);
     driver.restore();
     add_configured_peers(&mut driver, &settings);
 
@@ -215,10 +224,15 @@ async fn start(
             key: key.clone(),
             publications,
             state: bus_state,
-            counters: Arc::default(),
+            counters: bus_counters,
             shutdown: stopping.clone(),
         };
         devices.spawn(bus::run(bus_settings(&settings, url, &key, journal.head()), ends));
+    }
+    if let Some(listener) = scraped {
+        let mut told = stopping.clone();
+        let stop = async move { drop(told.wait_for(|stops| *stops).await) };
+        devices.spawn(admin::scrape(listener, requests.clone(), stop));
     }
     let desk = admin::Desk {
         requests,

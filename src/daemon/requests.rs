@@ -5,6 +5,8 @@ use tokio::task::block_in_place;
 
 use super::driver::{Driver, Waiting};
 use crate::admin::answers::{Identified, InterestsView, Matched, Matches, Peer, PeerState, Pinged};
+use super::{facts, metrics};
+use crate::admin::answers::{Identified, InterestsView};
 use crate::admin::{Fault, FaultCode, InterestsChange, Request};
 use crate::core::ports::{Input, Origin};
 use crate::core::{Prospect, View};
@@ -40,6 +42,9 @@ impl Driver {
             Request::Interests { answer } => {
                 let _ = answer.send(self.interests_view());
             }
+            Request::Metrics { answer } => {
+                let _ = answer.send(self.metrics_page());
+            }
             Request::Trust { answer } => {
                 let _ = answer.send(self.trust_view());
             }
@@ -50,6 +55,22 @@ impl Driver {
                 let _ = answer.send(self.change_interests(&change));
             }
         }
+    }
+
+    fn metrics_page(&self) -> String {
+        let stats = block_in_place(|| self.hands.journal.stats());
+        let view = self.node.view();
+        let bus = self.facts.bus_state();
+        let seen = metrics::Seen {
+            status: &self.facts.status(&view, &stats, &self.record.addresses(), &self.clock),
+            states: &view.peers.iter().map(facts::state_of).collect::<Vec<_>>(),
+            bus: bus.as_ref(),
+            view: &view,
+            stats: &stats,
+            net: self.hands.net.counters(),
+            muted: self.trust.policy.borrow().muted().len(),
+        };
+        self.metrics.page(&seen)
     }
 
     fn identify(&self, at: HostPort, answer: oneshot::Sender<Result<Identified, Fault>>) {

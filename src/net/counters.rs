@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use prometheus_client::metrics::histogram::Histogram;
+
 use crate::wire::Code;
 
 /// One number that only grows.
@@ -23,12 +25,35 @@ impl Count {
     }
 }
 
+/// How long the checks of signatures took: from the best a core can do to one that waits for its turn.
+#[derive(Debug)]
+pub struct VerifySeconds(Histogram);
+
+impl VerifySeconds {
+    /// As it goes on.
+    pub fn histogram(&self) -> Histogram {
+        self.0.clone()
+    }
+
+    pub(super) fn observe(&self, took: std::time::Duration) {
+        self.0.observe(took.as_secs_f64());
+    }
+}
+
+impl Default for VerifySeconds {
+    fn default() -> VerifySeconds {
+        VerifySeconds(Histogram::new([1e-5, 2e-5, 3e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 5e-3, 2e-2]))
+    }
+}
+
 /// Everything counted since the start.
 #[derive(Default, Debug)]
 pub struct Counters {
     /// TCP connections accepted.
     pub accepted: Count,
-    /// Of these, closed at once since a limit was reached.
+    /// Of these, given a place; what is not in `ended` has it still.
+    pub let_in: Count,
+    /// Closed at once since a limit was reached.
     pub turned_away: Count,
     /// TLS handshakes that failed, plain HTTP included.
     pub handshakes_failed: Count,
@@ -52,6 +77,8 @@ pub struct Counters {
     pub duplicates: Count,
     /// Signatures checked.
     pub verified: Count,
+    /// One such check.
+    pub verify_seconds: VerifySeconds,
     /// Requests told `unavailable` since the workers or the driver were behind.
     pub overloaded: Count,
     /// Records about others in an exchange or a hello: not read in this version.

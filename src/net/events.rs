@@ -13,7 +13,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hyper::body::Incoming;
@@ -60,7 +60,9 @@ async fn take(
     let mut batch = Batch::default();
     let within = batch.limit_neighbour(context, caller, is_known, looked);
     context.counters().verified.add(within.len());
-    let checked = context.0.workers.map(within, |line, _| verify(line)).await.map_err(behind)?;
+    let counted = context.clone();
+    let check = move |line, _: &mut Keys| verify(&counted, line);
+    let checked = context.0.workers.map(within, check).await.map_err(behind)?;
     let arrived = batch.limit_sources(context, checked);
     if !arrived.is_empty() {
         let answer = hand_over(context, reports, caller, arrived).await.ok_or_else(|| behind(super::verify::Behind))?;
@@ -131,9 +133,11 @@ impl Look {
 /// A line on its way, with its place in the body.
 type Placed<T> = (usize, T);
 
-fn verify((place, line): Placed<Unverified>) -> Placed<Result<Arrived, Rejection>> {
-    let (hops, duty) = (line.hops, line.duty);
-    (place, line.verify().map(|envelope| Arrived { envelope, hops, duty }))
+fn verify(context: &Context, (place, line): Placed<Unverified>) -> Placed<Result<Arrived, Rejection>> {
+    let (hops, duty, begun) = (line.hops, line.duty, Instant::now());
+    let verified = line.verify();
+    context.counters().verify_seconds.observe(begun.elapsed());
+    (place, verified.map(|envelope| Arrived { envelope, hops, duty }))
 }
 
 /// The outcomes of one body, filled in as they become known.

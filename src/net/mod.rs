@@ -42,7 +42,7 @@ mod tls;
 mod verify;
 mod watch;
 
-pub use counters::{Count, Counters};
+pub use counters::{Count, Counters, VerifySeconds};
 pub use dial::identify;
 pub use lane::{Echo, LaneHandle, open};
 pub use receptor::Receptor;

@@ -167,6 +167,7 @@ impl House {
                     reports: self.reports.clone(),
                     shutdown: self.shutdown.clone(),
                 };
+                counters.let_in.one();
                 connections.spawn(newcomer.meet(stream, gives_way, Arc::clone(&self.handshakes)));
             }
             Err(_) => counters.turned_away.one(),

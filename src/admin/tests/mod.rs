@@ -211,6 +211,7 @@ impl Script {
                 let _ = answer.send(envelopes.into_iter().map(|envelope| self.store(envelope)).collect());
             }
             Request::Interests { answer } => drop(answer.send(self.view())),
+            Request::Metrics { answer } => drop(answer.send("# EOF\n".to_owned())),
             Request::Trust { answer } => drop(answer.send(self.trust())),
             Request::SetMuted { mute, unmute, answer } => {
                 self.muted.extend(mute);

@@ -34,6 +34,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use prometheus_client::metrics::histogram::Histogram;
+
 use self::shared::{Shared, locked};
 use self::watch::Watch;
 use self::writer::{Message, Writer};
@@ -238,6 +240,11 @@ impl Journal {
     /// A look at the journal. Asks the file system for the size of each file.
     pub fn stats(&self) -> Stats {
         self.handle.shared.stats()
+    }
+
+    /// How long commits with their fsync took since the start, in seconds; it goes on.
+    pub fn sync_seconds(&self) -> Histogram {
+        self.handle.shared.counts.sync_seconds.0.clone()
     }
 
     /// Commits everything that waits, then closes. What is appended later is answered `Closed`.

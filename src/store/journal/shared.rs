@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
+use prometheus_client::metrics::histogram::Histogram;
+
 use super::engine::{Engine, Fault, Item, Place};
 use super::span::{self, Span};
 use super::wal::Mended;
@@ -62,6 +64,16 @@ pub(super) struct Counts {
     pub(super) refused: AtomicU64,
     /// Entries of a period that is gone as a whole.
     pub(super) lost: AtomicU64,
+    pub(super) sync_seconds: SyncSeconds,
+}
+
+/// How long commits with their fsync took: from a disk with a battery to one in trouble.
+pub(super) struct SyncSeconds(pub(super) Histogram);
+
+impl Default for SyncSeconds {
+    fn default() -> SyncSeconds {
+        SyncSeconds(Histogram::new([5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.25, 1.0, 5.0]))
+    }
 }
 
 /// The cursors, and which of them the disk does not have yet.

@@ -267,6 +267,9 @@ impl Writer {
                 self.unsynced = if sync { None } else { self.unsynced.or_else(|| Some(Instant::now())) };
                 self.shared.counts.commits.fetch_add(1, Ordering::Relaxed);
                 self.shared.counts.syncs.fetch_add(u64::from(sync), Ordering::Relaxed);
+                if sync {
+                    self.shared.counts.sync_seconds.0.observe(took.as_secs_f64());
+                }
                 Ok(took)
             }
             Err(fault) => {
