@@ -261,3 +261,43 @@ fn a_prometheus_without_unix_sockets_is_served_on_loopback() {
     assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
     assert!(TcpStream::connect(("127.0.0.2", port)).is_err(), "nowhere else");
 }
+
+/// Every `afferent_...` in a text.
+fn names(text: &str) -> BTreeSet<&str> {
+    let starts = text.match_indices("afferent_").map(|(at, _)| &text[at..]);
+    let is_name = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_';
+    starts.map(|rest| &rest[..rest.find(|letter| !is_name(letter)).unwrap_or(rest.len())]).collect()
+}
+
+#[test]
+fn dashboard_and_alerts_name_only_what_exists() {
+    let a = Daemon::running("a", &[], "", "");
+    let page = page(&a);
+    let lines = page.lines().filter(|line| !line.starts_with('#'));
+    let exist: BTreeSet<&str> = lines.map(|line| line.split(['{', ' ']).next().expect("a name")).collect();
+    for file in ["deploy/grafana/afferent.json", "deploy/prometheus/alerts.yml"] {
+        let text = std::fs::read_to_string(project(file)).expect(file);
+        let named = names(&text);
+        assert!(named.len() > 8, "{file}: {named:?}");
+        let missing: Vec<_> = named.difference(&exist).collect();
+        assert!(missing.is_empty(), "{file} names what does not exist: {missing:?}");
+    }
+    let dashboard = std::fs::read(project("deploy/grafana/afferent.json")).expect("a dashboard");
+    let dashboard: Value = serde_json::from_slice(&dashboard).expect("JSON");
+    let panels = dashboard["panels"].as_array().expect("panels");
+    let is_whole = |panel: &Value| {
+        let asks = panel["targets"].as_array().is_some_and(|targets| {
+            !targets.is_empty() && targets.iter().all(|target| target["expr"].as_str().is_some())
+        });
+        panel["type"] == "row" || (asks && panel["title"].is_string() && panel["gridPos"].is_object())
+    };
+    assert!(panels.iter().all(is_whole));
+    let ids: BTreeSet<u64> = panels.iter().filter_map(|panel| panel["id"].as_u64()).collect();
+    assert_eq!(ids.len(), panels.len(), "each panel has a number of its own");
+    let alerts = std::fs::read_to_string(project("deploy/prometheus/alerts.yml")).expect("alerts");
+    for alert in alerts.split("- alert: ").skip(1) {
+        for part in ["expr:", "for:", "severity:", "summary:", "description:"] {
+            assert!(alert.contains(part), "{part} is missing in {alert}");
+        }
+    }
+}
