@@ -95,7 +95,7 @@ pub(super) fn plain(text: &str) -> Cow<'_, str> {
 }
 
 /// The same for JSON text, where such characters stand in strings alone: it stays the same value.
-fn plain_json(text: &str) -> Cow<'_, str> {
+pub(super) fn plain_json(text: &str) -> Cow<'_, str> {
     if !text.contains(is_trick) {
         return Cow::Borrowed(text);
     }

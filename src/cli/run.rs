@@ -24,7 +24,7 @@ pub(super) fn perform(run: &Run, global: &Global, output: &mut Output) -> Result
         print_limits(&settings, output)?;
         return Ok(Exit::Done);
     }
-    logging::start(global);
+    logging::start_as(global, settings.log.format);
     let reread = || reread(global, run, &start);
     daemon::run(settings, &reread).map(|()| Exit::Done).map_err(|error| failure(&error))
 }
@@ -112,6 +112,7 @@ fn limits(settings: &Settings) -> Vec<[String; 3]> {
         ("journal bytes", super::words::size(settings.journal.bytes), "size from which the oldest are dropped"),
         ("bus maxlen", settings.bus.maxlen.to_string(), "entries of the stream, about"),
         ("api connections", admin::CONNECTIONS_MAX.to_string(), "local callers at once"),
+        ("scrapers", admin::SCRAPERS_MAX.to_string(), "callers of /metrics over TCP at once"),
         ("api requests", admin::REQUESTS_MAX.to_string(), "questions waiting for the driver"),
         ("api body", mib(admin::BODY_BYTES_MAX), "largest body from a local caller"),
         ("api batch", admin::PUBLISH_BATCH_MAX.to_string(), "events of one publisher handed over at once"),

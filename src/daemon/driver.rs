@@ -11,6 +11,7 @@ use tokio::task::block_in_place;
 use super::clock::Clock;
 use super::facts::Facts;
 use super::metrics::Metrics;
+use super::notes::{Notes, number};
 use super::record::OwnRecord;
 use super::reload::Reload;
 use super::supervisor::Supervisor;
@@ -23,6 +24,7 @@ use crate::core::ports::{Input, LaneId, Log, Note, Output, Page, PageError, Save
 use crate::store::{DataDir, Journal, journal, peers};
 use crate::wire::message::Outcome;
 use crate::wire::{Digest, Envelope, EventType, Interests, NodeId, Verified};
+use crate::wire::{Code, Interests, NodeId};
 use crate::{admin, bus, net};
 
 /// What devices report by. All but `journal` and `scanned` are bounded; those two never hold more than
@@ -77,6 +79,7 @@ pub(super) struct Driver {
     /// Somebody was told that we are ready.
     is_announced: bool,
     pub(super) metrics: Metrics,
+    notes: Notes,
     waiting: BTreeMap<Ticket, Waiting>,
     next_ticket: u64,
     pub(super) lanes: BTreeMap<NodeId, (LaneId, net::LaneHandle)>,
@@ -119,6 +122,7 @@ impl Driver {
             is_probed: false,
             is_announced: false,
             metrics,
+            notes: Notes::default(),
             waiting: BTreeMap::new(),
             next_ticket: 0,
             lanes: BTreeMap::new(),
@@ -242,6 +246,7 @@ impl Driver {
                 }
                 self.tell_takers(&note);
             }
+            Output::Note(note) => self.notes.tell(&note),
         }
     }
 
@@ -293,7 +298,7 @@ impl Driver {
             journal::Report::Appended { batch, result } => self.feed(Input::Appended { batch, result }),
             journal::Report::Head(head) => drop(self.hands.head.send_replace(head)),
             journal::Report::Full(why) => {
-                tracing::error!("nothing is stored or acknowledged: {why}");
+                tracing::error!(number = number(Code::Unavailable), "nothing is stored or acknowledged: {why}");
                 self.hands.ready.send_replace(false);
             }
             journal::Report::Well => {
@@ -322,7 +327,7 @@ impl Driver {
                 let now = self.clock.now();
                 let is_trusted = self.node.is_manual(&peer);
                 if let Err(error) = block_in_place(|| self.record.learn(&observed, is_trusted, now)) {
-                    tracing::error!("the node record is not renewed: {error}");
+                    tracing::error!(number = STORAGE, "the node record is not renewed: {error}");
                 }
                 self.feed(Input::Connected { peer, lane, rtt });
             }
@@ -418,10 +423,13 @@ impl Driver {
             self.save_peers(None, peers);
         }
         if let Err(error) = block_in_place(|| self.record.renew_if_due(now.wall)) {
-            tracing::error!("the node record is not renewed: {error}");
+            tracing::error!(number = STORAGE, "the node record is not renewed: {error}");
         }
     }
 }
+
+/// What the log says of a disk that did not take a change.
+const STORAGE: &str = "AF0309"; // FaultCode::Storage
 
 /// The name of a peer's cursor in the journal.
 fn cursor_name(peer: &NodeId) -> String {

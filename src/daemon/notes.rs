@@ -1,33 +1,67 @@
-//! What the core wants people to hear of: one log line for each change of state.
+//! What the core wants people to hear of: one log line for each change of state, with the number that
+//! `afferent explain` knows where there is one.
 
+use std::collections::BTreeMap;
+
+use crate::admin::FaultCode;
 use crate::admin::answers::{Change, Changed};
 use crate::core::ports::Note;
 use crate::time::Wall;
 use crate::wire::message::Outcome;
-use crate::wire::{Digest, EventType};
+use crate::wire::{Code, Digest, EventType, NodeId};
 
-pub(super) fn tell(note: &Note) {
-    match note {
-        Note::PeerConnected(peer) => tracing::info!(peer = %peer.short(), "peer connected"),
-        Note::PeerBackoff { peer, why, retry } => {
-            tracing::info!(peer = %peer.short(), retry_ms = u64::try_from(retry.as_millis()).unwrap_or(u64::MAX), "peer not reachable: {why}");
+/// What was said, so that the same is not said again with every try.
+#[derive(Default)]
+pub(super) struct Notes {
+    /// Peers that are not reachable, and why, as it was said last.
+    away: BTreeMap<NodeId, String>,
+}
+
+/// Peers come and go; when this many are remembered as away, all are forgotten, and said once more.
+const AWAY_MAX: usize = 1_024;
+
+impl Notes {
+    pub(super) fn tell(&mut self, note: &Note) {
+        match note {
+            Note::PeerConnected(peer) => {
+                self.away.remove(peer);
+                tracing::info!(peer = %peer.short(), "peer connected");
+            }
+            Note::PeerBackoff { peer, why, retry } => {
+                let retry_ms = u64::try_from(retry.as_millis()).unwrap_or(u64::MAX);
+                if self.is_news(*peer, why) {
+                    tracing::info!(peer = %peer.short(), retry_ms, "peer not reachable: {why}");
+                } else {
+                    tracing::debug!(peer = %peer.short(), retry_ms, "peer still not reachable: {why}");
+                }
+            }
+            Note::PeerLagging(peer) => {
+                tracing::debug!(peer = %peer.short(), "peer is behind and is read for from the journal");
+            }
+            Note::PeerCaughtUp(peer) => tracing::debug!(peer = %peer.short(), "peer has all it is owed"),
+            Note::PeerGap { peer, earliest } => {
+                tracing::warn!(peer = %peer.short(), earliest = earliest.0, "events were dropped by age or size before this peer could take them");
+            }
+            Note::PeerRefused { peer, code } => {
+                tracing::warn!(peer = %peer.short(), %code, number = number(*code), "peer refused an event for good");
+            }
+            Note::Taken { peer, event } => {
+                tracing::debug!(peer = %peer.short(), digest = %event, "peer has the event");
+            }
+            Note::OwnKeyElsewhere(digest) => {
+                tracing::error!(%digest, number = number(Code::Conflict), "this key is used on another machine: an event signed by it came in that was never made here");
+            }
+            // The journal itself says it with its reason.
+            Note::JournalFull => tracing::debug!("the journal is full: peers and publishers are told to wait"),
+            Note::JournalWell => tracing::debug!("the journal takes events again"),
         }
-        Note::PeerLagging(peer) => {
-            tracing::debug!(peer = %peer.short(), "peer is behind and is read for from the journal");
+    }
+
+    fn is_news(&mut self, peer: NodeId, why: &str) -> bool {
+        if self.away.len() >= AWAY_MAX && !self.away.contains_key(&peer) {
+            self.away.clear();
         }
-        Note::PeerCaughtUp(peer) => tracing::debug!(peer = %peer.short(), "peer has all it is owed"),
-        Note::PeerGap { peer, earliest } => {
-            tracing::warn!(peer = %peer.short(), earliest = earliest.0, "events were dropped by age or size before this peer could take them");
-        }
-        Note::PeerRefused { peer, code } => {
-            tracing::warn!(peer = %peer.short(), %code, "peer refused an event for good");
-        }
-        Note::Taken { peer, event } => tracing::debug!(peer = %peer.short(), digest = %event, "peer has the event"),
-        Note::OwnKeyElsewhere(digest) => {
-            tracing::error!(%digest, "this key is used on another machine: an event signed by it came in that was never made here");
-        }
-        Note::JournalFull => tracing::error!("the journal is full: peers and publishers are told to wait"),
-        Note::JournalWell => tracing::info!("the journal takes events again"),
+        self.away.insert(peer, why.to_owned()).is_none_or(|before| before != why)
     }
 }
 
@@ -58,6 +92,35 @@ pub(super) fn tell_published(events: &[(Digest, EventType)], outcomes: &[Outcome
             Outcome::Stored { .. } => tracing::debug!(%digest, %kind, "published"),
             Outcome::Duplicate => tracing::debug!(%digest, %kind, "published before"),
             Outcome::Refused(rejection) => tracing::debug!(%digest, %kind, code = %rejection.code(), "not published"),
+        }
+    }
+}
+
+/// What people type after `afferent explain`.
+pub(super) fn number(code: Code) -> &'static str {
+    FaultCode::Event(code).number()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Keypair;
+
+    #[test]
+    fn a_peer_that_stays_away_is_said_once_for_each_reason() {
+        let mut notes = Notes::default();
+        let id = |number: u16| {
+            let mut seed = [0; 32];
+            seed[..2].copy_from_slice(&number.to_le_bytes());
+            Keypair::from_seed(&seed).id()
+        };
+        let news = ["refused", "refused", "no route", "no route", "refused"].map(|why| notes.is_news(id(1), why));
+        assert_eq!(news, [true, false, true, false, true]);
+        notes.tell(&Note::PeerConnected(id(1)));
+        assert!(notes.is_news(id(1), "refused"), "it was there in between");
+        for number in 0..3_000 {
+            notes.is_news(id(number), "refused");
+            assert!(notes.away.len() <= AWAY_MAX);
         }
     }
 }

@@ -8,6 +8,7 @@ mod configuration;
 mod crossing;
 mod disk;
 mod kills;
+mod logs;
 mod metrics;
 mod people;
 mod publishing;
