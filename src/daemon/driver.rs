@@ -103,7 +103,6 @@ struct Scan {
 impl Driver {
     pub(super) fn new(
         params: Params,
-        seed: u64,
         clock: Clock,
         hands: Hands,
         record: OwnRecord,
@@ -113,7 +112,7 @@ impl Driver {
     ) -> Driver {
         let page_max = (params.peer_queue_max, params.peer_queue_bytes_max);
         Driver {
-            node: Node::new(hands.net.id(), params, seed),
+            node: Node::new(hands.net.id(), params, fastrand::u64(..)),
             clock,
             hands,
             record,

@@ -209,7 +209,7 @@ async fn start(
         supervisor,
         changes: changes.clone(),
     };
-    let mut driver = Driver::new(params, fastrand::u64(..), clock, hands, record, facts, trust, metrics);
+    let mut driver = Driver::new(params, clock, hands, record, facts, trust, metrics);
     driver.restore();
     add_configured_peers(&mut driver, &settings);
 
