@@ -158,11 +158,6 @@ impl Daemon {
         self.dir.path().join("log")
     }
 
-    /// The socket of its local API.
-    pub(crate) fn socket(&self) -> PathBuf {
-        self.dir.path().join("sock")
-    }
-
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.log_path()).unwrap_or_default()
     }
