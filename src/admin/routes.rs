@@ -207,6 +207,8 @@ async fn readyz(State(office): State<Office>) -> Answer {
 
 async fn openapi() -> Answer {
     Ok(([(header::CONTENT_TYPE, "application/json")], OPENAPI.as_str()).into_response())
+}
+
 async fn metrics(State(office): State<Office>) -> Answer {
     let page = office.ask(|answer| Request::Metrics { answer }).await?;
     Ok(([(header::CONTENT_TYPE, METRICS_TYPE)], page).into_response())

@@ -23,8 +23,7 @@ use crate::core::params::{Params, WATCHED_MAX};
 use crate::core::ports::{Input, LaneId, Log, Note, Output, Page, PageError, SavedPeer, SendError, Seq, Ticket};
 use crate::store::{DataDir, Journal, journal, peers};
 use crate::wire::message::Outcome;
-use crate::wire::{Digest, Envelope, EventType, Interests, NodeId, Verified};
-use crate::wire::{Code, Interests, NodeId};
+use crate::wire::{Code, Digest, Envelope, EventType, Interests, NodeId, Verified};
 use crate::{admin, bus, net};
 
 /// What devices report by. All but `journal` and `scanned` are bounded; those two never hold more than
@@ -239,13 +238,12 @@ impl Driver {
             Output::SavePeers { ticket, peers } => self.save_peers(ticket, peers),
             Output::Neighbours(neighbours) => drop(self.hands.neighbours.send_replace(neighbours)),
             Output::Note(note) => {
-                super::notes::tell(&note);
+                self.notes.tell(&note);
                 if let Some(change) = super::notes::change(&note, self.clock.now().wall) {
                     self.tell_watchers(change);
                 }
                 self.tell_takers(&note);
             }
-            Output::Note(note) => self.notes.tell(&note),
         }
     }
 

@@ -4,9 +4,8 @@ use tokio::sync::oneshot;
 use tokio::task::block_in_place;
 
 use super::driver::{Driver, Waiting};
-use crate::admin::answers::{Identified, InterestsView, Matched, Matches, Peer, PeerState, Pinged};
 use super::{facts, metrics};
-use crate::admin::answers::{Identified, InterestsView};
+use crate::admin::answers::{Identified, InterestsView, Matched, Matches, Peer, PeerState, Pinged};
 use crate::admin::{Fault, FaultCode, InterestsChange, Request};
 use crate::core::ports::{Input, Origin};
 use crate::core::{Prospect, View};
