@@ -94,13 +94,7 @@ impl<'t> Document<'t> {
                     self.table(name, place, table, &mut read);
                 }
             }
-            _ => self.mistakes.push(Mistake {
-                code: "AF0104",
-                what: format!("`{name}` is written as a single table"),
-                why: format!("there may be many: each begins with [[{name}]]"),
-                next: format!("write [[{name}]] with two brackets"),
-                place: Some(self.source.place(place)),
-            }),
+            _ => self.mistakes.push(single(name, self.source.place(place))),
         }
     }
 
@@ -111,22 +105,7 @@ impl<'t> Document<'t> {
         value: Value<'t>,
         read: impl FnOnce(&mut Section<'_, 't>),
     ) {
-        let span = value.span();
-        match value.into_inner() {
-            DeValue::Table(table) => {
-                let (source, left) = (self.source, entries(table));
-                let mut section = Section { name, source, place, left, mistakes: &mut self.mistakes };
-                read(&mut section);
-                section.close();
-            }
-            other => self.mistakes.push(Mistake {
-                code: "AF0104",
-                what: format!("`{name}` is {}", kind_of(&other)),
-                why: "a table of keys is expected here".to_owned(),
-                next: format!("write [{name}] on a line of its own and the keys below it"),
-                place: Some(self.source.place(span)),
-            }),
-        }
+        table(self.source, &mut self.mistakes, name, place, value, read);
     }
 
     /// Whatever table nobody read is unknown.
@@ -138,7 +117,109 @@ impl<'t> Document<'t> {
     }
 }
 
+fn table<'t>(
+    source: Source<'t>,
+    mistakes: &mut Vec<Mistake>,
+    name: &'static str,
+    place: Range<usize>,
+    value: Value<'t>,
+    read: impl FnOnce(&mut Section<'_, 't>),
+) {
+    let span = value.span();
+    match value.into_inner() {
+        DeValue::Table(table) => {
+            let mut section = Section { name, source, place, left: entries(table), mistakes };
+            read(&mut section);
+            section.close();
+        }
+        other => mistakes.push(Mistake {
+            code: "AF0104",
+            what: format!("`{name}` is {}", kind_of(&other)),
+            why: "a table of keys is expected here".to_owned(),
+            next: format!("write [{name}] on a line of its own and the keys below it"),
+            place: Some(source.place(span)),
+        }),
+    }
+}
+
+fn single(name: &str, place: Place) -> Mistake {
+    Mistake {
+        code: "AF0104",
+        what: format!("`{name}` is written as a single table"),
+        why: format!("there may be many: each begins with [[{name}]]"),
+        next: format!("write [[{name}]] with two brackets"),
+        place: Some(place),
+    }
+}
+
 impl<'t> Section<'_, 't> {
+    /// Reads each of `[[name]]` below this table, where it is called `key`.
+    pub(super) fn tables(&mut self, key: &str, name: &'static str, mut read: impl FnMut(&mut Section<'_, 't>)) {
+        let Some((place, value)) = self.left.remove(key) else { return };
+        match value.into_inner() {
+            DeValue::Array(all) => {
+                for each in all {
+                    let place = each.span();
+                    table(self.source, self.mistakes, name, place, each, &mut read);
+                }
+            }
+            _ => self.mistakes.push(single(name, self.source.place(place))),
+        }
+    }
+
+    /// Reads each `[key.NAME]` below this table: its name, and lines `field = "text"` as `parse` reads
+    /// field and text.
+    pub(super) fn named<T, E: Display>(
+        &mut self,
+        key: &str,
+        parse: impl Fn(&str, &str) -> Result<T, E>,
+    ) -> BTreeMap<String, Vec<(String, T)>> {
+        let mut named = BTreeMap::new();
+        let Some((place, value)) = self.left.remove(key) else { return named };
+        let header = format!("[{}.{key}.NAME]", self.name);
+        let DeValue::Table(tables) = value.into_inner() else {
+            self.misshapen(&header, place);
+            return named;
+        };
+        for (name, (place, value)) in entries(tables) {
+            let DeValue::Table(lines) = value.into_inner() else {
+                self.misshapen(&header, place);
+                continue;
+            };
+            let mut fields = Vec::new();
+            for (field, (place, value)) in entries(lines) {
+                match value.get_ref().as_str().map(|text| parse(&field, text)) {
+                    Some(Ok(parsed)) => fields.push((field, parsed)),
+                    Some(Err(why)) => self.mistakes.push(Mistake {
+                        code: "AF0105",
+                        what: format!(
+                            "the field `{}` of [{}.{key}.{}] cannot be used",
+                            values_shown(&field),
+                            self.name,
+                            values_shown(&name)
+                        ),
+                        why: why.to_string(),
+                        next: "write something like `kind = \"type\"` or `user = \"data.user.name\"`".to_owned(),
+                        place: Some(self.source.place(value.span())),
+                    }),
+                    None => self.misshapen(&header, place),
+                }
+            }
+            named.insert(name, fields);
+        }
+        named
+    }
+
+    fn misshapen(&mut self, header: &str, place: Range<usize>) {
+        self.mistakes.push(Mistake {
+            code: "AF0104",
+            what: format!("{header} is of the wrong kind"),
+            why: "it is a table of lines `field = \"text\"`".to_owned(),
+            next: format!("write {header} on a line of its own and lines such as `kind = \"type\"` below it"),
+            place: Some(self.source.place(place)),
+        });
+    }
+
     /// The text under `key`, as `parse` reads it.
     pub(super) fn text<T, E: Display>(
         &mut self,
@@ -166,36 +247,6 @@ impl<'t> Section<'_, 't> {
             }
         }
         (self.mistakes.len() == count_before).then_some(read)
-    }
-
-    /// Reads each table of `[[section.key]]`, which is called `name` in the table of keys.
-    pub(super) fn tables(&mut self, key: &'static str, name: &'static str, mut read: impl FnMut(&mut Section<'_, 't>)) {
-        let Some((_, value)) = self.left.remove(key) else { return };
-        let (span, DeValue::Array(tables)) = (value.span(), value.into_inner()) else {
-            return self.refuse_tables(name, self.place.clone());
-        };
-        for table in tables {
-            let place = table.span();
-            match table.into_inner() {
-                DeValue::Table(table) => {
-                    let (source, left) = (self.source, entries(table));
-                    let mut section = Section { name, source, place, left, mistakes: &mut *self.mistakes };
-                    read(&mut section);
-                    section.close();
-                }
-                _ => self.refuse_tables(name, span.clone()),
-            }
-        }
-    }
-
-    fn refuse_tables(&mut self, name: &'static str, place: Range<usize>) {
-        self.mistakes.push(Mistake {
-            code: "AF0104",
-            what: format!("`{name}` is not a list of tables"),
-            why: format!("there may be many: each begins with [[{name}]]"),
-            next: format!("write [[{name}]] with two brackets and the keys below it"),
-            place: Some(self.source.place(place)),
-        });
     }
 
     /// The number under `key`.
@@ -231,15 +282,6 @@ impl<'t> Section<'_, 't> {
         if !is_off {
             let next = format!("write `{key} = {}`, or leave the line out", field.example);
             self.unavailable(key, why, next, value.span());
-        }
-    }
-
-    /// The text under `key` where this version knows one value alone.
-    pub(super) fn only(&mut self, key: &'static str, value: &str, why: &str) {
-        let Some(found) = self.take(key, Kind::Text) else { return };
-        if found.get_ref().as_str() != Some(value) {
-            let next = format!("write `{key} = \"{value}\"`, or leave the line out");
-            self.unavailable(key, why, next, found.span());
         }
     }
 

@@ -99,7 +99,7 @@ const NEEDED: &str = "none: every";
 
 /// Is this written `[[section]]`, once for each?
 pub(super) fn is_repeated(section: &str) -> bool {
-    ["peers", "trust.rule"].contains(&section)
+    MANY.contains(&section)
 }
 
 /// The tables in the order of the template, with what each is about.
@@ -107,6 +107,7 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("node", "Who this node is and where it lives."),
     ("interests", "What it wants from others."),
     ("bus", "The local bus that programs read: a Redis stream, or the journal itself."),
+    ("bus.route", "A stream of its own for certain types; one [[bus.route]] each. An event goes to all that match."),
     ("discovery", "How peers are found. In this version: by [[peers]] and `afferent peers add` alone."),
     ("peers", "A peer that is known by hand; one [[peers]] each. The same as `afferent peers add`."),
     ("trust", "Whom to listen to."),
@@ -117,6 +118,9 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("log", "What the daemon writes to standard error."),
     ("admin", "The local API that the commands of `afferent` speak to."),
 ];
+
+/// Tables that may stand many times, each with two brackets.
+pub(super) const MANY: &[&str] = &["peers", "bus.route", "trust.rule"];
 
 /// Every key that there is.
 pub const FIELDS: &[Field] = &[
@@ -209,8 +213,41 @@ pub const FIELDS: &[Field] = &[
         ],
     )
     .like("\"redis://127.0.0.1:6379\""),
-    field("bus", "stream", Kind::Text, "\"mesh:events\"", &["The stream that events are appended to."]),
-    field("bus", "layout", Kind::Text, "\"plain\"", &["The fields of an entry. This version writes plain alone."]),
+    field(
+        "bus",
+        "stream",
+        Kind::Text,
+        "\"mesh:events\"",
+        &[
+            "The stream that events are appended to which no [[bus.route]] takes. A new name goes on where",
+            "the old one ended; what is in the old stream stays there.",
+        ],
+    ),
+    field(
+        "bus",
+        "shards",
+        Kind::Integer,
+        "0",
+        &[
+            "Over how many streams `stream` is spread, 1 to 64; 0 = it is one. `{n}` in its name is the",
+            "number, from 0. A source keeps its shard, and so its order. Another count begins new streams.",
+        ],
+    ),
+    field(
+        "bus",
+        "layout",
+        Kind::Text,
+        "\"plain\"",
+        &[
+            "The fields of an entry: plain | teleclaude | the NAME of a [bus.layouts.NAME].",
+            "plain: every attribute by its name, data, mesh_digest mesh_from mesh_via mesh_hops",
+            "mesh_received mesh_trust, and envelope, the signed line.",
+            "teleclaude: the 14 fields of its event envelope; entries of `stream` whose visibility is",
+            "cluster or public are published. What its reader would choke on becomes a dead letter.",
+            "[bus.layouts.NAME]: lines `field = \"pick\"`, where a pick is an attribute, data,",
+            "data.key.key, a field mesh_..., envelope, or =text; a field without a value is left out.",
+        ],
+    ),
     field(
         "bus",
         "outbox",
@@ -224,11 +261,28 @@ pub const FIELDS: &[Field] = &[
         Kind::Integer,
         "100000",
         &[
-            "About how many entries `stream` keeps, 100 to 1000000000.",
-            "Fewer cost readers that fall behind their events, more cost memory of the Redis.",
+            "About how many entries each stream keeps, 100 to 1000000000. More cost memory of the Redis.",
+            "A stream full of entries that a consumer group has not read waits for it, as long as that",
+            "group reads on within a minute; a group that stands still for longer misses the oldest.",
         ],
     ),
-    field("bus", "own", Kind::Flag, "false", &["Write events published here to our own `stream` too."]),
+    field("bus", "own", Kind::Flag, "false", &["Write events published here to our own streams too."]),
+    derived(
+        "bus.route",
+        "match",
+        Kind::Text,
+        "\"deployment.*\"",
+        "none: every route has one",
+        &["Types of events, as in [interests]; they must be among those that this node wants."],
+    ),
+    derived(
+        "bus.route",
+        "stream",
+        Kind::Text,
+        "\"deploys\"",
+        "none: every route has one",
+        &["The stream they go to. Several routes may name one; `layout`, `maxlen` and `own` hold for all."],
+    ),
     field("discovery", "dns", Kind::List, "[]", &["Zones to look peers up in. Not in this version: [] alone."]),
     field(
         "discovery",

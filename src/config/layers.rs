@@ -1,6 +1,6 @@
 //! From texts to settings: defaults, file, environment, flags, each over the one before.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -9,8 +9,8 @@ use super::fields::{FIELDS, Field, SECTIONS};
 use super::mistake::{Mistake, Mistakes, Source};
 use super::place::{self, Surroundings};
 use super::rules;
-use super::settings::{LogFormat, Peer, Settings};
-use super::values::{self, NodeName};
+use super::settings::{Bus, Layout, LogFormat, Peer, Route, Settings};
+use super::values::{self, NodeName, Pick};
 use crate::core::trust::RULES_MAX;
 use crate::wire::message::Durability;
 use crate::wire::record::ADDRESSES_MAX;
@@ -76,8 +76,12 @@ pub fn read(
     surroundings: &Surroundings,
 ) -> Result<Settings, Mistakes> {
     let name = NodeName::of_host(&surroundings.host);
-    let mut layers =
-        Layers { settings: Settings::default_at(name, Path::new("/"), Path::new("/")), data_dir: None, socket: None };
+    let mut layers = Layers {
+        settings: Settings::default_at(name, Path::new("/"), Path::new("/")),
+        data_dir: None,
+        socket: None,
+        layouts: BTreeMap::new(),
+    };
     let mut mistakes = Vec::new();
     if let Some((path, text)) = file {
         let shown = path.display().to_string();
@@ -88,7 +92,7 @@ pub fn read(
     }
     for each in place::overrides(surroundings).iter().chain(flags) {
         match Field::find(&each.section, &each.key) {
-            Some(field) if field.section != "peers" => {
+            Some(field) if !field.is_repeated() => {
                 let source = Source { name: &each.source, text: &each.value, is_file: false };
                 mistakes.extend(layers.apply(Document::of_value(source, field)));
             }
@@ -156,6 +160,8 @@ struct Layers {
     settings: Settings,
     data_dir: Option<PathBuf>,
     socket: Option<PathBuf>,
+    /// `[bus.layouts.NAME]`, for `bus.layout` of this layer or a later one.
+    layouts: BTreeMap<String, Vec<(String, Pick)>>,
 }
 
 fn put<T>(target: &mut T, value: Option<T>) {
@@ -254,10 +260,26 @@ impl Layers {
         let target = &mut self.settings.bus;
         put(&mut target.url, bus.text("url", str::parse));
         put(&mut target.stream, bus.text("stream", values::stream));
-        bus.only("layout", "plain", "this version writes the layout `plain` alone");
+        put(&mut target.shards, bus.integer("shards", 0..=64).and_then(|count| u16::try_from(count).ok()));
+        self.layouts.extend(bus.named("layouts", mapped));
+        put(&mut target.layout, bus.text("layout", |text| layout(text, &self.layouts)));
         put(&mut target.outbox, bus.text("outbox", values::stream));
         put(&mut target.maxlen, bus.integer("maxlen", 100..=1_000_000_000));
         put(&mut target.own, bus.flag("own"));
+        bus.tables("route", "bus.route", |each| route(each, target));
+        let is_sharded = target.shards > 0;
+        if is_sharded != target.stream.contains("{n}") {
+            let next = "write `stream = \"mesh:events:{n}\"` and `shards = 16`, or neither `{n}` nor shards".to_owned();
+            let what = "`bus.stream` and `bus.shards` do not fit together".to_owned();
+            bus.refuse(what, "`{n}` in the name of the stream is the number of the shard", next);
+        } else if is_sharded && target.layout == Layout::Teleclaude {
+            let what = "`bus.shards` with `layout = \"teleclaude\"`".to_owned();
+            bus.refuse(what, "its reader knows one stream", "leave `shards` out".to_owned());
+        }
+        if target.routes.iter().any(|route| route.stream == target.outbox) {
+            let what = "a [[bus.route]] leads to `bus.outbox`".to_owned();
+            bus.refuse(what, "everything there would be published again", "give it another stream".to_owned());
+        }
         if target.stream == target.outbox {
             bus.refuse(
                 "`bus.stream` and `bus.outbox` are the same stream".to_owned(),
@@ -292,6 +314,50 @@ impl Layers {
             known.push(Peer { id, at, alias });
         }
     }
+}
+
+fn route(each: &mut Section<'_, '_>, bus: &mut Bus) {
+    for key in ["match", "stream"] {
+        if !each.has(key) {
+            each.needs(key);
+        }
+    }
+    let (pattern, stream) = (each.text("match", str::parse::<Pattern>), each.text("stream", values::stream));
+    let (Some(pattern), Some(stream)) = (pattern, stream) else { return };
+    if bus.routes.len() == ROUTES_MAX {
+        each.refuse("too many [[bus.route]]".to_owned(), "there are 64 at most", "merge some of them".to_owned());
+        return;
+    }
+    bus.routes.push(Route { pattern, stream });
+}
+
+/// Each stream is a connection to Redis.
+const ROUTES_MAX: usize = 64;
+
+fn layout(text: &str, named: &BTreeMap<String, Vec<(String, Pick)>>) -> Result<Layout, String> {
+    match (text, named.get(text)) {
+        ("plain", _) => Ok(Layout::Plain),
+        ("teleclaude", _) => Ok(Layout::Teleclaude),
+        (_, Some(fields)) if fields.is_empty() || fields.len() > 64 => Err("a layout has 1 to 64 fields".to_owned()),
+        (_, Some(fields)) => Ok(Layout::Named(fields.clone())),
+        (_, None) => {
+            let names: Vec<&str> =
+                ["plain", "teleclaude"].into_iter().chain(named.keys().map(String::as_str)).collect();
+            Err(format!("the layouts are {}; another one is written as [bus.layouts.NAME]", names.join(", ")))
+        }
+    }
+}
+
+/// One line of `[bus.layouts.NAME]`.
+fn mapped(field: &str, text: &str) -> Result<Pick, &'static str> {
+    let is_printable = field.chars().all(|letter| !letter.is_control() && !letter.is_whitespace());
+    if field.is_empty() || field.len() > 64 || !is_printable {
+        return Err("the name of a field has 1 to 64 bytes, no spaces and no control characters");
+    }
+    if field == "mesh_digest" {
+        return Err("`mesh_digest` is always there and always the identity of the event: leave it out");
+    }
+    text.parse()
 }
 
 fn ids(section: &mut Section<'_, '_>, key: &'static str) -> Option<BTreeSet<NodeId>> {

@@ -15,7 +15,7 @@ pub const EXIT_CODE: u8 = 78;
 ///   --> /etc/afferent/afferent.toml:14:1
 ///    |
 /// 14 | maxlne = 100000
-///    | ^^^^^^ the keys of [bus] are url, stream, layout, outbox, maxlen, own
+///    | ^^^^^^ the keys of [bus] are url, stream, shards, layout, outbox, maxlen, own
 ///    |
 /// next: write `maxlen`
 /// ```

@@ -36,9 +36,11 @@ pub use mistake::{CODES, EXIT_CODE, Mistake, Mistakes, Place, Position};
 pub use origin::{Group, Loaded, Origin, Shown, load_whole};
 pub use place::{Found, SYSTEM_SOCKET, Surroundings, find, usual_file};
 pub use schema::schema;
-pub use settings::{Admin, Bus, Discovery, Journal, Limits, Log, LogFormat, Metrics, Node, Peer, Settings, Trust};
+pub use settings::{
+    Admin, Bus, Discovery, Journal, Layout, Limits, Log, LogFormat, Metrics, Node, Peer, Route, Settings, Trust,
+};
 pub use template::template;
-pub use values::{BusUrl, NodeName, Rate, RedisUrl};
+pub use values::{BusUrl, NodeName, Pick, Rate, RedisUrl};
 
 #[cfg(test)]
 mod tests;

@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::values::{BusUrl, NodeName, Rate};
+use super::values::{BusUrl, NodeName, Pick, Rate};
 use crate::core::params::Params;
 use crate::core::trust::Rule;
 use crate::wire::message::Durability;
-use crate::wire::{HostPort, Interests, Network, NodeId, Profile};
+use crate::wire::{HostPort, Interests, Network, NodeId, Pattern, Profile};
 
 /// Everything the operator can say. What each value costs stands in [`super::FIELDS`].
 #[derive(Clone, PartialEq, Debug)]
@@ -67,14 +67,40 @@ pub struct Node {
 pub struct Bus {
     /// Where the Redis is, if there is one.
     pub url: BusUrl,
-    /// The stream that events are appended to.
+    /// The stream that events are appended to which no route takes; `{n}` in it is the shard.
     pub stream: String,
+    /// Over how many streams it is spread; 0 = one.
+    pub shards: u16,
+    /// The fields of an entry.
+    pub layout: Layout,
+    /// `[[bus.route]]`: streams for certain types.
+    pub routes: Vec<Route>,
     /// The stream that local programs publish through.
     pub outbox: String,
     /// About how many entries `stream` keeps.
     pub maxlen: u64,
     /// Write events published here to our own `stream` too.
     pub own: bool,
+}
+
+/// `bus.layout`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Layout {
+    /// Every attribute by its own name.
+    Plain,
+    /// TeleClaude's 14 fields; entries of the stream that ask to travel are published.
+    Teleclaude,
+    /// `[bus.layouts.NAME]`: each field, and what stands in it.
+    Named(Vec<(String, Pick)>),
+}
+
+/// One `[[bus.route]]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Route {
+    /// Which types.
+    pub pattern: Pattern,
+    /// The stream they go to.
+    pub stream: String,
 }
 
 /// `[discovery]`. In this version peers are found by `[[peers]]` and `afferent peers add` alone.
@@ -176,6 +202,9 @@ impl Settings {
             bus: Bus {
                 url: BusUrl::Auto,
                 stream: "mesh:events".to_owned(),
+                shards: 0,
+                layout: Layout::Plain,
+                routes: Vec::new(),
                 outbox: "mesh:outbox".to_owned(),
                 maxlen: 100_000,
                 own: false,

@@ -64,11 +64,19 @@ durability = "interval"
 patterns = ["infrastructure.*", "deployment.+.done"]
 [bus]
 url = "rediss://:secret@redis.example:6380/2"
-stream = "s"
-layout = "plain"
+stream = "s:{{n}}"
+shards = 4
+layout = "mine"
 outbox = "o"
 maxlen = 1_000
 own = true
+[bus.layouts.mine]
+kind = "type"
+name = "data.user.name"
+_class = "=Order"
+[[bus.route]]
+match = "deployment.*"
+stream = "deploys"
 [discovery]
 dns = []
 dns_server = ""
@@ -102,7 +110,13 @@ socket = "/run/user/7/birch.sock"
     assert_eq!(settings.interests.patterns().len(), 2);
     let BusUrl::Redis(url) = &settings.bus.url else { panic!("a Redis") };
     assert_eq!(url.expose(), "rediss://:secret@redis.example:6380/2");
-    assert_eq!((settings.bus.maxlen, settings.bus.own), (1_000, true));
+    assert_eq!((settings.bus.maxlen, settings.bus.own, settings.bus.shards), (1_000, true, 4));
+    let pattern = "deployment.*".parse().expect("a pattern");
+    assert_eq!(settings.bus.routes, [Route { pattern, stream: "deploys".to_owned() }]);
+    let path = Pick::Data(vec!["user".to_owned(), "name".to_owned()]);
+    let picks = [("_class", Pick::Text("Order".into())), ("kind", Pick::Attribute("type".into())), ("name", path)];
+    let fields = picks.map(|(name, pick)| (name.to_owned(), pick)).to_vec();
+    assert_eq!(settings.bus.layout, Layout::Named(fields));
     let id = ID.parse().expect("an id");
     let at = "cedar.example:7443".parse().expect("an address");
     assert_eq!(settings.peers, [Peer { id, at, alias: Some("cedar".to_owned()) }]);
@@ -122,6 +136,7 @@ fn the_template_says_nothing_but_the_defaults() {
     let preset = |line: &str| {
         let key = line[1..].split(' ').next().expect("a key");
         FIELDS.iter().filter(|field| field.key == key).all(|field| matches!(field.preset, Preset::Value(_)))
+            || line == "#stream = \"mesh:events\""
     };
     let uncommented: Vec<String> = template(&[])
         .lines()
@@ -233,7 +248,7 @@ fn an_unknown_key_is_shown_with_what_was_meant() {
  --> /home/ann/a.toml:4:3
   |
 4 |   maxlne = 100000 # entries
-  |   ^^^^^^ the keys of [bus] are url, stream, layout, outbox, maxlen, own
+  |   ^^^^^^ the keys of [bus] are url, stream, shards, layout, outbox, maxlen, own
   |
 next: write `maxlen`"
     );
@@ -321,7 +336,6 @@ fn every_mistake_names_its_place_its_reason_and_its_remedy() {
         ("name = \"x\"", "AF0103", (1, 1), "the tables are", "`name` belongs below [node]"),
         ("zzz = 1", "AF0103", (1, 1), "the tables are", "leave it out"),
         ("[node]\nmaxlen = 5", "AF0103", (2, 1), "the keys of [node]", "`maxlen` belongs to [bus]"),
-        ("[bus.layouts.x]\nid = \"a\"", "AF0103", (1, 6), "the keys of [bus]", "write `layout`"),
         ("node = 5", "AF0104", (1, 8), "a table of keys", "write [node]"),
         ("[node]\nname = 7", "AF0104", (2, 8), "a string in quotes is expected, this is a whole number", "name = "),
         ("[bus]\nmaxlen = \"7\"", "AF0104", (2, 10), "a whole number is expected, this is a string", "100000"),
@@ -348,7 +362,24 @@ fn every_mistake_names_its_place_its_reason_and_its_remedy() {
         ("[bus]\nstream = \"x\"\noutbox = \"x\"", "AF0105", (1, 2), "published again", "two names"),
         ("[bus]\nmaxlen = 5", "AF0105", (2, 10), "from 100 to 1000000000", "100000"),
         ("[bus]\nmaxlen = -5", "AF0105", (2, 10), "from 100", ""),
-        ("[bus]\nlayout = \"teleclaude\"", "AF0106", (2, 10), "the layout `plain` alone", "layout = \"plain\""),
+        ("[bus]\nlayout = \"telly\"", "AF0105", (2, 10), "the layouts are plain, teleclaude", "layout = \"plain\""),
+        ("[bus]\nlayout = \"x\"\n[bus.layouts.x]", "AF0105", (2, 10), "1 to 64 fields", ""),
+        ("[bus.layouts.x]\nkind = \"Type\"", "AF0105", (2, 8), "an attribute, data", "data.user.name"),
+        ("[bus.layouts.x]\nkind = \"mesh_x\"", "AF0105", (2, 8), "mesh_digest, mesh_from", ""),
+        ("[bus.layouts.x]\nkind = \"data..x\"", "AF0105", (2, 8), "data.key.key", ""),
+        ("[bus.layouts.x]\n\"a b\" = \"type\"", "AF0105", (2, 9), "no spaces", ""),
+        ("[bus.layouts.x]\nmesh_digest = \"type\"", "AF0105", (2, 15), "always there", ""),
+        ("[bus.layouts.x]\nkind = 7", "AF0104", (2, 1), "lines", "kind = "),
+        ("[bus]\nlayouts = 7", "AF0104", (2, 1), "lines", "[bus.layouts.NAME]"),
+        ("[bus]\nshards = 4", "AF0105", (1, 2), "number of the shard", "mesh:events:{n}"),
+        ("[bus]\nstream = \"s:{n}\"", "AF0105", (1, 2), "number of the shard", "shards = 16"),
+        ("[bus]\nstream = \"s:{n}\"\nshards = 4\nlayout = \"teleclaude\"", "AF0105", (1, 2), "one stream", ""),
+        ("[bus]\nshards = 65", "AF0105", (2, 10), "from 0 to 64", ""),
+        ("[[bus.route]]\nmatch = \"a.*\"", "AF0107", (1, 1), "every one has it", "stream = "),
+        ("[[bus.route]]\nmatch = \"a\"\nstream = \"s\"", "AF0105", (2, 9), "add `.*`", "deployment.*"),
+        ("[[bus.route]]\nmatch = \"a.*\"\nstream = \"mesh:outbox\"", "AF0105", (1, 3), "published again", ""),
+        ("[[bus.route]]\nmatch = \"a.*\"\nstream = \"s\"\nlayout = \"x\"", "AF0103", (4, 1), "match, stream", ""),
+        ("[bus.route]\nmatch = \"a.*\"", "AF0104", (1, 6), "may be many", "[[bus.route]]"),
         ("[discovery]\ndns = [\"mesh.example\"]", "AF0106", (2, 7), "[[peers]] and `afferent peers add`", "dns = []"),
         ("[discovery]\nexchange = true", "AF0106", (2, 12), "only", "exchange = false"),
         ("[discovery]\nseeds = \"stable\"", "AF0106", (2, 9), "only", "seeds = \"\""),
