@@ -56,6 +56,18 @@ pub enum FaultCode {
     PositionAhead,
     /// The disk did not give the journal.
     Unreadable,
+    /// There is no Redis: the journal itself is the bus.
+    NoBus,
+    /// The Redis of the bus does not do it now.
+    BusTrouble,
+    /// No dead letter is called that.
+    NoSuchLetter,
+    /// Dead letters of several streams are called that.
+    AmbiguousLetter,
+    /// The dead letter cannot be delivered now either.
+    LetterRefused,
+    /// No stream waits for a person.
+    NothingStopped,
     /// The event was refused.
     Event(Code),
 }
@@ -89,6 +101,18 @@ impl FaultCode {
             FaultCode::PositionGone => ("position_gone", "AF0420", 410, "the journal has dropped this position"),
             FaultCode::PositionAhead => ("position_ahead", "AF0421", 409, "the journal never came this far"),
             FaultCode::Unreadable => ("unreadable", "AF0422", 503, "the disk did not give the journal"),
+            FaultCode::NoBus => ("no_bus", "AF0601", 409, "there is no Redis: the journal itself is the bus"),
+            FaultCode::BusTrouble => ("bus_trouble", "AF0602", 503, "the Redis of the bus does not do it now"),
+            FaultCode::NoSuchLetter => ("no_such_letter", "AF0603", 404, "no dead letter has this id"),
+            FaultCode::AmbiguousLetter => {
+                ("ambiguous_letter", "AF0604", 409, "dead letters of several streams have this id: write stream/id")
+            }
+            FaultCode::LetterRefused => {
+                ("letter_refused", "AF0605", 409, "the dead letter breaks a rule still, and cannot be delivered")
+            }
+            FaultCode::NothingStopped => {
+                ("nothing_stopped", "AF0606", 409, "no stream is stopped for want of its cursor")
+            }
             FaultCode::Event(code) => (code.as_str(), number(code), code.status(), meaning(code)),
         }
     }
@@ -140,6 +164,12 @@ impl FaultCode {
             PositionGone,
             PositionAhead,
             Unreadable,
+            NoBus,
+            BusTrouble,
+            NoSuchLetter,
+            AmbiguousLetter,
+            LetterRefused,
+            NothingStopped,
         ];
         own.into_iter().chain(Code::ALL.into_iter().chain([Code::Unknown]).map(Event))
     }

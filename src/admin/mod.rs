@@ -33,6 +33,7 @@ mod caller;
 mod changes;
 pub mod client;
 mod cloudevents;
+pub mod dead;
 mod fault;
 mod groups;
 mod idempotency;

@@ -3,6 +3,7 @@
 use tokio::sync::oneshot;
 
 use super::answers::{Identified, Identity, InterestsView, Matches, Peers, Pinged, Status, TrustView};
+use super::dead::{Letter, Mended, Retried};
 use super::fault::{Fault, FaultCode};
 use super::waiting::Taken;
 use crate::wire::message::Outcome;
@@ -115,6 +116,43 @@ pub enum Request {
         unmute: Vec<NodeId>,
         /// The new state, once it is durable. [`FaultCode::Mute`], [`FaultCode::NotMuted`], [`FaultCode::Storage`].
         answer: oneshot::Sender<Result<TrustView, Fault>>,
+    },
+    /// What is among the dead letters? This and the next four: [`FaultCode::NoBus`],
+    /// [`FaultCode::BusTrouble`].
+    Letters {
+        /// How many at most.
+        count: usize,
+        /// The newest first.
+        answer: oneshot::Sender<Result<Vec<Letter>, Fault>>,
+    },
+    /// What is this dead letter?
+    Letter {
+        /// By which it is called.
+        id: String,
+        /// [`FaultCode::NoSuchLetter`], [`FaultCode::AmbiguousLetter`].
+        answer: oneshot::Sender<Result<Letter, Fault>>,
+    },
+    /// Deliver a dead letter after all.
+    RetryLetter {
+        /// By which it is called.
+        id: String,
+        /// Once it is done. [`FaultCode::NoSuchLetter`], [`FaultCode::AmbiguousLetter`],
+        /// [`FaultCode::LetterRefused`].
+        answer: oneshot::Sender<Result<Retried, Fault>>,
+    },
+    /// Throw a dead letter away.
+    DropLetter {
+        /// By which it is called.
+        id: String,
+        /// What it was. [`FaultCode::NoSuchLetter`], [`FaultCode::AmbiguousLetter`].
+        answer: oneshot::Sender<Result<Letter, Fault>>,
+    },
+    /// Let streams go on whose cursor was lost.
+    MendBus {
+        /// With everything that the journal holds, not only what follows the last known position.
+        replay: bool,
+        /// Which go on, from where. [`FaultCode::NothingStopped`].
+        answer: oneshot::Sender<Result<Mended, Fault>>,
     },
 }
 

@@ -71,7 +71,7 @@ pub struct Desk {
 
 /// A desk in use: what every handler gets.
 #[derive(Clone)]
-struct Office {
+pub(super) struct Office {
     desk: Arc<Desk>,
     /// Becomes true when the daemon stops.
     stop: watch::Receiver<bool>,
@@ -120,6 +120,7 @@ fn routes(office: Office) -> Router {
         .route("/v1/watch", get(watch_changes))
         .route("/v1/interests", get(interests).post(set_interests))
         .route("/v1/trust", get(trust).post(set_trust))
+        .merge(super::dead::routes())
         .fallback(async || Fault::new(FaultCode::NotFound, "there is no such route; the API begins at /v1/status"))
         .method_not_allowed_fallback(async || Fault::new(FaultCode::Method, "this route does not know the method"))
         .with_state(office)
@@ -127,7 +128,7 @@ fn routes(office: Office) -> Router {
 
 impl Office {
     /// Asks the driver.
-    async fn ask<T>(&self, make: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, Fault> {
+    pub(super) async fn ask<T>(&self, make: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, Fault> {
         self.ask_within(ANSWER_MAX, make).await
     }
 
@@ -155,13 +156,13 @@ impl Office {
     }
 }
 
-type Answer = Result<Response, Fault>;
+pub(super) type Answer = Result<Response, Fault>;
 
 fn answer<T: Document>(status: StatusCode, value: &T) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], document(value) + "\n").into_response()
 }
 
-fn ok<T: Document>(value: &T) -> Answer {
+pub(super) fn ok<T: Document>(value: &T) -> Answer {
     Ok(answer(StatusCode::OK, value))
 }
 

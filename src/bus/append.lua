@@ -1,29 +1,34 @@
 -- Compare-and-append: the one way this node writes to its stream.
 --
--- KEYS  1 the stream   2 the cursor, a hash of `epoch` and `seq` in the same slot
+-- KEYS  1 the stream   2 the cursor, a hash of `epoch` and `seq` in the same slot   3 the dead letters
 -- ARGV  1 2 the epoch and seq the cursor must have now, '' for a field that must be absent
 --       3 4 the epoch and seq it gets
---       5   the length the stream is trimmed to, roughly; 0 = never
---       6.. entries: the number of arguments that follow, then field, value, field, value, ...
+--       5   the length the dead letters are trimmed to, roughly
+--       6.. entries: `1` for the stream or `3` for the dead letters, the number of arguments that
+--           follow, then field, value, field, value, ...
 --
--- Returns how many entries were appended, or -1 when the cursor stands elsewhere: nothing is written
--- then. Redis runs this as one step, so stream and cursor always agree, and sending it again after a
+-- Returns how long the stream is now, or -1 when the cursor stands elsewhere: nothing is written then.
+-- Redis runs this as one step, so stream, letters and cursor always agree, and sending it again after a
 -- lost answer appends nothing twice. Positions stay text: a Lua number cannot hold every one.
+--
+-- It never trims the stream (trim.lua does): as XADD MAXLEN, Redis logs that as "trim to the length it
+-- has now" with every entry, and a log that is replayed wrongly (see egress.rs) would then lose the
+-- oldest entries of a short stream.
 local found = redis.call('HMGET', KEYS[2], 'epoch', 'seq')
 if (found[1] or '') ~= ARGV[1] or (found[2] or '') ~= ARGV[2] then
   return -1
 end
-local at, appended = 6, 0
+local at, letters = 6, 0
 while at <= #ARGV do
-  local last = at + tonumber(ARGV[at])
-  redis.call('XADD', KEYS[1], '*', unpack(ARGV, at + 1, last))
+  local key, last = tonumber(ARGV[at]), at + 1 + tonumber(ARGV[at + 1])
+  redis.call('XADD', KEYS[key], '*', unpack(ARGV, at + 2, last))
+  if key == 3 then
+    letters = letters + 1
+  end
   at = last + 1
-  appended = appended + 1
 end
--- Not as XADD MAXLEN: Redis logs that as "trim to the length it has now" with every entry, and a log
--- that is replayed wrongly (see egress.rs) would then lose the oldest entries of a short stream.
-if ARGV[5] ~= '0' and redis.call('XLEN', KEYS[1]) > tonumber(ARGV[5]) then
-  redis.call('XTRIM', KEYS[1], 'MAXLEN', '~', ARGV[5])
+if letters > 0 then
+  redis.call('XTRIM', KEYS[3], 'MAXLEN', '~', ARGV[5])
 end
 redis.call('HSET', KEYS[2], 'epoch', ARGV[3], 'seq', ARGV[4])
-return appended
+return redis.call('XLEN', KEYS[1])

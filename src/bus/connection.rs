@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, IntoConnectionInfo, RedisError, Value};
+use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, IntoConnectionInfo, RedisError, Value};
 
 use super::settings::Settings;
 use super::trouble::Trouble;
@@ -26,6 +26,38 @@ pub(super) async fn open_blocking(settings: &Settings) -> Result<MultiplexedConn
     let config =
         AsyncConnectionConfig::new().set_connection_timeout(Some(settings.timing.response)).set_response_timeout(None);
     Ok(client(&settings.url)?.get_multiplexed_async_connection_with_config(&config).await?)
+}
+
+/// A script that Redis is asked to run by its hash, and told once. Users with few rights may do that,
+/// and nothing else is needed after a restart of Redis.
+pub(super) struct Script {
+    body: &'static str,
+    hash: String,
+}
+
+impl Script {
+    pub(super) fn new(body: &'static str) -> Script {
+        Script { body, hash: redis::Script::new(body).get_hash().to_owned() }
+    }
+
+    /// Runs it on these keys.
+    pub(super) async fn run<T: FromRedisValue>(
+        &self,
+        redis: &mut MultiplexedConnection,
+        keys: &[&str],
+        arguments: impl Fn(&mut Cmd),
+    ) -> Result<T, RedisError> {
+        let call = |verb: &str, script: &str| {
+            let mut call = redis::cmd(verb);
+            call.arg(script).arg(keys.len()).arg(keys);
+            arguments(&mut call);
+            call
+        };
+        match call("EVALSHA", &self.hash).query_async(redis).await {
+            Err(error) if error.code() == Some("NOSCRIPT") => call("EVAL", self.body).query_async(redis).await,
+            answer => answer,
+        }
+    }
 }
 
 /// Is there a Redis that answers and lets us in? For the choice between it and the embedded bus when

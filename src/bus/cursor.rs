@@ -86,6 +86,9 @@ pub(super) struct Journal {
     pub(super) bridged: Option<Seq>,
     /// Where a first bridge into a stream of others begins.
     pub(super) first: Seq,
+    /// Where the stream begins whatever Redis holds of it: what precedes this went to another stream,
+    /// before the configuration was changed.
+    pub(super) renamed: Option<Seq>,
 }
 
 /// What to do next.
@@ -109,6 +112,14 @@ pub(super) fn plan(survey: &Survey, journal: &Journal) -> Plan {
     let everything = Seq(journal.earliest.0.saturating_sub(1));
     let resume = journal.bridged.unwrap_or(journal.head);
     let seq = survey.cursor.seq.as_deref().map(str::parse::<u64>);
+    if let (None, Some(from)) = (journal.bridged, journal.renamed) {
+        let is_ours = survey.cursor.epoch.as_deref() == Some(&*journal.incarnation.to_string());
+        return match seq {
+            // Bridged already, by a process that died before it could remember.
+            Some(Ok(seq)) if is_ours && seq >= from.0 => Plan::GoOn(Seq(seq.min(journal.head.0))),
+            _ => Plan::Place(from),
+        };
+    }
     match (&survey.cursor.epoch, seq) {
         // Both gone: a new Redis, or a flushed one. Nothing there can be repeated.
         (None, None) if !survey.stream => Plan::Place(everything),
@@ -130,15 +141,13 @@ pub(super) fn plan(survey: &Survey, journal: &Journal) -> Plan {
 }
 
 /// The question of [`Plan::Ask`] in words, with what to type.
-pub(super) fn question(stream: &str, key: &str, journal: &Journal, why: &str, resume: Seq) -> Trouble {
-    let place = |seq: u64| format!("redis-cli HSET '{key}' epoch {} seq {seq}", journal.incarnation);
+pub(super) fn question(stream: &str, why: &str, resume: Seq) -> Trouble {
     Trouble::stop(
         format!("stream `{stream}`: {why}"),
         format!(
-            "to resume after the last event known to be bridged: {}   to replay everything the journal holds, \
-             which may repeat events: {}",
-            place(resume.0),
-            place(0)
+            "afferent bus resume: go on after position {}, the last that is known to be bridged   afferent bus \
+             replay: append everything the journal holds, which may repeat events",
+            resume.0
         ),
     )
 }
@@ -149,28 +158,40 @@ pub(super) fn question(stream: &str, key: &str, journal: &Journal, why: &str, re
 pub(super) struct Hint {
     bridged: String,
     first: String,
+    renamed: String,
 }
 
 impl Hint {
     /// The hint for this stream.
     pub(super) fn of(stream: &str) -> Hint {
-        Hint { bridged: format!("bus:{stream}"), first: format!("bus:{stream}#first") }
+        Hint {
+            bridged: format!("bus:{stream}"),
+            first: format!("bus:{stream}#first"),
+            renamed: format!("bus:{stream}#renamed"),
+        }
     }
 
     /// How far the stream is, as far as we know. The first time of all that is where the first bridge
-    /// begins; it is remembered, and so pins what follows until that is bridged.
-    pub(super) fn pin(&self, log: &dyn Log, start: Seq) -> Seq {
-        log.cursor(&self.bridged).or_else(|| log.cursor(&self.first)).unwrap_or_else(|| {
-            log.set_cursor(&self.first, start);
-            start
+    /// begins; it is remembered, and so pins what follows until that is bridged. A stream that is new
+    /// in the configuration begins at `renamed` instead.
+    pub(super) fn pin(&self, log: &dyn Log, start: Seq, renamed: Option<Seq>) -> Seq {
+        let known = [&self.bridged, &self.renamed, &self.first].into_iter().find_map(|name| log.cursor(name));
+        known.unwrap_or_else(|| {
+            let (name, at) = renamed.map_or((&self.first, start), |at| (&self.renamed, at));
+            log.set_cursor(name, at);
+            at
         })
     }
 
     /// Everything up to here is on the stream, or was not meant for it.
     pub(super) fn advance(&self, log: &dyn Log, seq: Seq) {
         log.set_cursor(&self.bridged, seq);
-        // It has served, and must not pin the journal for ever.
-        log.set_cursor(&self.first, seq);
+        // They have served, and must not pin the journal for ever.
+        for served in [&self.first, &self.renamed] {
+            if log.cursor(served).is_some() {
+                log.set_cursor(served, seq);
+            }
+        }
     }
 
     /// The journal's side, read now.
@@ -181,6 +202,7 @@ impl Hint {
             head: log.head(),
             bridged: log.cursor(&self.bridged),
             first: log.cursor(&self.first).unwrap_or_default(),
+            renamed: log.cursor(&self.renamed),
         }
     }
 }
@@ -190,8 +212,14 @@ mod tests {
     use super::*;
     use crate::wire::Keypair;
 
-    const JOURNAL: Journal =
-        Journal { incarnation: 77, earliest: Seq(11), head: Seq(90), bridged: Some(Seq(50)), first: Seq(40) };
+    const JOURNAL: Journal = Journal {
+        incarnation: 77,
+        earliest: Seq(11),
+        head: Seq(90),
+        bridged: Some(Seq(50)),
+        first: Seq(40),
+        renamed: None,
+    };
 
     fn found(stream: bool, epoch: Option<&str>, seq: Option<&str>) -> Survey {
         Survey { stream, cursor: Found { epoch: epoch.map(str::to_owned), seq: seq.map(str::to_owned) } }
@@ -221,6 +249,17 @@ mod tests {
     #[test]
     fn a_first_start_on_a_stream_of_others_begins_where_the_daemon_says() {
         assert_eq!(plan(&found(true, None, None), &Journal { bridged: None, ..JOURNAL }), Plan::Place(Seq(40)));
+    }
+
+    #[test]
+    fn a_renamed_stream_begins_where_the_other_one_ended() {
+        let renamed = Journal { bridged: None, renamed: Some(Seq(70)), ..JOURNAL };
+        for survey in [found(false, None, None), found(true, None, None), found(true, Some("77"), Some("20"))] {
+            assert_eq!(plan(&survey, &renamed), Plan::Place(Seq(70)), "{survey:?}");
+        }
+        assert_eq!(plan(&found(true, Some("77"), Some("80")), &renamed), Plan::GoOn(Seq(80)));
+        let since = Journal { renamed: Some(Seq(70)), ..JOURNAL };
+        assert_eq!(plan(&found(false, None, None), &since), Plan::Place(Seq(10)), "flushed later");
     }
 
     #[test]

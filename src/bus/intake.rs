@@ -1,4 +1,5 @@
-//! In from the bus: entries of the outbox become events of this node.
+//! In from the bus: entries of a stream become events of this node. The outbox is one such stream; the
+//! bus itself is another where its entries say whether they travel.
 //!
 //! ```text
 //!   take over what was left behind -> read what is pending -> read what is new, blocking -> ...
@@ -10,40 +11,108 @@
 //! ```
 //!
 //! An entry is acknowledged only after the journal has its event. Whatever breaks before that leaves
-//! it pending; it is read again, becomes the same bytes, and is a duplicate if it was stored. An entry
-//! that is done is deleted as well: the outbox holds what is still to do, and cannot grow for ever.
-//! Who wants to keep what was published reads the stream of the bus with `own = true`.
+//! it pending; it is read again, becomes the same bytes, and is a duplicate if it was stored. What was
+//! refused for good is buried at once: the same bytes would be refused each time.
+//!
+//! An entry of the outbox that is done is deleted as well: the outbox holds what is still to do, and
+//! cannot grow for ever. Entries of the bus stay, since others read them. The group of readers on the
+//! bus begins at the end of what is there when the node first sees it; how far it read is remembered in
+//! the journal, so that a group that was lost with its Redis goes on from there.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use redis::aio::MultiplexedConnection;
+use redis::streams::StreamInfoStreamReply;
 use redis::{Pipeline, RedisError, Value};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout};
 use tracing::warn;
 
-use super::outbox::{Malformed, Sealer, Taken};
+use super::dead::{self, Cause};
+use super::layout::Layout;
+use super::outbox::{self, Sealer, Taken, time_of};
 use super::settings::Settings;
 use super::state::{Counters, Report};
+use super::travel::{self, Traveller};
 use super::trouble::{Backoff, Trouble, wrong_type};
 use super::{Publication, connection, has_ended, pause};
+use crate::core::ports::{Log, Seq};
 use crate::time::Wall;
 use crate::wire::message::Outcome;
 use crate::wire::rejection::{Code, Rejection};
-use crate::wire::{Envelope, Verified, timestamp};
+use crate::wire::{Envelope, Keypair, Verified};
 
-/// One outbox and all it takes to empty it.
+/// A stream whose entries are published.
+#[derive(Clone)]
+pub(super) struct Source {
+    pub(super) stream: String,
+    maker: Maker,
+}
+
+/// Makes an entry an event.
+#[derive(Clone)]
+enum Maker {
+    Outbox(Sealer),
+    Bus(Traveller),
+}
+
+impl Source {
+    /// The outbox, if there is one.
+    pub(super) fn outbox(settings: &Settings, key: &Arc<Keypair>) -> Option<Source> {
+        let stream = settings.outbox.clone();
+        let maker = Maker::Outbox(Sealer::new(Arc::clone(key), settings.network.clone(), &stream));
+        (!stream.is_empty()).then_some(Source { stream, maker })
+    }
+
+    /// The bus itself, if its layout says what travels.
+    pub(super) fn bus(settings: &Settings, key: &Arc<Keypair>) -> Option<Source> {
+        let stream = settings.stream.clone();
+        let maker = Maker::Bus(Traveller::new(Arc::clone(key), settings.network.clone(), &stream));
+        (settings.layout == Layout::Teleclaude).then_some(Source { stream, maker })
+    }
+
+    /// The event that an entry is; `None` when it does not ask to become one.
+    pub(super) fn seal(&self, taken: &Taken) -> Result<Option<Verified<Envelope>>, Cause> {
+        match &self.maker {
+            Maker::Outbox(sealer) => sealer.seal(taken).map(Some),
+            Maker::Bus(traveller) => traveller.seal(taken),
+        }
+    }
+
+    /// By a rule that the event of an entry broke.
+    pub(super) fn by(&self, rejection: &Rejection, taken: &Taken) -> Cause {
+        match &self.maker {
+            Maker::Outbox(_) => outbox::by(rejection, taken),
+            Maker::Bus(_) => travel::by(rejection, taken),
+        }
+    }
+
+    /// Others read this stream too: it is not ours to make, or to delete from.
+    fn is_shared(&self) -> bool {
+        matches!(self.maker, Maker::Bus(_))
+    }
+
+    /// The key of the configuration that names it.
+    fn setting(&self) -> &'static str {
+        if self.is_shared() { "bus.stream" } else { "bus.outbox" }
+    }
+}
+
+/// One stream and all it takes to publish its entries.
 pub(super) struct Intake {
     settings: Arc<Settings>,
-    sealer: Sealer,
+    source: Source,
+    log: Arc<dyn Log>,
     publications: mpsc::Sender<Publication>,
     counters: Arc<Counters>,
     report: Report,
     shutdown: watch::Receiver<bool>,
     group: String,
     consumer: String,
+    /// The name in the journal of how far the entries were read, in milliseconds of their ids.
+    read_upto: String,
 }
 
 /// Why a session ends.
@@ -61,7 +130,8 @@ impl<T: Into<Trouble>> From<T> for Halt {
 impl Intake {
     pub(super) fn new(
         settings: Arc<Settings>,
-        sealer: Sealer,
+        source: Source,
+        log: Arc<dyn Log>,
         publications: mpsc::Sender<Publication>,
         counters: Arc<Counters>,
         report: Report,
@@ -70,7 +140,8 @@ impl Intake {
         // The node's id, never the process's: what a crash left pending belongs to the next process.
         let consumer = settings.node.to_string();
         let group = format!("mesh-out:{consumer}");
-        Intake { settings, sealer, publications, counters, report, shutdown, group, consumer }
+        let read_upto = format!("entries:{}", source.stream);
+        Intake { settings, source, log, publications, counters, report, shutdown, group, consumer, read_upto }
     }
 
     /// Runs until shutdown, or until the driver takes no more. Entries in hand are finished.
@@ -89,7 +160,14 @@ impl Intake {
         let mut redis = connection::open(&self.settings).await?;
         let mut reader = connection::open_blocking(&self.settings).await?;
         loop {
-            self.take_over(&mut redis).await?;
+            if !self.take_over(&mut redis).await? {
+                // There is no stream yet. Making it would hide from the egress that Redis is empty.
+                self.report.running();
+                if !pause(self.settings.timing.block, &mut self.shutdown).await {
+                    return Err(Halt::Ended);
+                }
+                continue;
+            }
             while let pending @ [_, ..] = &*self.read(&mut redis, "0", None).await? {
                 self.settle(&mut redis, pending).await?;
                 if has_ended(&self.shutdown) {
@@ -110,38 +188,78 @@ impl Intake {
     }
 
     /// Makes entries ours that were delivered long ago and never acknowledged. The group is made when
-    /// it is not there; asking first lets a full Redis, which refuses that, still be emptied.
-    async fn take_over(&self, redis: &mut MultiplexedConnection) -> Result<(), Trouble> {
+    /// it is not there; asking first lets a full Redis, which refuses that, still be emptied. False =
+    /// there is no stream.
+    async fn take_over(&self, redis: &mut MultiplexedConnection) -> Result<bool, Trouble> {
         let mut from = "0-0".to_owned();
         loop {
             let mut claim = redis::cmd("XAUTOCLAIM");
-            claim.arg(&self.settings.outbox).arg(&self.group).arg(&self.consumer);
+            claim.arg(&self.source.stream).arg(&self.group).arg(&self.consumer);
             claim.arg(millis(self.settings.timing.claim)).arg(&from).arg("COUNT").arg(COUNT).arg("JUSTID");
             match claim.query_async::<Vec<Value>>(redis).await {
                 // Which they are matters not: they are pending for us now, and read like the others.
                 Ok(answer) => from = next_claim(answer)?,
-                Err(error) if error.code() == Some("NOGROUP") => self.make_group(redis).await?,
+                Err(error) if error.code() == Some("NOGROUP") => {
+                    if !self.make_group(redis).await? {
+                        return Ok(false);
+                    }
+                }
                 Err(error) => return Err(self.named(error)),
             }
             if from == "0-0" {
-                return Ok(());
+                return Ok(true);
             }
         }
     }
 
-    async fn make_group(&self, redis: &mut MultiplexedConnection) -> Result<(), Trouble> {
+    async fn make_group(&self, redis: &mut MultiplexedConnection) -> Result<bool, Trouble> {
         let mut create = redis::cmd("XGROUP");
-        create.arg("CREATE").arg(&self.settings.outbox).arg(&self.group).arg("0").arg("MKSTREAM");
-        match create.exec_async(redis).await {
-            Err(error) if error.code() == Some("BUSYGROUP") => Ok(()),
-            answer => answer.map_err(|error| self.named(error)),
+        create.arg("CREATE").arg(&self.source.stream).arg(&self.group);
+        if self.source.is_shared() {
+            match self.begin(redis).await? {
+                Some(begin) => create.arg(begin),
+                None => return Ok(false),
+            };
+        } else {
+            create.arg("0").arg("MKSTREAM");
         }
+        match create.exec_async(redis).await {
+            Err(error) if error.code() == Some("BUSYGROUP") => Ok(true),
+            answer => answer.map(|()| true).map_err(|error| self.named(error)),
+        }
+    }
+
+    /// The id after which a stream of others is read; `None` = it is not there.
+    async fn begin(&self, redis: &mut MultiplexedConnection) -> Result<Option<String>, Trouble> {
+        let mut ask = redis::cmd("XINFO");
+        ask.arg("STREAM").arg(&self.source.stream);
+        let last = match ask.query_async::<StreamInfoStreamReply>(redis).await {
+            Ok(stream) => stream.last_generated_id,
+            Err(error) if error.to_string().contains("no such key") => {
+                if self.log.cursor(&self.read_upto).is_none() {
+                    // Whatever comes, comes after us.
+                    self.log.set_cursor(&self.read_upto, Seq(0));
+                }
+                return Ok(None);
+            }
+            Err(error) => return Err(self.named(error)),
+        };
+        Ok(Some(match self.log.cursor(&self.read_upto) {
+            None => {
+                self.log.set_cursor(&self.read_upto, Seq(millis_of(&last)));
+                last
+            }
+            // Another Redis, with another clock: all of it is new.
+            Some(read) if read.0 > millis_of(&last) => "0".to_owned(),
+            // Entries of this millisecond may come again; they are duplicates then.
+            Some(read) => format!("{}-0", read.0.saturating_sub(1)),
+        }))
     }
 
     /// The key is not in the reply; people need it.
     fn named(&self, error: RedisError) -> Trouble {
         match error.code() {
-            Some("WRONGTYPE") => wrong_type(&self.settings.outbox, "stream", "bus.outbox"),
+            Some("WRONGTYPE") => wrong_type(&self.source.stream, "stream", self.source.setting()),
             _ => error.into(),
         }
     }
@@ -174,7 +292,7 @@ impl Intake {
         if let Some(block) = block {
             read.arg("BLOCK").arg(millis(block));
         }
-        read.arg("STREAMS").arg(&self.settings.outbox).arg(from);
+        read.arg("STREAMS").arg(&self.source.stream).arg(from);
         let streams: Option<Vec<(Vec<u8>, Vec<Delivered>)>> =
             read.query_async(redis).await.map_err(|e| self.named(e))?;
         let delivered = streams.into_iter().flatten().flat_map(|(_, entries)| entries);
@@ -193,20 +311,26 @@ impl Intake {
             self.end(&mut redis::pipe(), &done).exec_async(redis).await?;
         }
         self.bury(redis, &work.dead).await?;
+        if self.source.is_shared()
+            && let Some(last) = taken.last()
+        {
+            self.log.set_cursor(&self.read_upto, Seq(millis_of(&last.id)));
+        }
         Ok(())
     }
 
     /// Signing costs; a batch of it stays off the threads that wait for sockets.
     async fn seal(&self, taken: &[Taken]) -> Result<Work, Trouble> {
-        let (sealer, taken) = (self.sealer.clone(), taken.to_vec());
+        let (source, taken) = (self.source.clone(), taken.to_vec());
         let seal = move || {
             let mut work = Work::default();
             for taken in taken {
                 match &taken.fields {
                     None => work.done.push(taken),
-                    Some(_) => match sealer.seal(&taken) {
-                        Ok(envelope) => work.open.push((taken, envelope)),
-                        Err(malformed) => work.dead.push((taken, malformed)),
+                    Some(_) => match source.seal(&taken) {
+                        Ok(Some(envelope)) => work.open.push((taken, envelope)),
+                        Ok(None) => work.done.push(taken),
+                        Err(cause) => work.dead.push((taken, cause)),
                     },
                 }
             }
@@ -221,7 +345,7 @@ impl Intake {
         while !work.open.is_empty() {
             let envelopes = work.open.iter().map(|(_, envelope)| envelope.clone()).collect();
             let outcomes = self.hand_over(envelopes).await?;
-            let Some(again) = work.sort(outcomes, &self.counters) else { return Ok(()) };
+            let Some(again) = work.sort(outcomes, &self.source, &self.counters) else { return Ok(()) };
             self.report.trouble(&Trouble::wait(again.why));
             if !pause(again.after.clamp(RETRY_MIN, RETRY_MAX), &mut self.shutdown).await {
                 return Err(Halt::Ended);
@@ -252,48 +376,33 @@ impl Intake {
     }
 
     /// What can never be an event goes where people find it. One transaction: none is lost, none doubled.
-    async fn bury(&self, redis: &mut MultiplexedConnection, dead: &[(Taken, Malformed)]) -> Result<(), Trouble> {
+    async fn bury(&self, redis: &mut MultiplexedConnection, dead: &[(Taken, Cause)]) -> Result<(), Trouble> {
         let Some((first, why)) = dead.first() else { return Ok(()) };
         let mut burial = redis::pipe();
         burial.atomic();
-        for (taken, malformed) in dead {
-            self.add_letter(&mut burial, taken, malformed);
+        for (taken, cause) in dead {
+            let fields = taken.fields.as_deref().unwrap_or_default();
+            let me = self.settings.node.to_string();
+            dead::add_entry(&mut burial, &self.source.stream, me, (&taken.id, fields), cause, now());
         }
         let ids: Vec<&str> = dead.iter().map(|(taken, _)| taken.id.as_str()).collect();
         self.end(&mut burial, &ids).exec_async(redis).await?;
         self.counters.dead.fetch_add(u64::try_from(dead.len()).expect("a batch is small"), Ordering::Relaxed);
         warn!(
-            outbox = %self.settings.outbox, entry = %first.id, field = %why.field, code = %why.code,
+            stream = %self.source.stream, entry = %first.id, field = %why.field, code = %why.code,
             reason = %why.reason, others = dead.len() - 1, "bus: entries went to the dead letters"
         );
         Ok(())
-    }
-
-    fn add_letter(&self, burial: &mut Pipeline, taken: &Taken, malformed: &Malformed) {
-        burial
-            .cmd("XADD")
-            .arg(format!("{}:dead", self.settings.outbox))
-            .arg("MAXLEN")
-            .arg("~")
-            .arg(LETTERS_MAX)
-            .arg("*");
-        burial.arg("reason").arg(&malformed.reason).arg("code").arg(malformed.code.as_str());
-        burial.arg("field").arg(&malformed.field).arg("entry").arg(&taken.id);
-        burial.arg("first_seen").arg(timestamp::format(now()));
-        for pair in taken.fields.as_deref().unwrap_or_default().chunks_exact(2).take(LETTER_FIELDS_MAX) {
-            let cut = |bytes: &[u8], most: usize| bytes[..bytes.len().min(most)].to_vec();
-            burial.arg([b"entry.".as_slice(), &cut(&pair[0], LETTER_NAME_MAX)].concat());
-            burial.arg(cut(&pair[1], LETTER_VALUE_MAX));
-        }
-        burial.ignore();
     }
 
     /// Deletes and acknowledges, in this order: cut between the two, what is left is a pending entry
     /// without fields, which is acknowledged when it is read. So no transaction is needed, which a full
     /// Redis would refuse while it takes these two.
     fn end<'p>(&self, pipe: &'p mut Pipeline, ids: &[&str]) -> &'p mut Pipeline {
-        pipe.cmd("XDEL").arg(&self.settings.outbox).arg(ids).ignore();
-        pipe.cmd("XACK").arg(&self.settings.outbox).arg(&self.group).arg(ids).ignore()
+        if !self.source.is_shared() {
+            pipe.cmd("XDEL").arg(&self.source.stream).arg(ids).ignore();
+        }
+        pipe.cmd("XACK").arg(&self.source.stream).arg(&self.group).arg(ids).ignore()
     }
 }
 
@@ -314,7 +423,7 @@ struct Work {
     /// To be acknowledged.
     done: Vec<Taken>,
     /// To be buried.
-    dead: Vec<(Taken, Malformed)>,
+    dead: Vec<(Taken, Cause)>,
 }
 
 /// What is open must be handed over again.
@@ -325,7 +434,7 @@ struct Again {
 
 impl Work {
     /// Takes the driver's answer in. An event without an outcome stays open.
-    fn sort(&mut self, outcomes: Vec<Outcome>, counters: &Counters) -> Option<Again> {
+    fn sort(&mut self, outcomes: Vec<Outcome>, source: &Source, counters: &Counters) -> Option<Again> {
         let mut outcomes = outcomes.into_iter();
         let mut again: Option<Again> = None;
         let open = std::mem::take(&mut self.open);
@@ -344,8 +453,8 @@ impl Work {
                 Some(Outcome::Refused(rejection)) => match rejection.retry_after() {
                     Some(after) => (after, pressure(&rejection)),
                     None => {
-                        let malformed = Malformed::by(&rejection, &taken);
-                        self.dead.push((taken, malformed));
+                        let cause = source.by(&rejection, &taken);
+                        self.dead.push((taken, cause));
                         continue;
                     }
                 },
@@ -371,7 +480,12 @@ fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn now() -> Wall {
+/// The milliseconds of an id.
+fn millis_of(id: &str) -> u64 {
+    time_of(id).map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(0))
+}
+
+pub(super) fn now() -> Wall {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Wall(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
@@ -383,9 +497,3 @@ const RETRY_MIN: Duration = Duration::from_millis(10);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 /// When the driver says nothing.
 const RETRY_UNANSWERED: Duration = Duration::from_secs(1);
-/// Dead letters kept, roughly. More would only hide the newest from whoever looks.
-const LETTERS_MAX: usize = 10_000;
-/// What a dead letter keeps of its entry: all of it, unless it could not be an event by far.
-const LETTER_FIELDS_MAX: usize = 64;
-const LETTER_NAME_MAX: usize = 64;
-const LETTER_VALUE_MAX: usize = crate::wire::event::EVENT_BYTES_MAX;

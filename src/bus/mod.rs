@@ -2,23 +2,27 @@
 //! and write.
 //!
 //! ```text
-//!   journal  --egress-->  stream `mesh:events`                 what this node is interested in
-//!   driver   <--intake--  stream `mesh:outbox`                 what local programs publish
+//!   journal  --egress-->  stream `mesh:events`, and one for each route    what this node is interested in
+//!               |  `-->   `mesh:events:dead`                              what their readers could not take
+//!   driver   <--intake--  stream `mesh:outbox`                            what local programs publish
+//!            <--travel--  stream `teleclaude:events`                      what on the bus itself asks to travel
 //! ```
 //!
 //! **Driven by** [`run`], one future for each Redis, which the daemon starts with [`Settings`] and the
 //! [`Ends`] it holds, and stops by `shutdown`. It needs no Redis to start: it waits, says so in
-//! [`BusState`], and catches up. [`probe`] tells whether there is a Redis at all.
+//! [`BusState`], and catches up. [`probe`] tells whether there is a Redis at all. People's wishes come
+//! as [`Order`]s.
 //!
 //! **Out**: the journal is the record and Redis a copy of its tail. Each event is appended once: one
 //! Lua script moves a cursor, kept in Redis beside the stream, together with the entries. Whatever
 //! happens to the connection, to either process or to the memory of Redis, the bridge reads that
 //! cursor and goes on from there (`cursor.rs`). When the cursor is lost and the stream is not, only a
-//! person knows what was bridged: the bridge stops and says what to type.
+//! person knows what was bridged: the bridge stops and says what to type. A [`Layout`] makes the fields
+//! of an entry, and catch-up waits for the readers (`pace.rs`).
 //!
-//! **In**: an entry of the outbox becomes an event with an id and a time that follow from the entry,
-//! so a redelivered entry is the same event. It is acknowledged, and deleted, when the driver says the
-//! event is durable. One that can never be an event goes to `<outbox>:dead` with its reason.
+//! **In**: an entry becomes an event with an id and a time that follow from the entry, so a redelivered
+//! one is the same event. It is acknowledged when the driver says the event is durable; in the outbox
+//! it is deleted as well. One that can never be an event goes to the dead letters with its reason.
 //!
 //! It **never** reads the journal but through [`Log`], never decides what is
 //! accepted (the core did), never drops an event because Redis is away, full or slow, and never lets
@@ -27,7 +31,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use futures_util::future::join_all;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::core::ports::{Log, Seq};
 use crate::core::trust::Policy;
@@ -36,18 +41,28 @@ use crate::wire::{Envelope, Interests, Keypair, Verified};
 
 mod connection;
 mod cursor;
+mod dead;
 mod egress;
-mod fields;
 mod intake;
+mod layout;
+mod orders;
 mod outbox;
+mod outlet;
+mod pace;
 mod settings;
 mod state;
+mod travel;
 mod trouble;
 
 pub use connection::{place, probe};
-pub use settings::{Settings, Timing};
-pub use state::{BusState, Condition, Counters};
+pub use dead::{Cause, Kind};
+pub use layout::{Layout, Mapping, Pick};
+pub use orders::{Answer, Letter, Order, Placed, Refusal, Retried};
+pub use outlet::streams;
+pub use settings::{Route, Settings, Timing};
+pub use state::{BusState, Condition, Counters, StreamState};
 
+use intake::{Intake, Source};
 use state::{Report, Side};
 use trouble::Backoff;
 
@@ -75,6 +90,8 @@ pub struct Ends {
     pub key: Arc<Keypair>,
     /// To the driver. Closed = shutdown.
     pub publications: mpsc::Sender<Publication>,
+    /// What people ask of the bridge.
+    pub orders: mpsc::Receiver<Order>,
     /// Where the bridge says how it is.
     pub state: watch::Sender<BusState>,
     /// What it did.
@@ -87,39 +104,72 @@ pub struct Ends {
 /// driver's answer to a publication) and returns. Trouble never ends it: it is in [`BusState`].
 pub async fn run(settings: Settings, ends: Ends) {
     let settings = Arc::new(settings);
-    let Ends { log, head, interests, policy, key, publications, state, counters, shutdown } = ends;
-    let known = cursor::Hint::of(&settings.stream).pin(&*log, settings.start);
-    let (progress, bridged) = watch::channel(known);
+    let Ends { log, head, interests, policy, key, publications, orders, state, counters, shutdown } = ends;
+    let outlets: Vec<Arc<outlet::Outlet>> = outlet::outlets(&settings).into_iter().map(Arc::new).collect();
+    let pin = |outlet: &Arc<outlet::Outlet>| cursor::Hint::of(&outlet.stream).pin(&*log, settings.start, None);
+    let (progress, bridged) = watch::channel(outlets.iter().map(pin).collect());
+    state.send_modify(|state| {
+        let named =
+            |outlet: &Arc<outlet::Outlet>| StreamState { name: outlet.stream.clone(), ..StreamState::default() };
+        state.streams = outlets.iter().map(named).collect();
+    });
     let report = |side| Report::new(side, place(&settings.url), state.clone());
-    let egress = egress::Egress {
-        settings: Arc::clone(&settings),
-        log,
-        head: head.clone(),
-        interests,
-        policy,
-        counters: Arc::clone(&counters),
-        report: report(Side::Egress),
-        progress,
-        shutdown: shutdown.clone(),
+    let mended = Arc::new(Notify::new());
+    let egress = |(number, outlet): (usize, &Arc<outlet::Outlet>)| {
+        let egress = egress::Egress {
+            settings: Arc::clone(&settings),
+            outlet: Arc::clone(outlet),
+            number,
+            log: Arc::clone(&log),
+            head: head.clone(),
+            interests: interests.clone(),
+            policy: policy.clone(),
+            counters: Arc::clone(&counters),
+            report: report(Side::Egress(number)),
+            progress: progress.clone(),
+            mended: Arc::clone(&mended),
+            shutdown: shutdown.clone(),
+        };
+        Box::pin(egress.run(Backoff::new(settings.timing, fastrand::Rng::new())))
     };
-    let sealer = outbox::Sealer::new(key, settings.network.clone(), &settings.outbox);
-    let intake =
-        intake::Intake::new(Arc::clone(&settings), sealer, publications, counters, report(Side::Intake), shutdown);
-    let backoff = || Backoff::new(settings.timing, fastrand::Rng::new());
-    let intake = async {
-        if settings.outbox.is_empty() {
-            state.send_modify(|state| state.intake = Condition::Off);
-        } else {
-            intake.run(backoff()).await;
-        }
+    let egresses = join_all(outlets.iter().enumerate().map(egress));
+    drop(progress);
+    let desk = orders::Desk::new(Arc::clone(&settings), outlets.clone(), &log, &key, &publications, &mended);
+    let intake = |side, source: Option<Source>| {
+        let (settings, log, counters) = (Arc::clone(&settings), Arc::clone(&log), Arc::clone(&counters));
+        let (publications, report, shutdown) = (publications.clone(), report(side), shutdown.clone());
+        let backoff = Backoff::new(settings.timing, fastrand::Rng::new());
+        Box::pin(async move {
+            match source {
+                None => report.off(),
+                Some(source) => {
+                    let intake = Intake::new(settings, source, log, publications, counters, report, shutdown);
+                    intake.run(backoff).await;
+                }
+            }
+        })
     };
-    tokio::join!(Box::pin(egress.run(backoff())), Box::pin(intake), gauge(head, bridged, state.clone()));
+    tokio::join!(
+        egresses,
+        intake(Side::Intake, Source::outbox(&settings, &key)),
+        intake(Side::Travel, Source::bus(&settings, &key)),
+        Box::pin(desk.serve(orders, shutdown.clone())),
+        gauge(head.clone(), bridged, state.clone()),
+    );
 }
 
-/// Keeps the lag in the state up to date, until the egress is gone.
-async fn gauge(mut head: watch::Receiver<Seq>, mut bridged: watch::Receiver<Seq>, state: watch::Sender<BusState>) {
+/// Remembers where this stream begins, unless that is known, and keeps the journal from there on. With
+/// `renamed_at` it takes over from another stream of this node: what precedes that went there, and is
+/// not for this one whatever Redis holds of it. Without, it begins at `start` as [`Settings::start`] says.
+pub fn pin(log: &dyn Log, stream: &str, start: Seq, renamed_at: Option<Seq>) {
+    cursor::Hint::of(stream).pin(log, start, renamed_at);
+}
+
+/// Keeps the lag in the state up to date, until the last egress is gone.
+async fn gauge(mut head: watch::Receiver<Seq>, mut bridged: watch::Receiver<Vec<Seq>>, state: watch::Sender<BusState>) {
     loop {
-        let lag = head.borrow_and_update().0.saturating_sub(bridged.borrow_and_update().0);
+        let slowest = bridged.borrow_and_update().iter().copied().min().unwrap_or_default();
+        let lag = head.borrow_and_update().0.saturating_sub(slowest.0);
         state.send_if_modified(|state| std::mem::replace(&mut state.lag, lag) != lag);
         tokio::select! {
             // Dropping either loses nothing: the next round reads both values.

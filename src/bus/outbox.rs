@@ -21,9 +21,9 @@
 
 use serde_json::value::RawValue;
 
-use super::trouble::printable;
+use super::dead::Cause;
 use crate::time::Wall;
-use crate::wire::{Code, Digest, Draft, Envelope, Keypair, Network, NodeId, Rejection, Scalar, Verified};
+use crate::wire::{Digest, Draft, Envelope, Keypair, Network, NodeId, Rejection, Scalar, Verified};
 use crate::wire::{envelope, json, timestamp};
 
 /// One entry as Redis delivers it: any bytes.
@@ -35,49 +35,30 @@ pub(super) struct Taken {
     pub(super) fields: Option<Vec<Vec<u8>>>,
 }
 
-/// Why an entry can never be an event.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Malformed {
-    /// The stable word.
-    pub(super) code: Code,
-    /// The field that is wrong; empty when it is the entry as a whole.
-    pub(super) field: String,
-    /// What is wrong with it.
-    pub(super) reason: String,
-}
-
-impl Malformed {
-    fn new(field: &str, reason: impl Into<String>) -> Malformed {
-        Malformed { code: Code::Malformed, field: printable(field), reason: reason.into() }
-    }
-
-    /// By a rule that the entry broke; `fields` to name the one at fault.
-    pub(super) fn by(rejection: &Rejection, taken: &Taken) -> Malformed {
-        let fields = taken.fields.as_deref().unwrap_or_default();
-        let text = |wanted: &str| {
-            let mut pairs = fields.chunks_exact(2);
-            pairs.find(|pair| pair[0] == wanted.as_bytes()).and_then(|pair| std::str::from_utf8(&pair[1]).ok())
-        };
-        let field = match rejection {
-            Rejection::Attribute { name, .. } => (*name).to_owned(),
-            Rejection::Json(_) | Rejection::TooLarge => "data".to_owned(),
-            Rejection::TypeDenied => "type".to_owned(),
-            Rejection::OtherNetwork => "net".to_owned(),
-            Rejection::Expired | Rejection::ExpiryTooFar => "expirytime".to_owned(),
-            Rejection::Future => "time".to_owned(),
-            Rejection::Conflict => "id".to_owned(),
-            Rejection::NodeId(_) => {
-                if text("to").is_some_and(|to| !are_nodes(to)) { "to" } else { "replyto" }.to_owned()
-            }
-            Rejection::Extension(_) => {
-                let is_bad = |value: &str| value.len() > EXTENSION_BYTES_MAX || value.chars().any(char::is_control);
-                let mut names = fields.chunks_exact(2).filter_map(|pair| std::str::from_utf8(&pair[0]).ok());
-                names.find(|name| !OURS.contains(name) && text(name).is_some_and(is_bad)).unwrap_or("").to_owned()
-            }
-            _ => String::new(),
-        };
-        Malformed { code: rejection.code(), field, reason: rejection.to_string() }
-    }
+/// By a rule that the entry broke; its fields name the one at fault.
+pub(super) fn by(rejection: &Rejection, taken: &Taken) -> Cause {
+    let fields = taken.fields.as_deref().unwrap_or_default();
+    let text = |wanted: &str| {
+        let mut pairs = fields.chunks_exact(2);
+        pairs.find(|pair| pair[0] == wanted.as_bytes()).and_then(|pair| std::str::from_utf8(&pair[1]).ok())
+    };
+    let field = match rejection {
+        Rejection::Attribute { name, .. } => (*name).to_owned(),
+        Rejection::Json(_) | Rejection::TooLarge => "data".to_owned(),
+        Rejection::TypeDenied => "type".to_owned(),
+        Rejection::OtherNetwork => "net".to_owned(),
+        Rejection::Expired | Rejection::ExpiryTooFar => "expirytime".to_owned(),
+        Rejection::Future => "time".to_owned(),
+        Rejection::Conflict => "id".to_owned(),
+        Rejection::NodeId(_) => if text("to").is_some_and(|to| !are_nodes(to)) { "to" } else { "replyto" }.to_owned(),
+        Rejection::Extension(_) => {
+            let is_bad = |value: &str| value.len() > EXTENSION_BYTES_MAX || value.chars().any(char::is_control);
+            let mut names = fields.chunks_exact(2).filter_map(|pair| std::str::from_utf8(&pair[0]).ok());
+            names.find(|name| !OURS.contains(name) && text(name).is_some_and(is_bad)).unwrap_or("").to_owned()
+        }
+        _ => String::new(),
+    };
+    Cause { code: rejection.code(), ..Cause::intake(&field, rejection.to_string()) }
 }
 
 fn are_nodes(text: &str) -> bool {
@@ -95,35 +76,34 @@ pub(super) struct Sealer {
     pub(super) key: std::sync::Arc<Keypair>,
     /// The network they belong to.
     pub(super) network: Network,
-    /// Eight characters that stand for the stream, so that two outboxes never share an id.
+    /// What every id begins with.
     pub(super) mark: String,
 }
 
 impl Sealer {
     pub(super) fn new(key: std::sync::Arc<Keypair>, network: Network, outbox: &str) -> Sealer {
-        let mark = Digest::of(outbox.as_bytes()).to_string()[..8].to_owned();
-        Sealer { key, network, mark }
+        Sealer { key, network, mark: mark(outbox) }
     }
 
     /// The event that this entry is; 20 µs of signing.
     ///
     /// # Errors
-    /// [`Malformed`], for ever.
-    pub(super) fn seal(&self, taken: &Taken) -> Result<Verified<Envelope>, Malformed> {
+    /// [`Cause`], for ever.
+    pub(super) fn seal(&self, taken: &Taken) -> Result<Verified<Envelope>, Cause> {
         let draft = self.draft(taken)?;
-        let sealed = envelope::seal(&draft, &self.key).map_err(|rejection| Malformed::by(&rejection, taken))?;
+        let sealed = envelope::seal(&draft, &self.key).map_err(|rejection| by(&rejection, taken))?;
         if sealed.event().kind.is_reserved() {
-            return Err(Malformed::by(&Rejection::TypeDenied, taken));
+            return Err(by(&Rejection::TypeDenied, taken));
         }
         Ok(sealed)
     }
 
-    fn draft(&self, taken: &Taken) -> Result<Draft, Malformed> {
+    fn draft(&self, taken: &Taken) -> Result<Draft, Cause> {
         let fields = Fields::read(taken)?;
-        let kind = fields.text("type").ok_or_else(|| Malformed::new("type", "missing"))?;
+        let kind = fields.text("type").ok_or_else(|| Cause::intake("type", "missing"))?;
         let time = match fields.text("time") {
-            Some(text) => timestamp::parse(text).map_err(|why| Malformed::new("time", why))?,
-            None => time_of(&taken.id).ok_or_else(|| Malformed::new("", "the id of the entry is not one of Redis"))?,
+            Some(text) => timestamp::parse(text).map_err(|why| Cause::intake("time", why))?,
+            None => time_of(&taken.id).ok_or_else(|| Cause::intake("", "the id of the entry is not one of Redis"))?,
         };
         let mut draft = Draft::new(format!("{}-{}", self.mark, taken.id), kind, time).in_network(&self.network);
         for (name, value) in &fields.0 {
@@ -134,7 +114,7 @@ impl Sealer {
                     draft
                 }
                 "maxhops" | "spread" => {
-                    let number = value.parse().map_err(|_| Malformed::new(name, "must be an integer"))?;
+                    let number = value.parse().map_err(|_| Cause::intake(name, "must be an integer"))?;
                     draft.with(name, Scalar::Integer(number))
                 }
                 _ => draft.with(name, Scalar::Text((*value).to_owned())),
@@ -144,34 +124,39 @@ impl Sealer {
     }
 
     /// What only the node can say may be repeated, never contradicted.
-    fn check_ours(&self, name: &str, value: &str) -> Result<(), Malformed> {
+    fn check_ours(&self, name: &str, value: &str) -> Result<(), Cause> {
         let expected = match name {
             "source" => self.key.id().uri(),
             "net" => self.network.as_str().to_owned(),
             _ => "1.0".to_owned(),
         };
-        if value == expected { Ok(()) } else { Err(Malformed::new(name, "is this node's to say: leave it out")) }
+        if value == expected { Ok(()) } else { Err(Cause::intake(name, "is this node's to say: leave it out")) }
     }
+}
+
+/// Eight characters that stand for a stream: what is read from two of them never shares an id.
+pub(super) fn mark(stream: &str) -> String {
+    Digest::of(stream.as_bytes()).to_string()[..8].to_owned()
 }
 
 /// The fields as text, each name once.
 struct Fields<'t>(Vec<(&'t str, &'t str)>);
 
 impl<'t> Fields<'t> {
-    fn read(taken: &'t Taken) -> Result<Fields<'t>, Malformed> {
+    fn read(taken: &'t Taken) -> Result<Fields<'t>, Cause> {
         let mut fields: Vec<(&str, &str)> = Vec::new();
         for pair in taken.fields.as_deref().unwrap_or_default().chunks_exact(2) {
             let lossy = || String::from_utf8_lossy(&pair[0]).into_owned();
-            let name = std::str::from_utf8(&pair[0]).map_err(|_| Malformed::new(&lossy(), "the name is not UTF-8"))?;
-            let value = std::str::from_utf8(&pair[1]).map_err(|_| Malformed::new(name, "not UTF-8"))?;
+            let name = std::str::from_utf8(&pair[0]).map_err(|_| Cause::intake(&lossy(), "the name is not UTF-8"))?;
+            let value = std::str::from_utf8(&pair[1]).map_err(|_| Cause::intake(name, "not UTF-8"))?;
             if !is_name(name) {
-                return Err(Malformed::new(name, "a name is 1-20 characters of a-z and 0-9"));
+                return Err(Cause::intake(name, "a name is 1-20 characters of a-z and 0-9"));
             }
             if fields.iter().any(|(known, _)| *known == name) {
-                return Err(Malformed::new(name, "is there twice"));
+                return Err(Cause::intake(name, "is there twice"));
             }
             if fields.len() == FIELDS_MAX {
-                return Err(Malformed::new(name, "more than 32 fields"));
+                return Err(Cause::intake(name, "more than 32 fields"));
             }
             fields.push((name, value));
         }
@@ -193,15 +178,18 @@ fn is_name(name: &str) -> bool {
 
 /// JSON text on one line, as events are signed. What is dropped cannot stand inside a string: JSON
 /// allows no raw control character there.
-fn json_of(text: &str) -> Result<Box<RawValue>, Malformed> {
-    let one_line: String = text.trim().chars().filter(|c| !matches!(c, '\n' | '\r' | '\t')).collect();
+pub(super) fn json_line(field: &str, text: &str) -> Result<String, Cause> {
     // Of the text as it came: without its line breaks, a broken token could look whole.
-    json::check(text).map_err(|why| Malformed::new("data", why.to_string()))?;
-    RawValue::from_string(one_line).map_err(|_| Malformed::new("data", "not JSON"))
+    json::check(text).map_err(|why| Cause::intake(field, why.to_string()))?;
+    Ok(text.trim().chars().filter(|c| !matches!(c, '\n' | '\r' | '\t')).collect())
+}
+
+fn json_of(text: &str) -> Result<Box<RawValue>, Cause> {
+    RawValue::from_string(json_line("data", text)?).map_err(|_| Cause::intake("data", "not JSON"))
 }
 
 /// The milliseconds before the `-`.
-fn time_of(entry: &str) -> Option<Wall> {
+pub(super) fn time_of(entry: &str) -> Option<Wall> {
     let millis: u64 = entry.split('-').next()?.parse().ok()?;
     Some(Wall::from_millis(i64::try_from(millis).unwrap_or(i64::MAX)))
 }
@@ -209,7 +197,7 @@ fn time_of(entry: &str) -> Option<Wall> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::Event;
+    use crate::wire::{Code, Event};
     use std::sync::Arc;
 
     const ENTRY: &str = "1795262400123-7";

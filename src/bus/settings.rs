@@ -4,9 +4,10 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::core::ports::Seq;
-use crate::wire::{Network, NodeId};
+use crate::wire::{Network, NodeId, Pattern};
 
 use super::connection;
+use super::layout::Layout;
 
 /// Everything the bridge needs to know before it starts.
 #[derive(Clone)]
@@ -14,8 +15,16 @@ pub struct Settings {
     /// Where Redis is: `redis://`, `rediss://` or `unix://`, with user, password and database if
     /// there are any. Printed nowhere.
     pub url: String,
-    /// The stream that events are appended to.
+    /// The stream that events are appended to which no route takes; with shards, `{n}` in it stands
+    /// for the number of the shard.
     pub stream: String,
+    /// Over how many streams it is spread; 0 = it is one stream.
+    pub shards: u16,
+    /// Streams for certain types.
+    pub routes: Vec<Route>,
+    /// The fields of an entry. With [`Layout::Teleclaude`] entries of `stream` that ask to travel are
+    /// published too.
+    pub layout: Layout,
     /// The stream that local programs publish by; empty = none is read.
     pub outbox: String,
     /// Roughly how many entries `stream` keeps; 0 = all, for ever. More lets slow readers lag longer
@@ -28,10 +37,20 @@ pub struct Settings {
     /// The network that what is published here belongs to.
     pub network: Network,
     /// Where the first bridge of all begins when the stream is already used by others. A stream that
-    /// is not there gets everything the journal holds.
+    /// is not there gets everything the journal holds. See [`super::pin`] for a stream that takes over
+    /// from another.
     pub start: Seq,
     /// How patient it is.
     pub timing: Timing,
+}
+
+/// Events of these types go to this stream; `layout`, `maxlen` and `own` hold for it as well.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Route {
+    /// Which types.
+    pub pattern: Pattern,
+    /// Where to.
+    pub stream: String,
 }
 
 /// Every span of the bridge, with its reason. Tests tighten them; nobody else has to.
@@ -53,6 +72,12 @@ pub struct Timing {
     pub block: Duration,
     /// How often entries that an earlier consumer left behind are taken over.
     pub claim: Duration,
+    /// How often a bridge that waits for readers looks whether they read on.
+    pub pace: Duration,
+    /// How long a group of readers may stand still before the bridge goes on without it. What it has
+    /// not read is trimmed then, and counted. More keeps events for readers that restart slowly, and
+    /// holds everybody else up behind one that was forgotten.
+    pub patience: Duration,
 }
 
 impl Default for Timing {
@@ -66,6 +91,8 @@ impl Default for Timing {
             survey: Duration::from_secs(5),
             block: Duration::from_secs(3),
             claim: Duration::from_secs(30),
+            pace: Duration::from_millis(200),
+            patience: Duration::from_secs(60),
         }
     }
 }
@@ -75,6 +102,9 @@ impl fmt::Debug for Settings {
         f.debug_struct("Settings")
             .field("redis", &connection::place(&self.url))
             .field("stream", &self.stream)
+            .field("shards", &self.shards)
+            .field("routes", &self.routes)
+            .field("layout", &self.layout)
             .field("outbox", &self.outbox)
             .field("maxlen", &self.maxlen)
             .field("own", &self.own)
@@ -94,6 +124,9 @@ mod tests {
         let settings = Settings {
             url: "redis://bob:hush@127.0.0.1:6379/2".into(),
             stream: "mesh:events".into(),
+            shards: 0,
+            routes: Vec::new(),
+            layout: Layout::Plain,
             outbox: "mesh:outbox".into(),
             maxlen: 1_000,
             own: false,

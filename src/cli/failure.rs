@@ -96,6 +96,9 @@ impl Failure {
         let next = match code {
             Some(FaultCode::NoSuchPeer | FaultCode::Ambiguous) => "afferent peers list".to_owned(),
             Some(FaultCode::Forbidden) => "sudo usermod -aG afferent $USER, then log in again; or use sudo".to_owned(),
+            Some(FaultCode::NoSuchLetter | FaultCode::AmbiguousLetter) => "afferent dead list".to_owned(),
+            Some(FaultCode::LetterRefused) => "afferent dead show ID, or drop ID".to_owned(),
+            Some(FaultCode::NothingStopped | FaultCode::BusTrouble) => "afferent status".to_owned(),
             Some(FaultCode::NoSuchPattern) => "afferent interests".to_owned(),
             Some(FaultCode::NotMuted) => "afferent mute".to_owned(),
             Some(FaultCode::PositionGone | FaultCode::PositionAhead) => "afferent sub --since all".to_owned(),
@@ -125,6 +128,8 @@ fn exit_of(code: Option<FaultCode>) -> Exit {
             | FaultCode::PeersFull
             | FaultCode::Alias
             | FaultCode::Mute
+            | FaultCode::NoBus
+            | FaultCode::LetterRefused
             | FaultCode::Event(_),
         ) => Exit::Refused,
         Some(
@@ -139,7 +144,11 @@ fn exit_of(code: Option<FaultCode>) -> Exit {
             | FaultCode::NotMuted
             | FaultCode::PositionGone
             | FaultCode::PositionAhead
-            | FaultCode::Unreadable,
+            | FaultCode::Unreadable
+            | FaultCode::BusTrouble
+            | FaultCode::NoSuchLetter
+            | FaultCode::AmbiguousLetter
+            | FaultCode::NothingStopped,
         )
         | None => Exit::Failed,
     }

@@ -41,6 +41,8 @@ pub(super) struct Inbox {
 pub(super) struct Hands {
     pub(super) journal: Journal,
     pub(super) dir: DataDir,
+    /// To the bridge; `None` = the bus is embedded.
+    pub(super) orders: Option<mpsc::Sender<bus::Order>>,
     pub(super) net: net::Context,
     pub(super) reports: net::Reports,
     pub(super) neighbours: watch::Sender<Arc<std::collections::BTreeSet<NodeId>>>,

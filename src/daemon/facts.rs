@@ -11,7 +11,7 @@ use crate::admin::answers::{
     BusKind, BusStatus, Identity, InterestsView, JournalStatus, Peer, PeerInterests, PeerState, Peers, PeersStatus,
     Status,
 };
-use crate::bus::{BusState, Condition};
+use crate::bus::{BusState, Condition, StreamState};
 use crate::core::{PeerView, View};
 use crate::store::Stats;
 use crate::time::Mono;
@@ -98,7 +98,7 @@ impl Facts {
             return BusStatus { kind: BusKind::Embedded, connected: true, lag: 0, url: None, why: None };
         };
         let state = state.borrow();
-        let trouble = [&state.egress, &state.intake].into_iter().find_map(trouble);
+        let trouble = [&state.egress, &state.intake, &state.travel].into_iter().find_map(trouble);
         BusStatus {
             kind: BusKind::Redis,
             connected: state.is_well(),
@@ -114,10 +114,20 @@ impl Facts {
             warnings.push(format!("nothing is stored or acknowledged: {why}"));
         }
         if let Bus::Redis { place, state } = &self.bus {
-            for condition in [&state.borrow().egress, &state.borrow().intake] {
+            let state = state.borrow();
+            let streams = state.streams.iter().map(|stream| &stream.condition);
+            for condition in streams.chain([&state.egress]) {
                 if let Some(why) = trouble(condition) {
                     warnings.push(format!("the bus at {place} gets nothing now, the journal keeps it: {why}"));
                 }
+            }
+            for condition in [&state.intake, &state.travel] {
+                if let Some(why) = trouble(condition) {
+                    warnings.push(format!("what programs publish through the bus at {place} waits there: {why}"));
+                }
+            }
+            for stream in &state.streams {
+                warnings.extend(readers(stream));
             }
         }
         warnings.extend(self.reading.warnings());
@@ -165,6 +175,20 @@ fn trouble(condition: &Condition) -> Option<String> {
         Condition::Waiting { why } => Some(why.clone()),
         Condition::Stopped { why, remedy } => Some(format!("{why}; {remedy}")),
     }
+}
+
+/// What the readers of a stream should know.
+fn readers(stream: &StreamState) -> Vec<String> {
+    let name = &stream.name;
+    let mut warnings = Vec::new();
+    if let Some(group) = &stream.waits_for {
+        warnings.push(format!("`{name}` is full of entries that the group `{group}` has not read: waiting for it"));
+    }
+    if let Some(group) = &stream.missed_by {
+        let missed = stream.missed;
+        warnings.push(format!("`{name}`: {missed} entries were trimmed before the group `{group}` read them"));
+    }
+    warnings
 }
 
 pub(super) fn state_of(peer: &PeerView) -> PeerState {

@@ -17,6 +17,7 @@ mod driver;
 mod facts;
 mod metrics;
 mod notes;
+mod orders;
 mod record;
 mod reload;
 mod requests;
@@ -38,7 +39,7 @@ use crate::core::ports::{Input, Log, Seq};
 use crate::core::trust::Policy;
 use crate::store::{DataDir, Journal, JournalSettings, interests, key, mutes};
 use crate::wire::{Interests, Keypair};
-use crate::{admin, bus, net};
+use crate::{admin, bus, config, net};
 use clock::{Clock, wall};
 use driver::{Driver, Hands, Inbox, Waiting};
 use facts::{Bus, Facts};
@@ -55,6 +56,8 @@ pub use reload::{Reread, Rereader};
 pub const REPORTS_MAX: usize = 1_024;
 /// Publications of the bus that wait for the driver.
 pub const PUBLICATIONS_MAX: usize = 16;
+/// Orders of people that wait for the bridge.
+pub const ORDERS_MAX: usize = 16;
 /// How long devices get to finish what is in hand.
 const STOP_MAX: Duration = Duration::from_secs(9);
 
@@ -175,6 +178,7 @@ async fn start(
     let (reports, net_inbox) = mpsc::channel(REPORTS_MAX);
     let (publications, publications_inbox) = mpsc::channel(PUBLICATIONS_MAX);
     let (requests, requests_inbox) = mpsc::channel(admin::REQUESTS_MAX);
+    let (orders, orders_inbox) = mpsc::channel(ORDERS_MAX);
     let url = bus_url(&settings, &journal).await;
     let (bus_state, bus_states) = watch::channel(bus::BusState::default());
     let bus_facts = match &url {
@@ -200,6 +204,7 @@ async fn start(
     let hands = Hands {
         journal: journal.clone(),
         dir,
+        orders: url.as_ref().map(|_| orders),
         net: context,
         reports: reports.clone(),
         neighbours,
@@ -214,8 +219,10 @@ async fn start(
     add_configured_peers(&mut driver, &settings);
 
     let mut devices = JoinSet::new();
-    forget_other_cursors(&journal, url.as_ref().map(|_| settings.bus.stream.as_str()));
-    if let Some(url) = url {
+    let bus_settings = url.map(|url| bus_settings(&settings, url, &key, journal.head()));
+    let streams = bus_settings.as_ref().map(bus::streams).unwrap_or_default();
+    forget_other_cursors(&journal, &streams);
+    if let Some(bus_settings) = bus_settings {
         let ends = bus::Ends {
             log: Arc::new(journal.clone()),
             head: heads.clone(),
@@ -223,11 +230,12 @@ async fn start(
             policy: policies.clone(),
             key: key.clone(),
             publications,
+            orders: orders_inbox,
             state: bus_state,
             counters: bus_counters,
             shutdown: stopping.clone(),
         };
-        devices.spawn(bus::run(bus_settings(&settings, url, &key, journal.head()), ends));
+        devices.spawn(bus::run(bus_settings, ends));
     }
     if let Some(listener) = scraped {
         let mut told = stopping.clone();
@@ -317,6 +325,9 @@ fn bus_settings(settings: &Settings, url: String, key: &Keypair, start: Seq) -> 
     bus::Settings {
         url,
         stream: settings.bus.stream.clone(),
+        shards: settings.bus.shards,
+        routes: settings.bus.routes.iter().map(route).collect(),
+        layout: layout(&settings.bus.layout),
         outbox: settings.bus.outbox.clone(),
         maxlen: settings.bus.maxlen,
         own: settings.bus.own,
@@ -327,20 +338,59 @@ fn bus_settings(settings: &Settings, url: String, key: &Keypair, start: Seq) -> 
     }
 }
 
+fn route(route: &config::Route) -> bus::Route {
+    bus::Route { pattern: route.pattern.clone(), stream: route.stream.clone() }
+}
+
+fn layout(layout: &config::Layout) -> bus::Layout {
+    let pick = |pick: &config::Pick| match pick.clone() {
+        config::Pick::Attribute(name) => bus::Pick::Attribute(name),
+        config::Pick::Data(path) => bus::Pick::Data(path),
+        config::Pick::Mesh(name) => bus::Pick::Mesh(name),
+        config::Pick::Envelope => bus::Pick::Envelope,
+        config::Pick::Text(text) => bus::Pick::Text(text),
+    };
+    match layout {
+        config::Layout::Plain => bus::Layout::Plain,
+        config::Layout::Teleclaude => bus::Layout::Teleclaude,
+        config::Layout::Named(fields) => {
+            let fields = fields.iter().map(|(name, from)| (name.clone(), pick(from))).collect();
+            bus::Layout::Mapping(Arc::new(bus::Mapping(fields)))
+        }
+    }
+}
+
 fn bus_cursor(stream: &str) -> String {
     format!("bus:{stream}")
 }
 
-/// A stream that is bridged no more must not hold events back for ever.
-fn forget_other_cursors(journal: &Journal, stream: Option<&str>) {
-    let kept = stream.map(bus_cursor);
-    for (name, _) in journal.cursors() {
-        let is_kept = kept.as_ref().is_some_and(|kept| name == *kept || name.starts_with(&format!("{kept}#")));
-        if name.starts_with("bus:") && !is_kept {
-            tracing::info!(cursor = name, "a stream that is bridged no more is forgotten");
-            journal.forget_cursor(&name);
-        }
+/// A stream that is bridged no more must not hold events back for ever. Where the streams of the
+/// configuration are others than before, the new ones begin where those ended that are gone, or else
+/// where `bus.stream` is: they get what no stream got yet, and nothing that another one got.
+fn forget_other_cursors(journal: &Journal, streams: &[String]) {
+    let before: Vec<(String, Seq)> =
+        journal.cursors().into_iter().filter(|(name, _)| name.starts_with("bus:")).collect();
+    // A position is told by the hint itself; the marks beside it only before there is one.
+    let is_position = |name: &str| name == hint_of(name) || !before.iter().any(|(other, _)| other == hint_of(name));
+    let is_kept = |name: &str| streams.iter().any(|stream| bus_cursor(stream) == hint_of(name));
+    let least = |of: &dyn Fn(&str) -> bool| {
+        before.iter().filter(|(name, _)| is_position(name) && of(name)).map(|(_, seq)| *seq).min()
+    };
+    let main = streams.first().map(|stream| bus_cursor(stream)).unwrap_or_default();
+    let renamed_at = least(&|name| !is_kept(name)).or_else(|| least(&|name| hint_of(name) == main));
+    for stream in streams {
+        // Before the others are forgotten, so that a crash between the two forgets nothing.
+        bus::pin(journal, stream, journal.head(), renamed_at);
     }
+    for (name, _) in before.iter().filter(|(name, _)| !is_kept(name)) {
+        tracing::info!(cursor = name, "a stream that is bridged no more is forgotten");
+        journal.forget_cursor(name);
+    }
+}
+
+/// The name of the hint that a mark such as `bus:mesh:events#first` stands beside.
+fn hint_of(name: &str) -> &str {
+    ["#first", "#renamed"].into_iter().find_map(|mark| name.strip_suffix(mark)).unwrap_or(name)
 }
 
 fn add_configured_peers(driver: &mut Driver, settings: &Settings) {

@@ -53,6 +53,11 @@ impl Driver {
             Request::SetInterests { change, answer } => {
                 let _ = answer.send(self.change_interests(&change));
             }
+            Request::Letters { .. }
+            | Request::Letter { .. }
+            | Request::RetryLetter { .. }
+            | Request::DropLetter { .. }
+            | Request::MendBus { .. } => self.on_bus_request(request),
         }
     }
 

@@ -10,7 +10,7 @@ use crate::wire::{Digest, Rejection};
 
 /// The driver and its journal, reduced to what a publisher sees.
 #[derive(Clone, Default)]
-struct Driver {
+pub(super) struct Driver {
     journal: Arc<Mutex<Stored>>,
 }
 
@@ -22,7 +22,7 @@ struct Stored {
 
 impl Driver {
     /// Stores one event, as the journal would.
-    fn store(&self, envelope: &Verified<Envelope>) -> Outcome {
+    pub(super) fn store(&self, envelope: &Verified<Envelope>) -> Outcome {
         let mut stored = self.journal.lock().expect("no test panics while holding it");
         if !stored.known.insert(envelope.digest()) {
             return Outcome::Duplicate;
@@ -32,7 +32,7 @@ impl Driver {
     }
 
     /// Answers all publications of a node from now on.
-    fn serve(&self, node: &mut Node) -> JoinHandle<()> {
+    pub(super) fn serve(&self, node: &mut Node) -> JoinHandle<()> {
         let mut publications = node.publications.take().expect("the bridge runs");
         let driver = self.clone();
         tokio::spawn(async move {
@@ -43,22 +43,22 @@ impl Driver {
     }
 
     /// One attribute of each event, in the order they were stored.
-    fn column(&self, of: impl Fn(&crate::wire::Event) -> String) -> Vec<String> {
+    pub(super) fn column(&self, of: impl Fn(&crate::wire::Event) -> String) -> Vec<String> {
         let stored = self.journal.lock().expect("no test panics while holding it");
         stored.events.iter().map(|envelope| of(envelope.event())).collect()
     }
 
-    fn subjects(&self) -> Vec<String> {
+    pub(super) fn subjects(&self) -> Vec<String> {
         self.column(|event| event.attribute("subject").unwrap_or_default())
     }
 
-    async fn has(&self, count: usize) {
+    pub(super) async fn has(&self, count: usize) {
         until("the events", async || self.subjects().len() >= count).await;
     }
 }
 
 /// One publication, as the driver takes it.
-async fn next(node: &mut Node) -> Publication {
+pub(super) async fn next(node: &mut Node) -> Publication {
     let publications = node.publications.as_mut().expect("the bridge runs");
     tokio::time::timeout(PATIENCE, publications.recv()).await.expect("in time").expect("the bridge runs")
 }

@@ -57,6 +57,11 @@ impl Journal {
         content.earliest = seq.0;
     }
 
+    /// As the daemon does with a stream that is bridged no more.
+    pub(super) fn forget(&self, name: &str) {
+        self.content().cursors.retain(|known, _| known != name && !known.starts_with(&format!("{name}#")));
+    }
+
     fn content(&self) -> MutexGuard<'_, Content> {
         self.content.lock().expect("no test panics while holding it")
     }

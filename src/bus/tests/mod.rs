@@ -17,7 +17,11 @@ use server::Server;
 mod egress;
 mod intake;
 mod journal;
+mod letters;
+mod readers;
+mod routes;
 mod server;
+mod travel;
 mod weather;
 
 const STREAM: &str = "mesh:events";
@@ -45,31 +49,12 @@ struct Node {
     counters: Arc<Counters>,
     bridge: Option<(JoinHandle<()>, watch::Sender<bool>)>,
     publications: Option<mpsc::Receiver<Publication>>,
+    orders: Option<mpsc::Sender<Order>>,
 }
 
 impl Node {
     fn at(url: &str) -> Node {
-        let key = Arc::new(Keypair::from_seed(&[5; 32]));
-        let settings = Settings {
-            url: url.to_owned(),
-            stream: STREAM.to_owned(),
-            outbox: OUTBOX.to_owned(),
-            maxlen: 1_000_000,
-            own: false,
-            node: key.id(),
-            network: Network::default(),
-            start: Seq(0),
-            timing: Timing {
-                backoff: Duration::from_millis(20),
-                wait_max: Duration::from_millis(200),
-                absent_max: Duration::from_millis(100),
-                stopped: Duration::from_millis(100),
-                survey: Duration::from_millis(50),
-                block: Duration::from_millis(200),
-                response: Duration::from_millis(500),
-                claim: Duration::from_millis(200),
-            },
-        };
+        let settings = Settings { url: url.to_owned(), ..settings() };
         let patterns = ["a.*".parse::<Pattern>().expect("a pattern")];
         Node {
             settings,
@@ -81,12 +66,14 @@ impl Node {
             counters: Arc::default(),
             bridge: None,
             publications: None,
+            orders: None,
         }
     }
 
     /// Starts the bridge, as after a start of the daemon.
     fn start(&mut self) {
         let (publications, taken) = mpsc::channel(4);
+        let (orders, given) = mpsc::channel(4);
         let (shutdown, ended) = watch::channel(false);
         let ends = Ends {
             log: Arc::clone(&self.log) as Arc<dyn Log>,
@@ -95,11 +82,13 @@ impl Node {
             policy: self.policy.subscribe(),
             key: Arc::clone(&self.key),
             publications,
+            orders: given,
             state: self.state.clone(),
             counters: Arc::clone(&self.counters),
             shutdown: ended,
         };
         self.publications = Some(taken);
+        self.orders = Some(orders);
         self.bridge = Some((tokio::spawn(run(self.settings.clone(), ends)), shutdown));
     }
 
@@ -117,6 +106,13 @@ impl Node {
         let (task, shutdown) = self.bridge.take().expect("it runs");
         shutdown.send_replace(true);
         tokio::time::timeout(PATIENCE, task).await.expect("it ends in time").expect("it does not panic");
+    }
+
+    /// Gives an order and waits for what comes of it.
+    async fn order<T>(&self, make: impl FnOnce(oneshot::Sender<Result<T, Refusal>>) -> Order) -> Result<T, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        self.orders.as_ref().expect("the bridge runs").send(make(answer)).await.expect("the bridge runs");
+        tokio::time::timeout(PATIENCE, answered).await.expect("in time").expect("an answer")
     }
 
     /// Waits for a state.
@@ -153,6 +149,35 @@ impl Node {
         let hint = || self.log.cursor("bus:mesh:events");
         until("the bridge to catch up", async || hint() == Some(self.log.head())).await;
         self.reaches("the state to say so", |state| state.egress == Condition::Running && state.lag == 0).await;
+    }
+}
+
+/// Settings of a node that is impatient, and knows no Redis yet.
+pub(super) fn settings() -> Settings {
+    Settings {
+        url: String::new(),
+        stream: STREAM.to_owned(),
+        shards: 0,
+        routes: Vec::new(),
+        layout: Layout::Plain,
+        outbox: OUTBOX.to_owned(),
+        maxlen: 1_000_000,
+        own: false,
+        node: Keypair::from_seed(&[5; 32]).id(),
+        network: Network::default(),
+        start: Seq(0),
+        timing: Timing {
+            backoff: Duration::from_millis(20),
+            wait_max: Duration::from_millis(200),
+            absent_max: Duration::from_millis(100),
+            stopped: Duration::from_millis(100),
+            survey: Duration::from_millis(50),
+            block: Duration::from_millis(200),
+            response: Duration::from_millis(500),
+            claim: Duration::from_millis(200),
+            pace: Duration::from_millis(10),
+            patience: PATIENCE,
+        },
     }
 }
 

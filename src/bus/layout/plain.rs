@@ -1,6 +1,5 @@
-//! How an event looks as an entry of a Redis stream: one function for each layout.
-//!
-//! `plain`, in this order; a field is left out where its column says so:
+//! The layout `plain`: every attribute by its own name, and the signed line to verify again. In this
+//! order; a field is left out where its column says so:
 //!
 //! | field | value | absent |
 //! |---|---|---|
@@ -19,15 +18,12 @@
 //! itself off as ours: names hold no `_`, which keeps `mesh_*` and `data_base64` apart, `data` is never
 //! an attribute, and one named `envelope` is left to be read inside the real `envelope`.
 
+use super::{Fields, mesh};
 use crate::core::ports::Stored;
 use crate::core::trust::Verdict;
-use crate::wire::timestamp;
-
-/// Field names and values in the order they are appended.
-pub(super) type Fields = Vec<(String, String)>;
 
 /// The layout `plain`: see the table above.
-pub(super) fn plain(stored: &Stored, trust: Verdict) -> Fields {
+pub(super) fn lay_out(stored: &Stored, trust: Verdict) -> Fields {
     let entry = &stored.entry;
     let event = entry.envelope.event();
     let mut fields: Fields = event
@@ -35,56 +31,24 @@ pub(super) fn plain(stored: &Stored, trust: Verdict) -> Fields {
         .into_iter()
         .filter(|(name, _)| !matches!(name.as_str(), "specversion" | "envelope"))
         .collect();
-    let mut field = |name: &str, value: String| fields.push((name.to_owned(), value));
     if let Some(data) = event.data() {
-        field("data", data.to_owned());
+        fields.push(("data".to_owned(), data.to_owned()));
     }
     if let Some(data) = event.data_base64() {
-        field("data_base64", data);
+        fields.push(("data_base64".to_owned(), data));
     }
-    field("mesh_digest", event.digest().to_string());
-    field("mesh_from", event.source.to_string());
-    field("mesh_via", entry.from.map_or_else(String::new, |via| via.to_string()));
-    field("mesh_hops", entry.hops.to_string());
-    field("mesh_received", timestamp::format(entry.received));
-    field("mesh_trust", trust.as_str().to_owned());
-    field("envelope", entry.envelope.line(entry.hops, false));
+    fields.extend(mesh(stored, trust));
+    fields.push(("envelope".to_owned(), entry.envelope.line(entry.hops, false)));
     fields
-}
-
-/// Bytes that these fields take in a command, roughly.
-pub(super) fn size(fields: &Fields) -> usize {
-    fields.iter().map(|(name, value)| name.len() + value.len() + 16).sum()
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::size;
+    use super::super::tests::{NOON, stored, value};
     use super::*;
-    use crate::core::ports::{Entry, Seq};
-    use crate::time::Wall;
     use crate::wire::{Draft, Keypair, Scalar, envelope};
     use serde_json::value::RawValue;
-
-    const NOON: Wall = Wall::from_millis(1_795_262_400_000);
-
-    fn stored(draft: &Draft, via: Option<&Keypair>) -> Stored {
-        let key = Keypair::from_seed(&[7; 32]);
-        let entry = Entry {
-            envelope: envelope::seal(draft, &key).expect("a good draft"),
-            from: via.map(Keypair::id),
-            hops: 3,
-            duty: true,
-            received: NOON,
-        };
-        Stored { seq: Seq(1), entry }
-    }
-
-    fn value<'f>(fields: &'f Fields, name: &str) -> Option<&'f str> {
-        let mut found = fields.iter().filter(|(field, _)| field == name);
-        let first = found.next().map(|(_, value)| value.as_str());
-        assert!(found.next().is_none(), "{name} is there twice");
-        first
-    }
 
     #[test]
     fn the_table_of_the_plain_layout_holds() {
@@ -97,7 +61,7 @@ mod tests {
             .with("shard", Scalar::Text("7".into()))
             .with_data(RawValue::from_string(r#"{"b": 1,  "a": "é"}"#.into()).expect("JSON"));
         let stored = stored(&draft, Some(&via));
-        let fields = plain(&stored, Verdict::Flagged);
+        let fields = lay_out(&stored, Verdict::Flagged);
         for (name, expected) in [
             ("id", "e-1"),
             ("type", "deployment.started"),
@@ -126,7 +90,7 @@ mod tests {
 
     #[test]
     fn what_an_event_does_not_have_is_left_out_and_a_nameless_sender_is_empty() {
-        let fields = plain(&stored(&Draft::new("e-2", "a.b", NOON), None), Verdict::Accepted);
+        let fields = lay_out(&stored(&Draft::new("e-2", "a.b", NOON), None), Verdict::Accepted);
         for name in ["subject", "datacontenttype", "data", "data_base64", "specversion"] {
             assert_eq!(value(&fields, name), None, "{name}");
         }
@@ -136,7 +100,7 @@ mod tests {
     #[test]
     fn binary_data_has_a_field_of_its_own() {
         let draft = Draft::new("e-3", "a.b", NOON).with("data_base64", Scalar::Text("AAEC".into()));
-        let fields = plain(&stored(&draft, None), Verdict::Accepted);
+        let fields = lay_out(&stored(&draft, None), Verdict::Accepted);
         assert_eq!((value(&fields, "data"), value(&fields, "data_base64")), (None, Some("AAEC")));
     }
 
@@ -146,7 +110,7 @@ mod tests {
             .with("envelope", Scalar::Text("0 forged {}".into()))
             .with("meshdigest", Scalar::Text("forged".into()));
         let stored = stored(&draft, None);
-        let fields = plain(&stored, Verdict::Flagged);
+        let fields = lay_out(&stored, Verdict::Flagged);
         assert_eq!(value(&fields, "envelope"), Some(stored.entry.envelope.line(3, false).as_str()));
         assert!(value(&fields, "envelope").expect("ours").contains("0 forged {}"), "it is readable in the line");
         assert_eq!(value(&fields, "meshdigest"), Some("forged"));

@@ -1,0 +1,157 @@
+//! Dead letters and stopped streams: what people see and decide of the bus.
+//!
+//! ```text
+//!   GET    /v1/dead?count=100          the newest first
+//!   GET    /v1/dead/{id}               one, with all it keeps of the original
+//!   DELETE /v1/dead/{id}               thrown away
+//!   POST   /v1/dead/{id}/retry         delivered after all, if it can be now
+//!   POST   /v1/bus/resume, /replay     streams go on whose cursor was lost
+//! ```
+//!
+//! An id that letters of two streams share is written `stream/id`, with the slash as `%2F`.
+
+use std::collections::BTreeMap;
+
+use axum::Router;
+use axum::extract::{Path, Query, State};
+use axum::routing::{get, post};
+use serde::{Deserialize, Serialize};
+
+use super::answers::Document;
+use super::caller::Writer;
+use super::fault::{Fault, FaultCode};
+use super::request::Request;
+use super::routes::{Answer, Office, ok};
+use crate::wire::Digest;
+
+/// Letters of one answer when the caller names no count, and the most there are.
+const COUNT_DEFAULT: usize = 100;
+const COUNT_MAX: usize = 500;
+
+/// Dead letters of all streams, the newest first. Schema `afferent.dead/1`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Letters {
+    /// Without their originals.
+    pub letters: Vec<Letter>,
+}
+
+impl Document for Letters {
+    const SCHEMA: &'static str = "afferent.dead/1";
+}
+
+/// What could not be delivered, and why. Alone its schema is `afferent.letter/1`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Letter {
+    /// By which it is called.
+    pub id: String,
+    /// The stream it could not get to, or that it came from.
+    pub stream: String,
+    /// `layout`: the reader of the stream could not take it; `quarantine`: local policy holds it back;
+    /// `intake`: an entry that cannot be published.
+    pub kind: String,
+    /// The rule it broke.
+    pub reason: String,
+    /// The stable word.
+    pub code: String,
+    /// The field at fault; empty when it is the whole.
+    pub field: String,
+    /// The node that gave it.
+    pub peer: String,
+    /// Of the event; empty for an entry.
+    pub digest: String,
+    /// When this node first saw it, RFC 3339.
+    pub first_seen: String,
+    /// The event, where it was one: the line that was signed.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub envelope: String,
+    /// The id of the entry, where it was one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub entry: String,
+    /// The fields of the entry.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub fields: BTreeMap<String, String>,
+}
+
+impl Document for Letter {
+    const SCHEMA: &'static str = "afferent.letter/1";
+}
+
+/// A letter that was delivered after all. Schema `afferent.retried/1`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Retried {
+    /// By which it was called.
+    pub id: String,
+    /// The stream it went to, or that it came from.
+    pub stream: String,
+    /// Of the event.
+    pub digest: Digest,
+}
+
+impl Document for Retried {
+    const SCHEMA: &'static str = "afferent.retried/1";
+}
+
+/// Streams that go on. Schema `afferent.mended/1`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Mended {
+    /// Each of them.
+    pub streams: Vec<MendedStream>,
+}
+
+impl Document for Mended {
+    const SCHEMA: &'static str = "afferent.mended/1";
+}
+
+/// One stream that goes on.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct MendedStream {
+    /// Its name.
+    pub stream: String,
+    /// After this position of the journal; 0 = from the first event there is.
+    pub after: u64,
+}
+
+pub(super) fn routes() -> Router<Office> {
+    Router::new()
+        .route("/v1/dead", get(letters))
+        .route("/v1/dead/{id}", get(letter).delete(drop_letter))
+        .route("/v1/dead/{id}/retry", post(retry))
+        .route("/v1/bus/resume", post(resume))
+        .route("/v1/bus/replay", post(replay))
+}
+
+async fn letters(State(office): State<Office>, Query(query): Query<Vec<(String, String)>>) -> Answer {
+    let mut count = COUNT_DEFAULT;
+    for (name, value) in query {
+        let wrong = || Fault::new(FaultCode::BadRequest, format!("the query takes `count`, from 1 to {COUNT_MAX}"));
+        count = match (name.as_str(), value.parse()) {
+            ("count", Ok(count @ 1..=COUNT_MAX)) => count,
+            _ => return Err(wrong()),
+        };
+    }
+    let letters = office.ask(|answer| Request::Letters { count, answer }).await??;
+    let brief = |letter| Letter { envelope: String::new(), fields: BTreeMap::new(), ..letter };
+    ok(&Letters { letters: letters.into_iter().map(brief).collect() })
+}
+
+async fn letter(State(office): State<Office>, Path(id): Path<String>) -> Answer {
+    ok(&office.ask(|answer| Request::Letter { id, answer }).await??)
+}
+
+async fn drop_letter(State(office): State<Office>, writer: Writer, Path(id): Path<String>) -> Answer {
+    tracing::info!(uid = writer.uid, "a dead letter is dropped by hand");
+    ok(&office.ask(|answer| Request::DropLetter { id, answer }).await??)
+}
+
+async fn retry(State(office): State<Office>, writer: Writer, Path(id): Path<String>) -> Answer {
+    tracing::info!(uid = writer.uid, "a dead letter is tried again by hand");
+    ok(&office.ask(|answer| Request::RetryLetter { id, answer }).await??)
+}
+
+async fn resume(State(office): State<Office>, _: Writer) -> Answer {
+    ok(&office.ask(|answer| Request::MendBus { replay: false, answer }).await??)
+}
+
+async fn replay(State(office): State<Office>, _: Writer) -> Answer {
+    ok(&office.ask(|answer| Request::MendBus { replay: true, answer }).await??)
+}

@@ -1,0 +1,105 @@
+//! How an event looks as an entry of a Redis stream: flat fields of text, so that any client reads them.
+//!
+//! | layout | for whom | what may keep an event out |
+//! |---|---|---|
+//! | [`Layout::Plain`] | programs written for the mesh | nothing |
+//! | [`Layout::Teleclaude`] | TeleClaude's own consumer, unchanged | all that would make it raise |
+//! | [`Layout::Mapping`] | whoever wants other names | nothing: a field without a value is left out |
+//!
+//! An event that a layout cannot carry becomes a dead letter with the rule and the field; its stream
+//! never sees it. Whatever the layout, the identity rides along as `mesh_digest`: an entry that has it
+//! came over the bridge, and is never taken for one that asks to travel.
+
+use std::sync::Arc;
+
+use super::dead::Cause;
+use crate::core::ports::Stored;
+use crate::core::trust::Verdict;
+use crate::wire::timestamp;
+
+mod mapping;
+mod plain;
+pub(super) mod teleclaude;
+
+pub use mapping::{Mapping, Pick};
+
+/// Field names and values in the order they are appended.
+pub(super) type Fields = Vec<(String, String)>;
+
+/// The fields of an entry.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Layout {
+    /// Every attribute by its own name.
+    #[default]
+    Plain,
+    /// The 14 fields of TeleClaude's event envelope.
+    Teleclaude,
+    /// Fields of the operator's own.
+    Mapping(Arc<Mapping>),
+}
+
+impl Layout {
+    /// The entry that this event is.
+    ///
+    /// # Errors
+    /// [`Cause`] when its reader could not take it, for ever.
+    pub(super) fn lay_out(&self, stored: &Stored, trust: Verdict) -> Result<Fields, Cause> {
+        match self {
+            Layout::Plain => Ok(plain::lay_out(stored, trust)),
+            Layout::Teleclaude => teleclaude::lay_out(stored, trust),
+            Layout::Mapping(mapping) => Ok(mapping.lay_out(stored, trust)),
+        }
+    }
+}
+
+/// What every layout says about the way of an event: `mesh_digest mesh_from mesh_via mesh_hops
+/// mesh_received mesh_trust`.
+fn mesh(stored: &Stored, trust: Verdict) -> Fields {
+    let entry = &stored.entry;
+    let event = entry.envelope.event();
+    let field = |name: &str, value: String| (name.to_owned(), value);
+    vec![
+        field("mesh_digest", event.digest().to_string()),
+        field("mesh_from", event.source.to_string()),
+        field("mesh_via", entry.from.map_or_else(String::new, |via| via.to_string())),
+        field("mesh_hops", entry.hops.to_string()),
+        field("mesh_received", timestamp::format(entry.received)),
+        field("mesh_trust", trust.as_str().to_owned()),
+    ]
+}
+
+/// Bytes that these fields take in a command, roughly.
+pub(super) fn size(fields: &Fields) -> usize {
+    fields.iter().map(|(name, value)| name.len() + value.len() + 16).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::ports::{Entry, Seq};
+    use crate::time::Wall;
+    use crate::wire::{Draft, Keypair, envelope};
+
+    pub(super) const NOON: Wall = Wall::from_millis(1_795_262_400_000);
+
+    /// An event as the journal has it, three links away from its source.
+    pub(super) fn stored(draft: &Draft, via: Option<&Keypair>) -> Stored {
+        let key = Keypair::from_seed(&[7; 32]);
+        let entry = Entry {
+            envelope: envelope::seal(draft, &key).expect("a good draft"),
+            from: via.map(Keypair::id),
+            hops: 3,
+            duty: true,
+            received: NOON,
+        };
+        Stored { seq: Seq(1), entry }
+    }
+
+    /// A field, which stands there once at most.
+    pub(super) fn value<'f>(fields: &'f Fields, name: &str) -> Option<&'f str> {
+        let mut found = fields.iter().filter(|(field, _)| field == name);
+        let first = found.next().map(|(_, value)| value.as_str());
+        assert!(found.next().is_none(), "{name} is there twice");
+        first
+    }
+}

@@ -1,0 +1,425 @@
+//! What people ask of the bridge: to look at dead letters and decide on them, and to say where a stream
+//! goes on whose cursor was lost.
+//!
+//! Each order opens a connection of its own: they are rare, and must work while a bridge is stopped.
+//! Whatever an order changes in Redis is one step, so a lost answer leaves it done or not done.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use redis::aio::MultiplexedConnection;
+use redis::streams::StreamRangeReply;
+use redis::{Pipeline, Value};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tracing::info;
+
+use super::cursor::{self, Hint, Plan};
+use super::dead::{self, Cause};
+use super::egress::Stream;
+use super::intake::{Source, now};
+use super::outbox::Taken;
+use super::outlet::Outlet;
+use super::settings::Settings;
+use super::trouble::Trouble;
+use super::{Publication, connection, has_ended};
+use crate::core::ports::{Entry, Log, Seq, Stored};
+use crate::core::trust::Verdict;
+use crate::wire::message::Outcome;
+use crate::wire::{Digest, Envelope, Keypair, Keys, Line, Rejection, Verified, timestamp};
+
+/// One order. The asker may be gone when the answer comes.
+#[derive(Debug)]
+pub enum Order {
+    /// The newest dead letters of all streams.
+    Letters {
+        /// How many at most.
+        count: usize,
+        /// The newest first.
+        answer: Answer<Vec<Letter>>,
+    },
+    /// One dead letter.
+    Letter {
+        /// Its id.
+        id: String,
+        /// With all it keeps of the original.
+        answer: Answer<Letter>,
+    },
+    /// Deliver it after all, if it can be now.
+    Retry {
+        /// Its id.
+        id: String,
+        /// What became of it; it is a dead letter no more then.
+        answer: Answer<Retried>,
+    },
+    /// Throw it away.
+    Drop {
+        /// Its id.
+        id: String,
+        /// What it was.
+        answer: Answer<Letter>,
+    },
+    /// Make an event a dead letter of the bus for a reason that the bridge does not see.
+    Bury {
+        /// The event.
+        stored: Box<Stored>,
+        /// Why.
+        cause: Cause,
+        /// Once it stands there.
+        answer: Answer<()>,
+    },
+    /// Go on with every stream that is stopped since its cursor was lost.
+    Mend {
+        /// From the first event of the journal, which may repeat events; else after the last one that
+        /// is known to be bridged, which may miss some.
+        replay: bool,
+        /// Where each of them goes on.
+        answer: Answer<Vec<Placed>>,
+    },
+}
+
+/// Where an answer goes.
+pub type Answer<T> = oneshot::Sender<Result<T, Refusal>>;
+
+/// Why an order was not carried out. Nothing was changed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// Redis does not do it now, in words.
+    Trouble(String),
+    /// No dead letter has this id.
+    NoSuchLetter,
+    /// Dead letters of several streams have it: these.
+    Ambiguous(Vec<String>),
+    /// It is refused again.
+    Again(Cause),
+    /// No stream waits for a person.
+    NothingStopped,
+}
+
+impl From<Trouble> for Refusal {
+    fn from(trouble: Trouble) -> Refusal {
+        Refusal::Trouble(trouble.why)
+    }
+}
+
+impl From<redis::RedisError> for Refusal {
+    fn from(error: redis::RedisError) -> Refusal {
+        Trouble::from(error).into()
+    }
+}
+
+/// One dead letter. Its texts are as they stand in Redis: `field` and the original may hold anything.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Letter {
+    /// Its id among those of its stream.
+    pub id: String,
+    /// The stream it could not get to, or that it came from.
+    pub stream: String,
+    /// `layout`, `quarantine` or `intake`.
+    pub kind: String,
+    /// The rule it broke.
+    pub reason: String,
+    /// The stable word.
+    pub code: String,
+    /// The field at fault.
+    pub field: String,
+    /// The neighbour that gave the event.
+    pub peer: String,
+    /// Of the event; empty for an entry.
+    pub digest: String,
+    /// RFC 3339.
+    pub first_seen: String,
+    /// The signed line of the event; empty for an entry.
+    pub envelope: String,
+    /// The id of the entry; empty for an event.
+    pub entry: String,
+    /// The fields of the entry.
+    pub fields: Vec<(String, String)>,
+}
+
+/// What a retry did.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Retried {
+    /// What it was.
+    pub letter: Letter,
+    /// Of the event that it is.
+    pub digest: Digest,
+}
+
+/// Where a stream goes on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Placed {
+    /// Its key in Redis.
+    pub stream: String,
+    /// After this position of the journal.
+    pub after: Seq,
+}
+
+/// Carries out orders.
+pub(super) struct Desk {
+    settings: Arc<Settings>,
+    outlets: Vec<Arc<Outlet>>,
+    sources: Vec<Source>,
+    log: Arc<dyn Log>,
+    publications: mpsc::Sender<Publication>,
+    mended: Arc<Notify>,
+}
+
+impl Desk {
+    pub(super) fn new(
+        settings: Arc<Settings>,
+        outlets: Vec<Arc<Outlet>>,
+        log: &Arc<dyn Log>,
+        key: &Arc<Keypair>,
+        publications: &mpsc::Sender<Publication>,
+        mended: &Arc<Notify>,
+    ) -> Desk {
+        let sources = [Source::outbox(&settings, key), Source::bus(&settings, key)].into_iter().flatten().collect();
+        let (log, publications, mended) = (Arc::clone(log), publications.clone(), Arc::clone(mended));
+        Desk { settings, outlets, sources, log, publications, mended }
+    }
+
+    /// Until shutdown, or until nobody can give orders any more.
+    pub(super) async fn serve(self, mut orders: mpsc::Receiver<Order>, mut shutdown: watch::Receiver<bool>) {
+        while !has_ended(&shutdown) {
+            let order = tokio::select! {
+                // Dropping it loses nothing: an order stays in the queue.
+                order = orders.recv() => order,
+                // Dropping it loses nothing: the flag stays.
+                _ = shutdown.wait_for(|ended| *ended) => None,
+            };
+            let Some(order) = order else { return };
+            self.carry_out(order).await;
+        }
+    }
+
+    async fn carry_out(&self, order: Order) {
+        // Whoever gave up waiting does not need the answer.
+        match order {
+            Order::Letters { count, answer } => drop(answer.send(self.letters(count).await)),
+            Order::Letter { id, answer } => drop(answer.send(self.letter(&id).await)),
+            Order::Retry { id, answer } => drop(answer.send(self.retry(&id).await)),
+            Order::Drop { id, answer } => drop(answer.send(self.drop_letter(&id).await)),
+            Order::Bury { stored, cause, answer } => drop(answer.send(self.bury(&stored, &cause).await)),
+            Order::Mend { replay, answer } => drop(answer.send(self.mend(replay).await)),
+        }
+    }
+
+    /// The streams that may have dead letters.
+    fn streams(&self) -> Vec<&str> {
+        let outlets = self.outlets.iter().map(|outlet| outlet.stream.as_str());
+        let mut streams: Vec<&str> = Vec::new();
+        for stream in outlets.chain(self.sources.iter().map(|source| source.stream.as_str())) {
+            if !streams.contains(&stream) {
+                streams.push(stream);
+            }
+        }
+        streams
+    }
+
+    async fn letters(&self, count: usize) -> Result<Vec<Letter>, Refusal> {
+        let mut redis = connection::open(&self.settings).await?;
+        let mut letters = Vec::new();
+        for stream in self.streams() {
+            let mut ask = redis::cmd("XREVRANGE");
+            ask.arg(dead::stream_of(stream)).arg("+").arg("-").arg("COUNT").arg(count);
+            letters.extend(read(stream, ask.query_async(&mut redis).await?));
+        }
+        letters.sort_by_key(|letter| std::cmp::Reverse(order_of(&letter.id)));
+        letters.truncate(count);
+        Ok(letters)
+    }
+
+    async fn letter(&self, id: &str) -> Result<Letter, Refusal> {
+        let mut redis = connection::open(&self.settings).await?;
+        self.find(&mut redis, id).await
+    }
+
+    /// The letter called `id`, or `stream/id` where streams share one.
+    async fn find(&self, redis: &mut MultiplexedConnection, name: &str) -> Result<Letter, Refusal> {
+        let (wanted, id) = name.rsplit_once('/').map_or((None, name), |(stream, id)| (Some(stream), id));
+        if order_of(id).is_none() {
+            return Err(Refusal::NoSuchLetter);
+        }
+        let mut found = Vec::new();
+        for stream in self.streams() {
+            if wanted.is_none_or(|wanted| wanted == stream) {
+                let mut ask = redis::cmd("XRANGE");
+                ask.arg(dead::stream_of(stream)).arg(id).arg(id);
+                found.extend(read(stream, ask.query_async(redis).await?));
+            }
+        }
+        match found.len() {
+            0 | 1 => found.pop().ok_or(Refusal::NoSuchLetter),
+            _ => Err(Refusal::Ambiguous(found.into_iter().map(|letter| letter.stream).collect())),
+        }
+    }
+
+    async fn drop_letter(&self, id: &str) -> Result<Letter, Refusal> {
+        let mut redis = connection::open(&self.settings).await?;
+        let letter = self.find(&mut redis, id).await?;
+        remove(&mut redis::pipe(), &letter).exec_async(&mut redis).await?;
+        info!(stream = %letter.stream, id = %letter.id, "bus: a dead letter was dropped");
+        Ok(letter)
+    }
+
+    async fn retry(&self, id: &str) -> Result<Retried, Refusal> {
+        let mut redis = connection::open(&self.settings).await?;
+        let letter = self.find(&mut redis, id).await?;
+        let digest = if letter.envelope.is_empty() {
+            self.publish(&mut redis, &letter).await?
+        } else {
+            self.append(&mut redis, &letter).await?
+        };
+        info!(stream = %letter.stream, id = %letter.id, %digest, "bus: a dead letter was delivered after all");
+        Ok(Retried { letter, digest })
+    }
+
+    /// An event goes to its stream, if its readers can take it now.
+    async fn append(&self, redis: &mut MultiplexedConnection, letter: &Letter) -> Result<Digest, Refusal> {
+        let stored = event_of(letter).map_err(|rejection| {
+            Refusal::Again(Cause { code: rejection.code(), ..Cause::intake("envelope", rejection.to_string()) })
+        })?;
+        // A person lets it through.
+        let fields = self.settings.layout.lay_out(&stored, Verdict::Accepted).map_err(Refusal::Again)?;
+        let mut step = redis::pipe();
+        step.atomic();
+        let add = step.cmd("XADD").arg(&letter.stream).arg("*");
+        for (name, value) in &fields {
+            add.arg(name).arg(value);
+        }
+        add.ignore();
+        remove(&mut step, letter).exec_async(redis).await?;
+        Ok(stored.entry.envelope.digest())
+    }
+
+    /// An entry is published as it was written; twice is once, since it is the same event each time.
+    async fn publish(&self, redis: &mut MultiplexedConnection, letter: &Letter) -> Result<Digest, Refusal> {
+        let source = self.sources.iter().find(|source| source.stream == letter.stream);
+        let source = source.ok_or_else(|| Refusal::Trouble(format!("`{}` is not read now", letter.stream)))?;
+        let pairs =
+            letter.fields.iter().flat_map(|(name, value)| [name.clone().into_bytes(), value.clone().into_bytes()]);
+        let taken = Taken { id: letter.entry.clone(), fields: Some(pairs.collect()) };
+        let sealed = source.seal(&taken).map_err(Refusal::Again)?;
+        let Some(sealed) = sealed else {
+            return Err(Refusal::Again(Cause::intake("visibility", "it does not ask to travel any more")));
+        };
+        let digest = sealed.digest();
+        match self.hand_over(sealed).await {
+            Some(Outcome::Stored { .. } | Outcome::Duplicate) => {}
+            Some(Outcome::Refused(rejection)) => return Err(Refusal::Again(source.by(&rejection, &taken))),
+            None => return Err(Refusal::Trouble("this daemon gave no answer".to_owned())),
+        }
+        remove(&mut redis::pipe(), letter).exec_async(redis).await?;
+        Ok(digest)
+    }
+
+    async fn hand_over(&self, envelope: Verified<Envelope>) -> Option<Outcome> {
+        let (answer, outcomes) = oneshot::channel();
+        self.publications.send(Publication { envelopes: vec![envelope], answer }).await.ok()?;
+        let outcomes = tokio::time::timeout(self.settings.timing.response, outcomes).await.ok()?.ok()?;
+        outcomes.into_iter().next()
+    }
+
+    async fn bury(&self, stored: &Stored, cause: &Cause) -> Result<(), Refusal> {
+        let mut redis = connection::open(&self.settings).await?;
+        let event = stored.entry.envelope.event();
+        let outlet = self.outlets.iter().find(|outlet| outlet.takes(event)).unwrap_or(&self.outlets[0]);
+        let mut add = redis::cmd("XADD");
+        add.arg(dead::stream_of(&outlet.stream)).arg("MAXLEN").arg("~").arg(dead::LETTERS_MAX).arg("*");
+        for (name, value) in dead::of_event(stored, cause) {
+            add.arg(name).arg(value);
+        }
+        add.exec_async(&mut redis).await?;
+        Ok(())
+    }
+
+    async fn mend(&self, replay: bool) -> Result<Vec<Placed>, Refusal> {
+        let mut redis = connection::open(&self.settings).await?;
+        let mut placed = Vec::new();
+        for outlet in &self.outlets {
+            let stream = Stream::new(&self.settings, outlet, self.log.incarnation());
+            let survey = cursor::survey(&mut redis, &stream.name, &stream.key).await?;
+            let journal = Hint::of(&stream.name).journal(&*self.log);
+            let Plan::Ask { resume, .. } = cursor::plan(&survey, &journal) else { continue };
+            let after = if replay { Seq(0) } else { resume };
+            if stream.place(&mut redis, &survey.cursor, after).await? {
+                info!(stream = %stream.name, after = after.0, "bus: the cursor is placed by a person");
+                placed.push(Placed { stream: stream.name, after });
+            }
+        }
+        if placed.is_empty() {
+            return Err(Refusal::NothingStopped);
+        }
+        self.mended.notify_waiters();
+        Ok(placed)
+    }
+}
+
+fn remove<'p>(pipe: &'p mut Pipeline, letter: &Letter) -> &'p mut Pipeline {
+    pipe.cmd("XDEL").arg(dead::stream_of(&letter.stream)).arg(&letter.id).ignore()
+}
+
+/// Milliseconds and number of an id.
+fn order_of(id: &str) -> Option<(u64, u64)> {
+    let (millis, number) = id.split_once('-')?;
+    Some((millis.parse().ok()?, number.parse().ok()?))
+}
+
+fn read(stream: &str, reply: StreamRangeReply) -> Vec<Letter> {
+    let letter = |entry: redis::streams::StreamId| {
+        let mut letter = Letter { id: entry.id, stream: stream.to_owned(), ..Letter::default() };
+        for (name, value) in entry.map {
+            let value = text_of(&value);
+            let about = match name.as_str() {
+                "kind" => &mut letter.kind,
+                "reason" => &mut letter.reason,
+                "code" => &mut letter.code,
+                "field" => &mut letter.field,
+                "peer" => &mut letter.peer,
+                "digest" => &mut letter.digest,
+                "first_seen" => &mut letter.first_seen,
+                "entry" => &mut letter.entry,
+                "envelope" => {
+                    letter.envelope = value;
+                    continue;
+                }
+                name => {
+                    if let Some(name) = name.strip_prefix(dead::ENTRY) {
+                        letter.fields.push((name.to_owned(), value));
+                    }
+                    continue;
+                }
+            };
+            // We never write more; others may write there as well.
+            *about = value.chars().take(ABOUT_MAX).collect();
+        }
+        letter.fields.sort();
+        letter
+    };
+    reply.ids.into_iter().map(letter).collect()
+}
+
+/// Longest text about a letter, in characters.
+const ABOUT_MAX: usize = 512;
+
+fn text_of(value: &Value) -> String {
+    match value {
+        Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        _ => String::new(),
+    }
+}
+
+/// The event of a letter, whose signature is checked again: others may write to Redis.
+fn event_of(letter: &Letter) -> Result<Stored, Rejection> {
+    let line = Line::split(&Bytes::from(letter.envelope.clone()))?;
+    let unverified = line.parse(&mut Keys::default())?;
+    let hops = unverified.hops;
+    let entry = Entry {
+        envelope: unverified.verify()?,
+        from: letter.peer.parse().ok(),
+        hops,
+        duty: false,
+        received: timestamp::parse(&letter.first_seen).unwrap_or_else(|_| now()),
+    };
+    Ok(Stored { seq: Seq(0), entry })
+}

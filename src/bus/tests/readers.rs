@@ -1,0 +1,106 @@
+//! Consumer groups of a stream that is full: waited for, overtaken, told.
+
+use std::sync::atomic::Ordering;
+
+use super::journal::events;
+use super::*;
+
+const GROUP: &str = "event-processor";
+
+/// A node with a short stream, and a group on it that has read nothing.
+async fn with_reader(server: &Server, patience: Duration) -> Node {
+    server.type_in(&["XGROUP", "CREATE", STREAM, GROUP, "0", "MKSTREAM"]).await;
+    let mut node = Node::at(&server.url());
+    node.settings.maxlen = 200;
+    node.settings.timing.patience = patience;
+    node.log.append(events(&neighbour(), "a.b", 0, 2_000), None);
+    node
+}
+
+/// Reads and acknowledges what is there; the ids of the events.
+async fn read(server: &Server, count: usize) -> Vec<String> {
+    let mut redis = server.connect().await;
+    let mut read = redis::cmd("XREADGROUP");
+    read.arg("GROUP").arg(GROUP).arg("me").arg("COUNT").arg(count).arg("NOACK").arg("STREAMS").arg(STREAM).arg(">");
+    let reply: Option<redis::streams::StreamReadReply> = read.query_async(&mut redis).await.expect("a group");
+    let entries = reply.into_iter().flat_map(|reply| reply.keys).flat_map(|key| key.ids);
+    entries.map(|entry| entry.get::<String>("id").expect("an id")).collect()
+}
+
+/// The state of the one stream; blank before the bridge has begun.
+fn stream_of(state: &BusState) -> StreamState {
+    state.streams.first().cloned().unwrap_or_default()
+}
+
+async fn length(server: &Server) -> u64 {
+    redis::from_redis_value(server.type_in(&["XLEN", STREAM]).await).expect("a number")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn catch_up_trims_nothing_that_a_group_has_not_read() {
+    let server = Server::start().await;
+    let mut node = with_reader(&server, PATIENCE).await;
+    node.start();
+    let full = |state: &BusState| stream_of(state).waits_for.as_deref() == Some(GROUP);
+    node.reaches("the bridge to wait", full).await;
+    assert!(length(&server).await <= 200 + 64, "no more than a batch above its length");
+    let mut seen = Vec::new();
+    until("the reader to have all", async || {
+        seen.extend(read(&server, 37).await);
+        seen.len() >= 2_000
+    })
+    .await;
+    assert!(seen == numbers(0..2_000), "something is missing, twice, or out of order");
+    node.catches_up().await;
+    assert!(length(&server).await < 400, "it is trimmed again");
+    assert_eq!(node.counters.unread.load(Ordering::Relaxed), 0);
+    node.reaches("the wait to be over", |state| stream_of(state).waits_for.is_none()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_that_stands_still_is_overtaken_and_told_so() {
+    let server = Server::start().await;
+    let mut node = with_reader(&server, Duration::from_millis(100)).await;
+    assert_eq!(read(&server, 1).await, Vec::<String>::new());
+    node.start();
+    node.catches_up().await;
+    assert!(length(&server).await < 400);
+    let left = length(&server).await;
+    let all = |state: &BusState| stream_of(state).missed >= 2_000 - left;
+    let told = node.reaches("the whole loss to be told", all).await;
+    let stream = &told.streams[0];
+    assert_eq!(stream.missed_by.as_deref(), Some(GROUP));
+    assert!(stream.waits_for.is_none());
+    assert_eq!(stream.missed, 2_000 - left, "each once");
+    assert_eq!(node.counters.unread.load(Ordering::Relaxed), 2_000 - left);
+    // It reads on: the gap is an old one now, and is not told again.
+    assert_eq!(read(&server, 5_000).await.len() as u64, left);
+    node.log.append(events(&neighbour(), "a.b", 2_000, 10), None);
+    node.catches_up().await;
+    assert_eq!(read(&server, 5_000).await, numbers(2_000..2_010));
+    assert_eq!(node.counters.unread.load(Ordering::Relaxed), 2_000 - left);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_somebody_else_trims_is_told_as_well() {
+    let server = Server::start().await;
+    let mut node = with_reader(&server, PATIENCE).await;
+    node.settings.maxlen = 1_000_000;
+    node.start();
+    node.catches_up().await;
+    assert_eq!(read(&server, 500).await, numbers(0..500));
+    server.type_in(&["XTRIM", STREAM, "MAXLEN", "=", "1000"]).await;
+    node.reaches("the loss to be told", |state| stream_of(state).missed == 500).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_without_readers_is_only_trimmed() {
+    let server = Server::start().await;
+    let mut node = Node::at(&server.url());
+    node.settings.maxlen = 200;
+    node.log.append(events(&neighbour(), "a.b", 0, 2_000), None);
+    node.start();
+    node.catches_up().await;
+    assert!(length(&server).await < 400);
+    assert_eq!(node.counters.unread.load(Ordering::Relaxed), 0);
+}
