@@ -97,7 +97,10 @@ pub(super) enum Command {
     /// for a day as a rule: refusals are remembered, and peers do not send such an event again. A
     /// source of `trust.mute` stays unmuted as long as the configuration names it.
     Unmute(Unmute),
-
+    /// List, show, deliver and drop what could not be delivered
+    Dead(Dead),
+    /// Let streams go on whose cursor in Redis was lost
+    Bus(Bus),
     /// Check and show the configuration, with where each value comes from; works without a daemon
     Config(Config),
     /// Say what a code such as AF0301 means; without one, list them all
@@ -157,6 +160,51 @@ pub(super) struct Keys {
 pub(super) enum KeysAction {
     /// Id, public key, file and who may read it; works without a daemon
     Show,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Dead {
+    #[command(subcommand)]
+    pub(super) action: Option<DeadAction>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum DeadAction {
+    /// List the newest dead letters (what `dead` alone does)
+    List(DeadList),
+    /// Show one with its original
+    Show(DeadLetter),
+    /// Deliver one after all, if it can be now
+    Retry(DeadLetter),
+    /// Throw one away
+    Drop(DeadLetter),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct DeadList {
+    /// How many at most, 1 to 500 [default: 100]
+    #[arg(long, default_value_t = 100, hide_default_value = true, value_parser = clap::value_parser!(u16).range(1..=500))]
+    pub(super) count: u16,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct DeadLetter {
+    /// As `dead list` prints it, or STREAM/ID where letters of two streams share one
+    pub(super) id: String,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Bus {
+    #[command(subcommand)]
+    pub(super) action: BusAction,
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub(super) enum BusAction {
+    /// After the last event that is known to be bridged; may miss the few that came after it
+    Resume,
+    /// With everything the journal holds; repeats what is on the stream already
+    Replay,
 }
 
 #[derive(Args, Debug)]

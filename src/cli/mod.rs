@@ -12,8 +12,10 @@
 //! This floor decides nothing about the protocol and keeps no state between two calls.
 
 mod arguments;
+mod bus;
 mod codes;
 mod configuration;
+mod dead;
 mod demo;
 mod explain;
 mod failure;
@@ -101,6 +103,8 @@ fn perform(arguments: &Arguments, output: &mut Output) -> Result<Exit, Failure> 
             Command::Publish(publish) => publish::perform(publish, global, output).await,
             Command::Sub(sub) => sub::perform(sub, global, output).await,
             Command::Interests(interests) => interests::perform(interests, global, output).await,
+            Command::Dead(dead) => dead::perform(dead, global, output).await,
+            Command::Bus(bus) => bus::perform(bus, global, output).await,
             Command::Mute(mute) => mute::perform(&mute.sources, &[], global, output).await,
             Command::Unmute(unmute) => mute::perform(&[], &unmute.sources, global, output).await,
             Command::Run(_)

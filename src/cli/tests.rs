@@ -9,7 +9,7 @@ use super::arguments::{Arguments, Command};
 use super::failure::{Exit, Failure};
 use super::output::Output;
 use super::output::tests::{Page, pages};
-use super::{id, interests, matching, peers, ping, publish, status, sub, wait};
+use super::{bus, dead, id, interests, matching, peers, ping, publish, status, sub, wait};
 use crate::admin::tests::Scene;
 
 /// What a command left behind.
@@ -54,6 +54,8 @@ async fn run(scene: &Scene, line: &[&str]) -> Done {
         Command::Publish(publish) => publish::perform(publish, &global, out).await,
         Command::Sub(sub) => sub::perform(sub, &global, out).await,
         Command::Interests(interests) => interests::perform(interests, &global, out).await,
+        Command::Dead(dead) => dead::perform(dead, &global, out).await,
+        Command::Bus(bus) => bus::perform(bus, &global, out).await,
         other => panic!("{other:?} needs no daemon"),
     };
     finish(ended, output, &results, &remarks)
@@ -76,7 +78,9 @@ async fn without_a_daemon_every_command_says_how_to_start_one() {
     let scene = Scene::open().await;
     let gone = scene.path.with_file_name("gone.sock");
     let gone = gone.to_str().expect("UTF-8");
-    for line in [&["status"][..], &["peers"], &["publish", "a.b"], &["sub"], &["interests"]] {
+    for line in
+        [&["status"][..], &["peers"], &["publish", "a.b"], &["sub"], &["interests"], &["dead"], &["bus", "resume"]]
+    {
         let done = run(&scene, &[line, &["--socket", gone]].concat()).await;
         assert_eq!(done.exit, Exit::Unreachable, "{line:?}");
         assert!(done.results.is_empty() && done.remarks.contains("\nnext: afferent run"), "{}", done.remarks);
@@ -247,4 +251,33 @@ async fn interests_are_shown_as_they_are_after_a_change() {
     let done = run(&scene, &["interests", "rm", "a.b"]).await;
     assert_eq!(done.exit, Exit::Failed);
     assert!(done.remarks.ends_with("(AF0311)\nnext: afferent interests\n"), "{}", done.remarks);
+}
+
+#[tokio::test]
+async fn dead_letters_are_listed_shown_and_dropped() {
+    let scene = Scene::open().await;
+    let done = run(&scene, &["dead"]).await;
+    let row: Vec<&str> = done.results.lines().nth(1).expect("a row").split_whitespace().collect();
+    assert_eq!(row[..3], ["1795262400000-0", "mesh:events", "intake"]);
+    assert_eq!(run(&scene, &["dead", "list", "--count", "1", "--json"]).await.json()[0]["letters"][0]["field"], "type");
+    let done = run(&scene, &["dead", "show", "mesh:events/1795262400000-0"]).await;
+    assert!(done.results.contains("event       0 sig {}\n  data = 1\n"), "{}", done.results);
+    let done = run(&scene, &["dead", "retry", "1795262400000-0"]).await;
+    assert_eq!(done.exit, Exit::Refused);
+    assert!(done.remarks.contains("type: missing (AF0605)"), "{}", done.remarks);
+    let done = run(&scene, &["dead", "drop", "1795262400000-0"]).await;
+    assert_eq!(done.results, "1795262400000-0 of mesh:events is dropped\n");
+    let done = run(&scene, &["dead", "show", "7"]).await;
+    assert_eq!(done.exit, Exit::Failed);
+    assert!(done.remarks.ends_with("(AF0603)\nnext: afferent dead list\n"), "{}", done.remarks);
+}
+
+#[tokio::test]
+async fn a_stopped_stream_goes_on_as_it_is_told() {
+    let scene = Scene::open().await;
+    let done = run(&scene, &["bus", "replay"]).await;
+    assert_eq!(done.results, "mesh:events gets everything that the journal holds\n");
+    assert_eq!(run(&scene, &["bus", "replay", "--json"]).await.json()[0]["streams"][0]["after"], 0);
+    let done = run(&scene, &["bus", "resume"]).await;
+    assert!(done.exit == Exit::Failed && done.remarks.contains("AF0606"), "{}", done.remarks);
 }
