@@ -15,6 +15,7 @@ mod publishing;
 mod schemas;
 mod service;
 mod support;
+mod teleclaude;
 mod trust;
 #[path = "../validator/mod.rs"]
 mod validator;

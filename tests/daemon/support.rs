@@ -365,6 +365,23 @@ impl Redis {
         redis::cmd("XRANGE").arg(stream).arg("-").arg("+").query(&mut connection).expect("entries")
     }
 
+    /// Appends entries to a stream.
+    pub(crate) fn append(&self, stream: &str, entries: &[std::collections::BTreeMap<String, String>]) {
+        let client = redis::Client::open(self.url()).expect("a URL");
+        let mut connection = client.get_connection().expect("a connection");
+        for some in entries.chunks(200) {
+            let mut all = redis::pipe();
+            for entry in some {
+                let add = all.cmd("XADD").arg(stream).arg("*");
+                for (name, value) in entry {
+                    add.arg(name).arg(value);
+                }
+                add.ignore();
+            }
+            all.exec(&mut connection).expect("room");
+        }
+    }
+
     /// Digests on `mesh:events`, in order.
     pub(crate) fn digests(&self) -> Vec<String> {
         self.entries("mesh:events").into_iter().map(|(_, fields)| fields["mesh_digest"].clone()).collect()
