@@ -314,7 +314,8 @@ async fn bus_url(settings: &Settings, journal: &Journal) -> Option<String> {
         BusUrl::Embedded => None,
         BusUrl::Redis(url) => Some(url.expose().to_owned()),
         BusUrl::Auto => {
-            let was_used = journal.cursor(&bus_cursor(&settings.bus.stream)).is_some();
+            // Whatever its streams were called then.
+            let was_used = journal.cursors().iter().any(|(name, _)| name.starts_with("bus:"));
             let is_there = was_used || bus::probe(RedisUrl::DEFAULT, Duration::from_millis(500)).await;
             is_there.then(|| RedisUrl::DEFAULT.to_owned())
         }
