@@ -315,8 +315,12 @@ impl Desk {
 
     async fn hand_over(&self, envelope: Verified<Envelope>) -> Option<Outcome> {
         let (answer, outcomes) = oneshot::channel();
-        self.publications.send(Publication { envelopes: vec![envelope], answer }).await.ok()?;
-        let outcomes = tokio::time::timeout(self.settings.timing.response, outcomes).await.ok()?.ok()?;
+        let exchange = async {
+            self.publications.send(Publication { envelopes: vec![envelope], answer }).await.ok()?;
+            outcomes.await.ok()
+        };
+        // Too late is no answer: if it was stored meanwhile, the next try finds a duplicate.
+        let outcomes = tokio::time::timeout(self.settings.timing.response, exchange).await.ok()??;
         outcomes.into_iter().next()
     }
 
