@@ -225,3 +225,23 @@ fn without_redis_there_are_no_dead_letters_and_nothing_to_mend() {
     assert_eq!(output.status.code(), Some(5));
     assert!(text(&output.stderr).contains("AF0601"), "{}", text(&output.stderr));
 }
+
+#[test]
+fn a_layout_of_ones_own_and_shards_are_written_as_configured() {
+    let redis = Redis::start();
+    let a = Daemon::running("a", &[], "", "");
+    let mut b = Daemon::new("b", &["t.*"], &redis.url(), "");
+    let own = "[bus]\nstream = \"s:{n}\"\nshards = 2\nlayout = \"mine\"\n";
+    let config = std::fs::read_to_string(b.config()).expect("readable").replace("[bus]\n", own);
+    let layout = "[bus.layouts.mine]\nkind = \"type\"\nuser = \"data.user.name\"\n_class = \"=Order\"\n";
+    std::fs::write(b.config(), config + layout).expect("writable");
+    b.start();
+    a.befriend(&b);
+    let digest = a.publish("t.x", r#"{"user":{"name":"Ann"}}"#);
+    let found = eventually("one of the shards has it", PATIENCE, || {
+        let entries = [redis.entries("s:0"), redis.entries("s:1")].concat();
+        entries.into_iter().next()
+    });
+    let expected = [("kind", "t.x"), ("user", "Ann"), ("_class", "Order"), ("mesh_digest", &*digest)];
+    assert_eq!(found.1, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+}
