@@ -141,12 +141,15 @@ impl Egress {
                 return Ok(false);
             }
         }
-        self.report.waits_for(None);
         Ok(true)
     }
 
-    /// Tells what readers missed.
+    /// Tells what readers missed, and that they are waited for no more. That is told between two
+    /// surveys without a wait: a reader that is just fast enough would change it with every batch.
     async fn look_at(&self, readers: &mut Readers, redis: &mut MultiplexedConnection) -> Result<(), Trouble> {
+        if !readers.has_waited() {
+            self.report.waits_for(None);
+        }
         for (group, entries) in readers.missed(redis).await? {
             self.counters.unread.fetch_add(entries, Ordering::Relaxed);
             self.report.missed(&group, entries);

@@ -25,6 +25,8 @@ pub(super) struct Readers {
     patience: Duration,
     script: Script,
     waiting: Option<(Place, Instant)>,
+    /// Somebody was waited for since this was last asked.
+    waited: bool,
     /// Groups that are not waited for, and where they stood still.
     given_up: BTreeMap<Vec<u8>, Vec<u8>>,
     known: BTreeMap<String, Known>,
@@ -52,6 +54,7 @@ impl Readers {
             patience,
             script: Script::new(include_str!("trim.lua")),
             waiting: None,
+            waited: false,
             given_up: BTreeMap::new(),
             known: BTreeMap::new(),
         }
@@ -60,6 +63,11 @@ impl Readers {
     /// Is the stream longer than it should be?
     pub(super) fn is_long(&self, length: u64) -> bool {
         self.maxlen > 0 && length > self.maxlen
+    }
+
+    /// Has anybody been waited for since the last call?
+    pub(super) fn has_waited(&mut self) -> bool {
+        std::mem::take(&mut self.waited)
     }
 
     /// Trims what everybody has read.
@@ -76,6 +84,7 @@ impl Readers {
             return Ok(Room::Free);
         };
         let name = String::from_utf8_lossy(&group).into_owned();
+        self.waited = true;
         match &self.waiting {
             Some((place, since)) if *place == (group.clone(), id.clone()) => {
                 if since.elapsed() < self.patience {
