@@ -224,9 +224,9 @@ impl Egress {
         let stream = &self.outlet.stream;
         let letters = number(batch.letters.len());
         self.counters.bridged.fetch_add(number(batch.entries.len()) - letters, Ordering::Relaxed);
-        self.counters.dead.fetch_add(letters, Ordering::Relaxed);
-        let quarantined = batch.letters.iter().filter(|cause| cause.kind == Kind::Quarantine).count();
-        self.counters.quarantined.fetch_add(number(quarantined), Ordering::Relaxed);
+        let quarantined = number(batch.letters.iter().filter(|cause| cause.kind == Kind::Quarantine).count());
+        self.counters.quarantined.fetch_add(quarantined, Ordering::Relaxed);
+        self.counters.dead.fetch_add(letters - quarantined, Ordering::Relaxed);
         self.counters.flagged.fetch_add(batch.flagged, Ordering::Relaxed);
         if self.number == 0 {
             // Every stream passes over what is for the others: told once.

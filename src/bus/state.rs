@@ -93,7 +93,7 @@ pub struct Counters {
     pub published: AtomicU64,
     /// Entries that were durable before: redelivered, or sent twice.
     pub duplicates: AtomicU64,
-    /// Events and entries that went to the dead letters.
+    /// Events and entries that went to the dead letters, those quarantined apart.
     pub dead: AtomicU64,
     /// Entries that were trimmed before a group of readers read them.
     pub unread: AtomicU64,

@@ -8,7 +8,7 @@ use std::ops::{Range, RangeInclusive};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::fields::{FIELDS, Field, Kind, SECTIONS};
+use super::fields::{FIELDS, Field, Kind, SECTIONS, is_repeated};
 use super::mistake::{Mistake, Place, Source};
 
 type Value<'t> = Spanned<DeValue<'t>>;
@@ -135,11 +135,15 @@ fn table<'t>(
         other => mistakes.push(Mistake {
             code: "AF0104",
             what: format!("`{name}` is {}", kind_of(&other)),
-            why: "a table of keys is expected here".to_owned(),
-            next: format!("write [{name}] on a line of its own and the keys below it"),
+            why: format!("a table of keys is expected here, after {}", header(name)),
+            next: format!("write {} on a line of its own and the keys below it", header(name)),
             place: Some(source.place(span)),
         }),
     }
+}
+
+fn header(name: &str) -> String {
+    if is_repeated(name) { format!("[[{name}]]") } else { format!("[{name}]") }
 }
 
 fn single(name: &str, place: Place) -> Mistake {

@@ -137,9 +137,12 @@ impl Metrics {
         page.flag("bus_connected", "1 while the local bus takes and gives events", seen.status.bus.connected);
         page.gauge("bus_lag", "Journal positions not yet bridged", seen.status.bus.lag);
         let conditions: Family<[(&str, &str); 2], Gauge> = Family::default();
-        for (side, condition) in
-            [("egress", seen.bus.map(|bus| &bus.egress)), ("intake", seen.bus.map(|bus| &bus.intake))]
-        {
+        let sides = [
+            ("egress", seen.bus.map(|bus| &bus.egress)),
+            ("intake", seen.bus.map(|bus| &bus.intake)),
+            ("travel", seen.bus.map(|bus| &bus.travel)),
+        ];
+        for (side, condition) in sides {
             for word in ["connecting", "running", "off", "waiting", "stopped"] {
                 let holds = condition.map_or("off", condition_word) == word;
                 conditions.get_or_create(&[("side", side), ("condition", word)]).set(i64::from(holds));
@@ -148,14 +151,15 @@ impl Metrics {
         page.registry.register("bus_condition", "1 for how each direction of the bridge is", conditions);
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let bus = &self.bus;
-        page.count("bus_bridged", "Events appended to the stream", count(&bus.bridged));
+        page.count("bus_bridged", "Events appended to the streams", count(&bus.bridged));
         page.count("bus_flagged", "Of these, events that a trust rule doubts", count(&bus.flagged));
-        page.count("bus_quarantined", "Events that a trust rule keeps from the stream", count(&bus.quarantined));
-        page.count("bus_skipped", "Events that are not for the stream", count(&bus.skipped));
+        page.count("bus_quarantined", "Events that a trust rule sent to the dead letters", count(&bus.quarantined));
+        page.count("bus_skipped", "Events that are not for the bus", count(&bus.skipped));
         page.count("bus_lost", "Positions that retention dropped before they were bridged", count(&bus.lost));
-        page.count("bus_published", "Entries of the outbox that became events", count(&bus.published));
-        page.count("bus_duplicates", "Entries of the outbox that were events already", count(&bus.duplicates));
-        page.count("bus_dead", "Entries of the outbox that went to its dead letters", count(&bus.dead));
+        page.count("bus_published", "Entries of outbox and bus that became events", count(&bus.published));
+        page.count("bus_duplicates", "Entries of outbox and bus that were events already", count(&bus.duplicates));
+        page.count("bus_dead", "Events and entries that went to the dead letters for what they are", count(&bus.dead));
+        page.count("bus_unread", "Entries trimmed before a group of readers read them", count(&bus.unread));
         page.count("bus_troubles", "Troubles with Redis, each try counted", count(&bus.troubles));
     }
 }

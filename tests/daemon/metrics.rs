@@ -165,6 +165,7 @@ fn every_number_is_about_something_that_happened() {
             ("bus_dead_total", 1.0),
             ("bus_condition{condition=running,side=egress}", 1.0),
             ("bus_condition{condition=running,side=intake}", 1.0),
+            ("bus_condition{condition=off,side=travel}", 1.0),
             ("connections_refused_total{reason=handshake}", 1.0),
             ("muted_sources", 1.0),
             ("ready", 1.0),
@@ -194,7 +195,7 @@ fn every_number_is_about_something_that_happened() {
     let more = a.publish("demo.fine", "2");
     settles(
         &b,
-        &[("bus_connected", 0.0), ("bus_lag", 1.0), ("ready", 0.0), ("warnings", 1.0), ("events_in_total", 6.0)],
+        &[("bus_connected", 0.0), ("bus_lag", 1.0), ("ready", 0.0), ("warnings", 2.0), ("events_in_total", 6.0)],
     );
     let broken = Samples::of(&b);
     assert_positive(&broken, &["bus_troubles_total", "bus_condition{condition=waiting,side=egress}"]);
@@ -207,6 +208,7 @@ fn every_number_is_about_something_that_happened() {
         "journal_damaged",
         "bus_lost",
         "bus_duplicates",
+        "bus_unread",
         "accept_errors",
         "requests_overloaded",
     ];

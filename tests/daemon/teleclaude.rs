@@ -127,6 +127,7 @@ fn poison_is_a_dead_letter_with_its_reason_and_the_stream_never_sees_it() {
         ("terminal_when", "3", "1", r#"{"terminal_when":7}"#),
         ("description", "3", "1", r#"{"description":7}"#),
     ];
+    let expiry = format!("expirytime={}", in_an_hour());
     for (field, level, version, data) in poison {
         let dataschema = format!("dataschema={schema}{version}");
         let mut args = vec!["publish", "a.b", "--data", data, "--attr", &dataschema];
@@ -138,7 +139,7 @@ fn poison_is_a_dead_letter_with_its_reason_and_the_stream_never_sees_it() {
             args.extend(["--attr", "visibility=everybody"]);
         }
         if *field == "timestamp" {
-            args.extend(["--attr", "time=0000-11-21T12:00:00Z"]);
+            args.extend(["--attr", "time=0000-11-21T12:00:00Z", "--attr", &expiry]);
         }
         let output = a.afferent(&args);
         assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
@@ -215,6 +216,12 @@ fn a_renamed_stream_gets_what_the_old_one_did_not() {
         (digests("new") == [second.clone()] && digests("routed") == [third.clone()]).then_some(())
     });
     assert_eq!(redis.digests(), [first]);
+}
+
+fn in_an_hour() -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    let later = afferent::time::Wall::default() + now + std::time::Duration::from_secs(3_600);
+    afferent::wire::timestamp::format(later)
 }
 
 #[test]
