@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use crate::support::{Daemon, PATIENCE, Redis, binary, eventually, project, text};
+use serde_json::Value;
+
+use crate::publishing;
+use crate::support::{Daemon, PATIENCE, Publisher, Redis, binary, eventually, project, stored_digests, text};
 
 const BUS: &str = "teleclaude:events";
 const LAYOUT: &str = "[bus]\nstream = \"teleclaude:events\"\nlayout = \"teleclaude\"\n";
@@ -31,11 +34,11 @@ type Fields = BTreeMap<String, String>;
 
 /// A daemon on TeleClaude's stream.
 fn on_teleclaude(name: &'static str, patterns: &[&str], redis: &Redis) -> Daemon {
-    let daemon = Daemon::new(name, patterns, &redis.url(), "");
+    let mut daemon = Daemon::new(name, patterns, &redis.url(), "");
     // `[bus]` stands there already, with the URL.
     let config = std::fs::read_to_string(daemon.config()).expect("readable").replace("[bus]\n", LAYOUT);
     std::fs::write(daemon.config(), config).expect("writable");
-    let mut daemon = daemon;
+    daemon.is_chatty = true;
     daemon.start();
     daemon
 }
@@ -101,6 +104,35 @@ fn what_a_producer_writes_its_unmodified_reader_finds_on_the_other_side() {
     assert!(read == entries, "the reader understood something else than was written");
     // Nothing came back over the mesh.
     assert_eq!(here.entries(BUS).len(), entries.len());
+}
+
+/// `publishing` shows it for the outbox too, which knows text alone and cannot repeat the number `level`.
+#[test]
+fn an_entry_of_the_bus_has_one_digest_too_whichever_way_it_comes_again() {
+    let (here, there) = (Redis::start(), Redis::start());
+    let (a, b) = pair(&here, &there);
+    here.append(BUS, &written(1, 7));
+    let (_, found) = eventually("it crosses", PATIENCE, || there.entries(BUS).pop());
+    let digest = found["mesh_digest"].clone();
+    assert_eq!((a.digests(1), b.digests(1)), (vec![digest.clone()], vec![digest.clone()]), "sub, on both sides");
+    let raw = text(&a.afferent(&["sub", "--since", "all", "--count", "1", "--raw"]).stdout);
+    assert_eq!(afferent::wire::Digest::of(raw.trim_end().as_bytes()).to_string(), digest);
+
+    let source = format!(r#""source":"mesh:{}","#, a.id());
+    let again = raw.trim_end().replace(r#""specversion":"1.0","#, "").replace(&source, "");
+    let (status, http) = publishing::answer(publishing::ask(&a, "POST /v1/events", &[], &again)).expect("an answer");
+    assert_eq!((status, http["digest"].as_str()), (200, Some(&*digest)), "{http}");
+    let mut publisher = Publisher::start(&a);
+    assert!(publisher.write(&again));
+    assert_eq!(stored_digests(&publisher.finish()), std::slice::from_ref(&digest));
+
+    let log = a.log();
+    let lines: Vec<Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let told = |message: &str| {
+        lines.iter().filter(|line| line["message"] == message).filter(|line| line["digest"] == *digest).count()
+    };
+    assert_eq!((told("published"), told("published before")), (1, 2), "{log}");
+    assert_eq!((a.journal_events(), there.entries(BUS).len()), (1, 1));
 }
 
 #[test]
@@ -184,7 +216,7 @@ fn a_lost_cursor_is_asked_about_and_a_lost_redis_is_not() {
 
     redis.command(&["DEL", &format!("{{mesh:events}}:mesh-cursor:{}", b.id())]);
     eventually("it stops and says what to type", PATIENCE, || {
-        let status: serde_json::Value = serde_json::from_slice(&b.afferent(&["status", "--json"]).stdout).ok()?;
+        let status: Value = serde_json::from_slice(&b.afferent(&["status", "--json"]).stdout).ok()?;
         status["warnings"].to_string().contains("afferent bus resume").then_some(())
     });
     expected.push(a.publish("t.x", "5"));
