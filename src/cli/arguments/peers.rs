@@ -1,0 +1,86 @@
+//! What is typed about other nodes.
+
+use clap::{Args, Subcommand};
+
+use crate::wire::PeerAddress;
+
+#[derive(Args, Debug)]
+pub(in crate::cli) struct Peers {
+    #[command(subcommand)]
+    pub(in crate::cli) action: Option<PeersAction>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum PeersAction {
+    /// List everybody this node knows (what `peers` alone does)
+    List,
+    /// Add a peer by the address it printed: mesh://ID@HOST:PORT
+    Add(AddPeer),
+    /// Show all that is known of a peer
+    Show(ShowPeer),
+    /// Call a peer something else; without NAME, nothing
+    Alias(NamePeer),
+    /// Forget a peer, named by alias, beginning of its id, or address
+    Rm(RemovePeer),
+}
+
+#[derive(Args, Debug)]
+pub(in crate::cli) struct ShowPeer {
+    /// Alias, beginning of the id, or address
+    pub(in crate::cli) peer: String,
+}
+
+#[derive(Args, Debug)]
+pub(in crate::cli) struct NamePeer {
+    /// Alias, beginning of the id, or address
+    pub(in crate::cli) peer: String,
+    /// A name of your own for it
+    pub(in crate::cli) name: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(in crate::cli) struct AddPeer {
+    /// mesh://ID@HOST:PORT, or HOST:PORT to be asked about the id that answers there
+    pub(in crate::cli) address: PeerAddress,
+    /// A name of your own for it [default: none]
+    #[arg(long)]
+    pub(in crate::cli) alias: Option<String>,
+    /// Trust whoever answers at HOST:PORT now [default: ask, where somebody sits at a terminal]
+    #[arg(long)]
+    pub(in crate::cli) trust_first_use: bool,
+    /// Return once it is stored [default: wait up to 5 seconds until it is connected]
+    #[arg(long)]
+    pub(in crate::cli) no_wait: bool,
+}
+
+#[derive(Args, Debug)]
+pub(in crate::cli) struct RemovePeer {
+    /// Alias, beginning of the id, or address
+    pub(in crate::cli) peer: String,
+}
+
+#[derive(Args, Debug)]
+pub(in crate::cli) struct Ping {
+    /// Alias, beginning of the id, or address
+    pub(in crate::cli) peer: String,
+    /// How often [default: 1]
+    #[arg(long, value_name = "N", default_value_t = 1, hide_default_value = true)]
+    pub(in crate::cli) count: u64,
+    /// The pause between two [default: 1s]
+    #[arg(long, value_name = "SPAN", value_parser = crate::cli::words::span, default_value = "1s", hide_default_value = true)]
+    pub(in crate::cli) interval: std::time::Duration,
+}
+
+#[derive(Args, Debug)]
+pub(in crate::cli) struct Mute {
+    /// Alias, id, or beginning of the id of a peer; none lists who is muted
+    #[arg(value_name = "SOURCE")]
+    pub(in crate::cli) sources: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub(in crate::cli) struct Unmute {
+    /// Alias, id, or beginning of the id of a peer
+    #[arg(value_name = "SOURCE", required = true)]
+    pub(in crate::cli) sources: Vec<String>,
+}
