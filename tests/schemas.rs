@@ -6,8 +6,9 @@ use std::path::Path;
 
 use afferent::admin::answers::{
     Change, Document, Group, Identified, Identity, InterestsView, Matches, Peer, Peers, Pinged, Published, Ready,
-    Status,
+    Status, TrustView,
 };
+use afferent::admin::dead::{Letter, Letters, Mended, Retried};
 use afferent::admin::{Problem, SCHEMA_URN, SCHEMAS, document};
 use afferent::time::Wall;
 use afferent::wire::{Draft, Event, Keypair, Keys, Record, RecordDraft, envelope};
@@ -26,6 +27,10 @@ type Again = fn(&str) -> String;
 const TYPES: &[(&str, Option<Again>)] = &[
     ("arrival", Some(arrival)),
     ("change", Some(of::<Change>)),
+    ("codes", None),
+    ("config", None),
+    ("config-check", None),
+    ("dead", Some(of::<Letters>)),
     ("event", Some(event)),
     ("explain", None),
     ("group", Some(of::<Group>)),
@@ -34,7 +39,10 @@ const TYPES: &[(&str, Option<Again>)] = &[
     ("init", None),
     ("interests", Some(of::<InterestsView>)),
     ("keys", None),
+    ("letter", Some(of::<Letter>)),
+    ("limits", None),
     ("match", Some(of::<Matches>)),
+    ("mended", Some(of::<Mended>)),
     ("peer", Some(of::<Peer>)),
     ("peers", Some(of::<Peers>)),
     ("ping", Some(of::<Pinged>)),
@@ -42,7 +50,9 @@ const TYPES: &[(&str, Option<Again>)] = &[
     ("publish", Some(of::<Published>)),
     ("ready", Some(of::<Ready>)),
     ("record", Some(record)),
+    ("retried", Some(of::<Retried>)),
     ("status", Some(of::<Status>)),
+    ("trust", Some(of::<TrustView>)),
 ];
 
 fn of<T: Document + DeserializeOwned>(text: &str) -> String {

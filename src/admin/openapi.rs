@@ -61,6 +61,13 @@ const OPERATIONS: &[Operation] = &[
     },
     Operation { path: "/openapi.json", id: "openapi", about: "This description.", gives: &[(200, JSON, Text)], ..NONE },
     Operation {
+        path: "/metrics",
+        id: "metrics",
+        about: "Every number, for Prometheus. Served on `metrics.listen` too, where that is set.",
+        gives: &[(200, "application/openmetrics-text", Text)],
+        ..NONE
+    },
+    Operation {
         path: "/v1/status",
         id: "status",
         about: "How is this node?",
@@ -148,6 +155,7 @@ const OPERATIONS: &[Operation] = &[
             ("count", "End after so many."),
             ("own", "`false` leaves out what was published here."),
             ("seq", "`true` adds the position of each."),
+            ("withheld", "`true` adds what a rule keeps from local programs; `trust` says so."),
             ("group", "Begin after what this group acknowledged last."),
         ],
         headers: &[("Last-Event-ID", "Where a stream of server-sent events goes on: counts before everything else.")],
@@ -210,6 +218,70 @@ const OPERATIONS: &[Operation] = &[
         about: "Want something else: `set` replaces everything, then `remove`, then `add`.",
         takes: &[(JSON, Object(&[("set", "array"), ("add", "array"), ("remove", "array")]))],
         gives: &[(200, JSON, Schema("interests"))],
+        ..NONE
+    },
+    Operation {
+        path: "/v1/trust",
+        id: "trust",
+        about: "Who is muted, and who may send which types?",
+        gives: &[(200, JSON, Schema("trust"))],
+        ..NONE
+    },
+    Operation {
+        path: "/v1/trust",
+        method: "post",
+        id: "set_trust",
+        about: "Mute sources, listen to others again: alias, id, or beginning of the id of a peer. Answered once it \
+                is durable.",
+        takes: &[(JSON, Object(&[("mute", "array"), ("unmute", "array")]))],
+        gives: &[(200, JSON, Schema("trust"))],
+        ..NONE
+    },
+    Operation {
+        path: "/v1/dead",
+        id: "letters",
+        about: "What could not be delivered, and why? The newest first, without the originals.",
+        query: &[("count", "How many at most, 1 to 500: 100 when absent.")],
+        gives: &[(200, JSON, Schema("dead"))],
+        ..NONE
+    },
+    Operation {
+        path: "/v1/dead/{id}",
+        id: "letter",
+        about: "One dead letter with its original: its id, or `stream%2Fid` where letters of two streams share one.",
+        gives: &[(200, JSON, Schema("letter"))],
+        ..NONE
+    },
+    Operation {
+        path: "/v1/dead/{id}",
+        method: "delete",
+        id: "drop_letter",
+        about: "Throw a dead letter away.",
+        gives: &[(200, JSON, Schema("letter"))],
+        ..NONE
+    },
+    Operation {
+        path: "/v1/dead/{id}/retry",
+        method: "post",
+        id: "retry_letter",
+        about: "Deliver a dead letter after all, if it can be now; 409 and the reason when not.",
+        gives: &[(200, JSON, Schema("retried"))],
+        ..NONE
+    },
+    Operation {
+        path: "/v1/bus/resume",
+        method: "post",
+        id: "resume",
+        about: "Streams whose cursor was lost go on after the last event that is known to be bridged.",
+        gives: &[(200, JSON, Schema("mended"))],
+        ..NONE
+    },
+    Operation {
+        path: "/v1/bus/replay",
+        method: "post",
+        id: "replay",
+        about: "Streams whose cursor was lost get everything that the journal holds; it may repeat events.",
+        gives: &[(200, JSON, Schema("mended"))],
         ..NONE
     },
 ];
@@ -298,19 +370,28 @@ fn component(text: &str) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use super::super::live::Wish;
     use super::*;
     use std::collections::BTreeSet;
+    use std::path::Path;
 
-    /// `.route("/v1/x", get(a).post(b))` in the source of the router, as path and method.
+    use crate::time::Wall;
+
+    /// `.route("/v1/x", get(a).post(b))` in the sources of this room, as path and method.
     fn routed() -> BTreeSet<(String, String)> {
-        let source = include_str!("routes.rs");
+        let room = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/admin");
+        let files = std::fs::read_dir(room).expect("the room").map(|file| file.expect("a file").path());
+        let routers = files.filter(|file| file.is_file() && !file.ends_with("openapi.rs"));
         let mut routes = BTreeSet::new();
-        for rest in source.split(".route(\"").skip(1) {
-            let (path, rest) = rest.split_once('"').expect("a path");
-            let end = rest.find(".fallback(").unwrap_or(rest.len());
-            for method in ["get", "post", "put", "delete"] {
-                if rest[..end].contains(&format!("{method}(")) {
-                    routes.insert((path.to_owned(), method.to_owned()));
+        for source in routers.map(|file| std::fs::read_to_string(file).expect("a source")) {
+            for rest in source.split(".route(\"").skip(1) {
+                let (path, rest) = rest.split_once('"').expect("a path");
+                let ends = [".fallback(", "\n}"].iter().filter_map(|end| rest.find(end));
+                let end = ends.min().unwrap_or(rest.len());
+                for method in ["get", "post", "put", "delete"] {
+                    if rest[..end].contains(&format!("{method}(")) {
+                        routes.insert((path.to_owned(), method.to_owned()));
+                    }
                 }
             }
         }
@@ -323,6 +404,16 @@ mod tests {
             OPERATIONS.iter().map(|operation| (operation.path.to_owned(), operation.method.to_owned())).collect();
         assert_eq!(described.len(), OPERATIONS.len(), "none twice");
         assert_eq!(described, routed());
+    }
+
+    /// The reader names all that it takes when it is asked for something else.
+    #[test]
+    fn every_parameter_of_events_is_described() {
+        let fault = Wish::parse(&[("x".to_owned(), String::new())], Wall::default()).expect_err("no parameter");
+        let (_, taken) = fault.why.rsplit_once(" are ").expect("a list");
+        let taken: BTreeSet<&str> = taken.split(", ").flat_map(|names| names.split(" and ")).collect();
+        let events = OPERATIONS.iter().find(|operation| operation.id == "events").expect("there");
+        assert_eq!(taken, events.query.iter().map(|(name, _)| *name).collect());
     }
 
     #[test]

@@ -13,6 +13,10 @@ macro_rules! schemas {
 pub const SCHEMAS: &[(&str, &str)] = schemas![
     "arrival",
     "change",
+    "codes",
+    "config",
+    "config-check",
+    "dead",
     "event",
     "explain",
     "group",
@@ -21,7 +25,10 @@ pub const SCHEMAS: &[(&str, &str)] = schemas![
     "init",
     "interests",
     "keys",
+    "letter",
+    "limits",
     "match",
+    "mended",
     "peer",
     "peers",
     "ping",
@@ -29,7 +36,9 @@ pub const SCHEMAS: &[(&str, &str)] = schemas![
     "publish",
     "ready",
     "record",
+    "retried",
     "status",
+    "trust",
 ];
 
 /// What a schema calls another one by: this, its name, `:1`.

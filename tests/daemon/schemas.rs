@@ -6,6 +6,17 @@ use crate::publishing::{answer, ask};
 use crate::support::{Daemon, PATIENCE, Redis, eventually, text};
 use crate::validator::{Case, judge};
 
+/// Nobody whom the daemons know.
+const STRANGER: &str = "25njqamcweflpvkl73j4szahhihoc4xt3ktcgjnpaingr5yhkenawvib";
+
+/// What a command prints, line by line.
+fn printed(daemon: &Daemon, thing: &str, args: &[&str]) -> Vec<Case> {
+    let output = daemon.afferent(&[args, &["--json"]].concat());
+    let lines = text(&output.stdout);
+    assert!(!lines.is_empty(), "{args:?}: {}", text(&output.stderr));
+    lines.lines().map(|line| Case::good(thing, line)).collect()
+}
+
 #[test]
 fn real_outputs_are_what_the_schemas_say() {
     let redis = Redis::start();
@@ -30,6 +41,16 @@ fn real_outputs_are_what_the_schemas_say() {
         ("publish", &["publish", "order"]),
         ("publish", &["publish", "order.placed", "--id", "7"]),
         ("explain", &["explain", "AF0301"]),
+        ("codes", &["explain"]),
+        ("config", &["config", "show"]),
+        ("config", &["config", "show", "--set", "bus.own=true"]),
+        ("config-check", &["config", "check"]),
+        ("config-check", &["run", "--check"]),
+        ("config-check", &["config", "check", "--set", "bus.maxlen=7"]),
+        ("limits", &["run", "--print-limits"]),
+        ("trust", &["mute"]),
+        ("trust", &["mute", STRANGER]),
+        ("trust", &["unmute", STRANGER]),
         ("status", &["wait", "--ready", "--peers", "1"]),
         ("match", &["match", "order.placed"]),
         ("ping", &["ping", "birch"]),
@@ -39,11 +60,9 @@ fn real_outputs_are_what_the_schemas_say() {
         ("keys", &["keys", "show"]),
         ("arrival", &["sub", "--since", "all", "--count", "3", "--seq"]),
         ("arrival", &["sub", "--since", "all", "--count", "3"]),
+        ("arrival", &["sub", "--since", "all", "--count", "3", "--withheld"]),
     ] {
-        let output = a.afferent(&[args, &["--json"]].concat());
-        let lines = text(&output.stdout);
-        assert!(!lines.is_empty(), "{args:?}: {}", text(&output.stderr));
-        cases.extend(lines.lines().map(|line| Case::good(thing, line)));
+        cases.extend(printed(&a, thing, args));
     }
     let raw = text(&a.afferent(&["sub", "--since", "all", "--count", "3", "--raw"]).stdout);
     cases.extend(raw.lines().map(|line| Case::good("event", line)));
@@ -62,6 +81,11 @@ fn real_outputs_are_what_the_schemas_say() {
         ("group", 200, "POST /v1/groups/app", r#"{"seq":1}"#),
         ("publish", 202, "POST /v1/events", r#"{"type":"order.placed"}"#),
         ("match", 200, "GET /v1/match/other.x", ""),
+        ("trust", 200, "GET /v1/trust", ""),
+        ("trust", 200, "POST /v1/trust", &format!(r#"{{"mute":["{STRANGER}"]}}"#)),
+        ("dead", 200, "GET /v1/dead", ""),
+        ("problem", 404, "GET /v1/dead/7", ""),
+        ("problem", 409, "POST /v1/bus/resume", ""),
         ("problem", 400, "GET /v1/match/other", ""),
         ("problem", 400, "POST /v1/events", r#"{"type":"order"}"#),
         ("problem", 404, "GET /v1/peers/nobody", ""),
@@ -81,4 +105,63 @@ fn real_outputs_are_what_the_schemas_say() {
 
     let (status, description) = answer(ask(&a, "GET /openapi.json", &[], "")).expect("an answer");
     assert_eq!((status, &description["openapi"]), (200, &Value::from("3.1.0")));
+}
+
+/// A quarantined event, two entries that are none, and a stream whose cursor is lost twice.
+#[test]
+fn what_is_said_of_the_bus_in_trouble_is_what_the_schemas_say() {
+    let redis = Redis::start();
+    let rule = "[[trust.rule]]\nsource = [\"*\"]\ntypes = [\"held.*\"]\naction = \"quarantine\"";
+    let a = Daemon::running("a", &["held.*", "order.*"], &redis.url(), rule);
+    let b = Daemon::running("b", &[], "", "");
+    a.befriend(&b);
+    b.publish("held.back", "1");
+    b.publish("order.placed", "2");
+    for kind in ["one", "two"] {
+        redis.command(&["XADD", "mesh:outbox", "*", "type", kind, "data", "{}"]);
+    }
+    let letters = eventually("three letters", PATIENCE, || {
+        Some(a.json(&["dead", "list"])["letters"].as_array().expect("a list").clone()).filter(|all| all.len() == 3)
+    });
+    let id = |kind: &str| {
+        let mut some = letters.iter().filter(|letter| letter["kind"] == kind);
+        some.next().expect("there")["id"].as_str().expect("an id")
+    };
+    let (event, entry) = (id("quarantine"), id("intake"));
+    let mut cases = Vec::new();
+    for (thing, args) in [
+        ("dead", &["dead"][..]),
+        ("letter", &["dead", "show", event]),
+        ("letter", &["dead", "show", entry]),
+        ("arrival", &["sub", "--since", "all", "--count", "2", "--withheld"]),
+        ("retried", &["dead", "retry", event]),
+        ("letter", &["dead", "drop", entry]),
+    ] {
+        cases.extend(printed(&a, thing, args));
+    }
+    let cursor = format!("{{mesh:events}}:mesh-cursor:{}", a.id());
+    let lose_cursor = || {
+        redis.command(&["DEL", &cursor]);
+        b.publish("order.placed", "3");
+        eventually("the stream is stopped", PATIENCE, || (a.json(&["status"])["ready"] == false).then_some(()));
+    };
+    lose_cursor();
+    cases.extend(printed(&a, "status", &["status"]));
+    cases.extend(printed(&a, "mended", &["bus", "resume"]));
+    eventually("the stream goes on", PATIENCE, || (a.json(&["status"])["ready"] == true).then_some(()));
+    lose_cursor();
+    let last = letters.iter().filter_map(|letter| letter["id"].as_str()).find(|id| ![event, entry].contains(id));
+    let letter = format!("/v1/dead/{}", last.expect("the third"));
+    for (thing, status, route) in [
+        ("ready", 503, "GET /readyz"),
+        ("mended", 200, "POST /v1/bus/replay"),
+        ("letter", 200, &format!("GET {letter}")),
+        ("problem", 409, &format!("POST {letter}/retry")),
+        ("letter", 200, &format!("DELETE {letter}")),
+    ] {
+        let (answered, json) = answer(ask(&a, route, &[], "")).expect("an answer");
+        assert_eq!(answered, status, "{route}: {json}");
+        cases.push(Case::good(thing, &json.to_string()));
+    }
+    judge(&cases, true);
 }
