@@ -31,18 +31,44 @@ struct Operation {
 enum Body {
     /// One of `schemas/`.
     Schema(&'static str),
-    /// An object with these members, each with its JSON type; the first one is required.
-    Object(&'static [(&'static str, &'static str)]),
+    /// An object: the members that it must have, and all that it may have, each with its kind.
+    Object(&'static [&'static str], &'static [(&'static str, Kind)]),
     /// Text, or lines of JSON: a schema says nothing of it.
     Text,
 }
 
+/// The kind of a member.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// Whatever JSON has.
+    Any,
+    Flag,
+    Number,
+    String,
+    /// A string, or null for none.
+    StringOrNull,
+    Strings,
+}
+
 use Body::{Object, Schema, Text};
+use Kind::{Any, Flag, Number, StringOrNull, Strings};
 
 const NONE: Operation =
     Operation { path: "", method: "get", id: "", about: "", query: &[], headers: &[], takes: &[], gives: &[] };
 const JSON: &str = "application/json";
 const LINES: &str = "application/x-ndjson";
+
+/// What is read of an event; every other member is an attribute of its own.
+const EVENT: &[(&str, Kind)] = &[("type", Kind::String), ("data", Any), ("id", Kind::String), ("time", Kind::String)];
+/// The same of a CloudEvent.
+const CLOUDEVENT: &[(&str, Kind)] = &[
+    ("specversion", Kind::String),
+    ("id", Kind::String),
+    ("source", Kind::String),
+    ("type", Kind::String),
+    ("time", StringOrNull),
+    ("data", Any),
+];
 
 const OPERATIONS: &[Operation] = &[
     Operation {
@@ -93,7 +119,10 @@ const OPERATIONS: &[Operation] = &[
         method: "post",
         id: "add_peer",
         about: "Add a peer, or give a known one another address or alias. Answered once it is durable.",
-        takes: &[(JSON, Object(&[("address", "string"), ("alias", "string"), ("trust_first_use", "boolean")]))],
+        takes: &[(
+            JSON,
+            Object(&["address"], &[("address", Kind::String), ("alias", StringOrNull), ("trust_first_use", Flag)]),
+        )],
         gives: &[(201, JSON, Schema("peer"))],
         ..NONE
     },
@@ -117,7 +146,7 @@ const OPERATIONS: &[Operation] = &[
         method: "post",
         id: "name_peer",
         about: "Call a peer something else; nothing, when `alias` is null.",
-        takes: &[(JSON, Object(&[("alias", "string")]))],
+        takes: &[(JSON, Object(&[], &[("alias", StringOrNull)]))],
         gives: &[(200, JSON, Schema("peer"))],
         ..NONE
     },
@@ -141,7 +170,7 @@ const OPERATIONS: &[Operation] = &[
         method: "post",
         id: "identify",
         about: "Who answers at this address? Trusts any key and keeps nothing.",
-        takes: &[(JSON, Object(&[("address", "string")]))],
+        takes: &[(JSON, Object(&["address"], &[("address", Kind::String)]))],
         gives: &[(200, JSON, Schema("identified"))],
         ..NONE
     },
@@ -174,9 +203,9 @@ const OPERATIONS: &[Operation] = &[
         ],
         headers: &[("Idempotency-Key", "For 24 h the same body under it is the same event, another one is 409.")],
         takes: &[
-            (JSON, Object(&[("type", "string"), ("data", ""), ("id", "string"), ("time", "string")])),
+            (JSON, Object(&["type"], EVENT)),
             (LINES, Text),
-            ("application/cloudevents+json", Object(&[("specversion", "string"), ("source", "string"), ("data", "")])),
+            ("application/cloudevents+json", Object(&["specversion", "id", "source", "type"], CLOUDEVENT)),
             ("application/cloudevents-batch+json", Text),
         ],
         gives: &[(202, JSON, Schema("publish")), (200, JSON, Schema("publish")), (200, LINES, Text)],
@@ -193,7 +222,7 @@ const OPERATIONS: &[Operation] = &[
         method: "post",
         id: "acknowledge",
         about: "Everything up to this position is done. A group never goes back.",
-        takes: &[(JSON, Object(&[("seq", "integer")]))],
+        takes: &[(JSON, Object(&["seq"], &[("seq", Number)]))],
         gives: &[(200, JSON, Schema("group"))],
         ..NONE
     },
@@ -216,7 +245,7 @@ const OPERATIONS: &[Operation] = &[
         method: "post",
         id: "set_interests",
         about: "Want something else: `set` replaces everything, then `remove`, then `add`.",
-        takes: &[(JSON, Object(&[("set", "array"), ("add", "array"), ("remove", "array")]))],
+        takes: &[(JSON, Object(&[], &[("set", Strings), ("add", Strings), ("remove", Strings)]))],
         gives: &[(200, JSON, Schema("interests"))],
         ..NONE
     },
@@ -233,7 +262,7 @@ const OPERATIONS: &[Operation] = &[
         id: "set_trust",
         about: "Mute sources, listen to others again: alias, id, or beginning of the id of a peer. Answered once it \
                 is durable.",
-        takes: &[(JSON, Object(&[("mute", "array"), ("unmute", "array")]))],
+        takes: &[(JSON, Object(&[], &[("mute", Strings), ("unmute", Strings)]))],
         gives: &[(200, JSON, Schema("trust"))],
         ..NONE
     },
@@ -341,13 +370,25 @@ impl Body {
     fn describe(self) -> Value {
         match self {
             Schema(name) => json!({ "schema": { "$ref": format!("#/components/schemas/{name}") } }),
-            Object(members) => {
-                let kind = |kind: &str| if kind.is_empty() { json!({}) } else { json!({ "type": kind }) };
+            Object(required, members) => {
                 let properties: Map<String, Value> =
-                    members.iter().map(|(name, of)| ((*name).to_owned(), kind(of))).collect();
-                json!({ "schema": { "type": "object", "properties": properties } })
+                    members.iter().map(|(name, kind)| ((*name).to_owned(), kind.describe())).collect();
+                json!({ "schema": { "type": "object", "required": required, "properties": properties } })
             }
             Text => json!({}),
+        }
+    }
+}
+
+impl Kind {
+    fn describe(self) -> Value {
+        match self {
+            Any => json!({}),
+            Flag => json!({ "type": "boolean" }),
+            Number => json!({ "type": "integer", "minimum": 0 }),
+            Kind::String => json!({ "type": "string" }),
+            StringOrNull => json!({ "type": ["string", "null"] }),
+            Strings => json!({ "type": "array", "items": { "type": "string" } }),
         }
     }
 }
