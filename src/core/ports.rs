@@ -213,7 +213,7 @@ pub struct Claimed {
 
 /// Idempotency keys, remembered by the same commit as the events they stand for: a crash leaves both
 /// or neither. The core knows nothing of them; a key that means another event already is told as
-/// [`Appended::Conflict`].
+/// `Appended::Refused(Code::Conflict)`.
 pub trait Claims: Send + Sync {
     /// The commit that stores this event, or finds it stored, remembers this claim too.
     fn stake(&self, event: Digest, claim: Claim);
