@@ -41,7 +41,10 @@ const OWN: &[(&str, &str)] = &[
     (UNREADABLE, "the daemon answered what this version cannot read"),
     (NOT_YET, "what was waited for did not come in time"),
     (PENDING, "the peer is stored and not connected yet; it is tried again by itself"),
-    (FEW_PEERS, "fewer peers than were waited for stored the event in time; it is durable here and still on its way"),
+    (
+        FEW_PEERS,
+        "fewer peers than were waited for stored the event in time; it is durable here, and whoever wants it and can be reached still gets it",
+    ),
     (NO_KEY, "this node has no key yet"),
     (BAD_KEY, "the key file cannot be used"),
     (PRESENT, "init found everything in place and changed nothing"),

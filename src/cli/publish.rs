@@ -140,7 +140,10 @@ fn tell_takers(published: &Published, wait: Wait, names: &HashMap<NodeId, String
     let (count, within) = (words::count(peers.len() as u64, "peer"), words::brief(wait.within));
     let what = match published.duplicate {
         true => "it was stored before, and who took it then is not remembered".to_owned(),
-        false => format!("{count} stored it within {within}, {} were waited for; it is still on its way", wait.peers),
+        false => format!(
+            "{count} stored it within {within}, {} were waited for; whoever wants it and can be reached still gets it",
+            wait.peers
+        ),
     };
     let failure = Failure::new(Exit::Timeout, codes::FEW_PEERS, "publish: --wait", what);
     output.report(&failure.next("afferent match TYPE, which says who would get it; afferent peers"));

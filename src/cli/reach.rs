@@ -52,8 +52,14 @@ fn socket(global: &Global) -> Result<PathBuf, Failure> {
     if let Some(socket) = &global.socket {
         return Ok(socket.clone());
     }
-    let read = config::load(global.config.as_deref(), &[], &Surroundings::of_process());
-    Ok(choose(read, global.config.is_some(), &|path| path.exists())?)
+    let surroundings = Surroundings::of_process();
+    let read = config::load(global.config.as_deref(), &[], &surroundings);
+    let chosen = choose(read, global.config.is_some(), &|path| path.exists());
+    // A wrong file harms no daemon that runs, and should not hide it; its `status` says what is wrong.
+    chosen.or_else(|mistakes| {
+        let despite = config::socket_despite(global.config.as_deref(), &surroundings);
+        Ok(despite.filter(|socket| socket.exists()).ok_or(mistakes)?)
+    })
 }
 
 /// Where the daemon answers. A user who never configured anything, or may not read the system's file

@@ -80,7 +80,11 @@ fn bus(bus: &BusStatus) -> String {
         (BusKind::Redis, true) => format!("redis{place}, {} behind", words::count(bus.lag, "event")),
         (BusKind::Redis, false) => {
             let why = bus.why.as_deref().map(|why| format!(": {}", plain(why))).unwrap_or_default();
-            format!("redis{place}, not connected{why}; {} wait in the journal", words::count(bus.lag, "event"))
+            let kept = match bus.lag {
+                0 => String::new(),
+                lag => format!("; {} kept for it in the journal", words::count(lag, "event")),
+            };
+            format!("redis{place}, not connected{why}{kept}")
         }
     }
 }
@@ -127,7 +131,7 @@ mod tests {
             "network   main".to_owned(),
             "listen    [::]:7443".to_owned(),
             format!("address   mesh://{id}@birch.example:7443"),
-            "bus       redis redis://127.0.0.1:6379, not connected: connection refused; 3 events wait in the journal"
+            "bus       redis redis://127.0.0.1:6379, not connected: connection refused; 3 events kept for it in the journal"
                 .to_owned(),
             "peers     1 connected, 2 known".to_owned(),
             "journal   1 event, 2.0 KiB".to_owned(),

@@ -66,6 +66,16 @@ pub(super) fn find_text(
     Ok(Some((found.path, text)))
 }
 
+/// Where the daemon of this configuration answers, whatever else is wrong in there: a daemon goes on
+/// with what it read before. `None` = that cannot be told either.
+pub fn socket_despite(flag: Option<&Path>, surroundings: &Surroundings) -> Option<PathBuf> {
+    let file = find_text(flag, surroundings).ok()?;
+    let file = file.as_ref().map(|(path, text)| (path.as_path(), text.as_str()));
+    let (layers, _) = assemble(file, &[], surroundings);
+    let home = place::home(layers.data_dir, layers.socket, file.map(|(path, _)| path), surroundings);
+    home.ok().map(|home| home.socket)
+}
+
 /// Reads the text of a file and what overrides it; touches nothing.
 ///
 /// # Errors
@@ -75,6 +85,21 @@ pub fn read(
     flags: &[Override],
     surroundings: &Surroundings,
 ) -> Result<Settings, Mistakes> {
+    let (layers, mistakes) = assemble(file, flags, surroundings);
+    if !mistakes.is_empty() {
+        return Err(Mistakes(mistakes));
+    }
+    let home = place::home(layers.data_dir, layers.socket, file.map(|(path, _)| path), surroundings)?;
+    let mut settings = layers.settings;
+    settings.file = file.map(|(path, _)| path.to_owned());
+    settings.node.data_dir = home.data_dir;
+    settings.node.credential = surroundings.credential();
+    settings.admin.socket = home.socket;
+    Ok(settings)
+}
+
+/// Every layer over the one before it, and what is wrong with them.
+fn assemble(file: Option<(&Path, &str)>, flags: &[Override], surroundings: &Surroundings) -> (Layers, Vec<Mistake>) {
     let name = NodeName::of_host(&surroundings.host);
     let mut layers = Layers {
         settings: Settings::default_at(name, Path::new("/"), Path::new("/")),
@@ -100,16 +125,7 @@ pub fn read(
         }
     }
     mistakes.extend(surroundings.env.keys().filter_map(|name| one_underscore(name)));
-    if !mistakes.is_empty() {
-        return Err(Mistakes(mistakes));
-    }
-    let home = place::home(layers.data_dir, layers.socket, file.map(|(path, _)| path), surroundings)?;
-    let mut settings = layers.settings;
-    settings.file = file.map(|(path, _)| path.to_owned());
-    settings.node.data_dir = home.data_dir;
-    settings.node.credential = surroundings.credential();
-    settings.admin.socket = home.socket;
-    Ok(settings)
+    (layers, mistakes)
 }
 
 fn open(path: &Path) -> Result<String, Mistakes> {

@@ -31,7 +31,7 @@ mod template;
 mod values;
 
 pub use fields::{FIELDS, Field, Kind, Preset};
-pub use layers::{Override, load, read};
+pub use layers::{Override, load, read, socket_despite};
 pub use mistake::{CODES, EXIT_CODE, Mistake, Mistakes, Place, Position};
 pub use origin::{Group, Loaded, Origin, Shown, load_whole};
 pub use place::{Found, SYSTEM_SOCKET, Surroundings, find, usual_file};

@@ -102,6 +102,10 @@ impl Writer {
     }
 
     pub(super) fn run(mut self) {
+        // Said before somebody relies on it.
+        if let Err(why) = self.make_room(0) {
+            self.become_full(why);
+        }
         loop {
             match self.wait() {
                 Some(Message::Append { batch, entries }) => {
