@@ -6,7 +6,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, IntoConnectionInfo, RedisError, Value};
 
 use super::settings::Settings;
-use super::trouble::Trouble;
+use super::trouble::{Trouble, wrong_type};
 
 /// Where a URL points, for people: host and port, or the path. Never user or password.
 pub fn place(url: &str) -> String {
@@ -113,6 +113,15 @@ fn is_forbidden(error: &RedisError) -> bool {
 fn policy_of(info: &Value) -> Option<String> {
     let text: String = redis::from_redis_value_ref(info).ok()?;
     text.lines().find_map(|line| line.strip_prefix("maxmemory_policy:")).map(|policy| policy.trim().to_owned())
+}
+
+/// Is there a stream under this key, or nothing?
+///
+/// # Errors
+/// When it is something else: then `XADD` would fail, also in the middle of a transaction.
+pub(super) async fn check_stream(redis: &mut MultiplexedConnection, key: &str) -> Result<(), Trouble> {
+    let kind: String = redis::cmd("TYPE").arg(key).query_async(redis).await?;
+    if kind == "stream" || kind == "none" { Ok(()) } else { Err(wrong_type(key, "stream", "bus.stream")) }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 use redis::aio::MultiplexedConnection;
 
+use super::dead;
 use super::trouble::{Trouble, wrong_type};
 use crate::core::ports::{Log, Seq};
 use crate::wire::NodeId;
@@ -53,10 +54,12 @@ pub(super) struct Survey {
 /// # Errors
 /// Trouble with Redis; `WRONGTYPE` names the key.
 pub(super) async fn survey(redis: &mut MultiplexedConnection, stream: &str, key: &str) -> Result<Survey, Trouble> {
+    let letters = dead::stream_of(stream);
     let mut ask = redis::pipe();
-    ask.atomic().cmd("TYPE").arg(stream).cmd("TYPE").arg(key);
+    ask.atomic().cmd("TYPE").arg(stream).cmd("TYPE").arg(key).cmd("TYPE").arg(&letters);
     ask.cmd("HMGET").arg(key).arg("epoch").arg("seq");
-    let (kind, holder, fields): (String, String, [Option<Vec<u8>>; 2]) = match ask.query_async(redis).await {
+    type Answer = (String, String, String, [Option<Vec<u8>>; 2]);
+    let (kind, holder, beside, fields): Answer = match ask.query_async(redis).await {
         Ok(answer) => answer,
         // Of the three only the last cares what it finds.
         Err(error) if error.to_string().contains("WRONGTYPE") => return Err(wrong_type(key, "hash", "bus.stream")),
@@ -69,8 +72,24 @@ pub(super) async fn survey(redis: &mut MultiplexedConnection, stream: &str, key:
     if !is_one(&kind, "stream") {
         return Err(wrong_type(stream, "stream", "bus.stream"));
     }
+    if !is_one(&beside, "stream") {
+        return Err(wrong_type(&letters, "stream", "bus.stream"));
+    }
     let [epoch, seq] = fields.map(|field| field.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()));
-    Ok(Survey { stream: kind == "stream", cursor: Found { epoch, seq } })
+    let stream = kind == "stream" && !is_untouched(redis, stream).await?;
+    Ok(Survey { stream, cursor: Found { epoch, seq } })
+}
+
+/// A stream that never had an entry is as good as none: readers make it with their groups, after a flush
+/// perhaps sooner than we look.
+async fn is_untouched(redis: &mut MultiplexedConnection, stream: &str) -> Result<bool, Trouble> {
+    let length: u64 = redis::cmd("XLEN").arg(stream).query_async(redis).await?;
+    if length > 0 {
+        return Ok(false);
+    }
+    let about: redis::streams::StreamInfoStreamReply =
+        redis::cmd("XINFO").arg("STREAM").arg(stream).query_async(redis).await?;
+    Ok(about.last_generated_id == "0-0")
 }
 
 /// The journal's side of the matter.
@@ -110,7 +129,8 @@ pub(super) enum Plan {
 /// Decides by what Redis and the journal hold.
 pub(super) fn plan(survey: &Survey, journal: &Journal) -> Plan {
     let everything = Seq(journal.earliest.0.saturating_sub(1));
-    let resume = journal.bridged.unwrap_or(journal.head);
+    // What was never bridged begins where this stream does.
+    let resume = journal.bridged.unwrap_or(journal.first);
     let seq = survey.cursor.seq.as_deref().map(str::parse::<u64>);
     if let (None, Some(from)) = (journal.bridged, journal.renamed) {
         let is_ours = survey.cursor.epoch.as_deref() == Some(&*journal.incarnation.to_string());
@@ -238,6 +258,14 @@ mod tests {
             "a failover lost its tail"
         );
         assert_eq!(plan(&found(false, Some("77"), Some("60")), &JOURNAL), Plan::GoOn(Seq(60)), "a deleted stream");
+    }
+
+    #[test]
+    fn what_was_never_bridged_is_not_passed_over() {
+        let journal = Journal { bridged: None, ..JOURNAL };
+        for cursor in [found(true, Some("78"), Some("60")), found(true, Some("77"), Some("x"))] {
+            assert!(matches!(plan(&cursor, &journal), Plan::Ask { resume: Seq(40), .. }), "{cursor:?}");
+        }
     }
 
     #[test]

@@ -72,6 +72,12 @@ impl Cause {
         Cause { kind: Kind::Quarantine, code: Code::TypeDenied, field: String::new(), reason }
     }
 
+    /// A source or type that is not listened to any more.
+    pub(super) fn dropped() -> Cause {
+        let reason = "its source is muted by now, or a [[trust.rule]] drops it".to_owned();
+        Cause { code: Code::TypeDenied, reason, ..Cause::quarantine() }
+    }
+
     /// A rule of a layout.
     pub(super) fn layout(field: &str, reason: impl Into<String>) -> Cause {
         Cause { kind: Kind::Layout, code: Code::Malformed, field: field.to_owned(), reason: reason.into() }

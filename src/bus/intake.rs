@@ -375,9 +375,11 @@ impl Intake {
         }
     }
 
-    /// What can never be an event goes where people find it. One transaction: none is lost, none doubled.
+    /// What can never be an event goes where people find it. One transaction: none is lost, none doubled;
+    /// but one that fails in its middle takes nothing back, so what could fail is asked before.
     async fn bury(&self, redis: &mut MultiplexedConnection, dead: &[(Taken, Cause)]) -> Result<(), Trouble> {
         let Some((first, why)) = dead.first() else { return Ok(()) };
+        connection::check_stream(redis, &dead::stream_of(&self.source.stream)).await?;
         let mut burial = redis::pipe();
         burial.atomic();
         for (taken, cause) in dead {

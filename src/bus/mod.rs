@@ -134,7 +134,8 @@ pub async fn run(settings: Settings, ends: Ends) {
     };
     let egresses = join_all(outlets.iter().enumerate().map(egress));
     drop(progress);
-    let desk = orders::Desk::new(Arc::clone(&settings), outlets.clone(), &log, &key, &publications, &mended);
+    let desk =
+        orders::Desk::new(Arc::clone(&settings), outlets.clone(), &log, policy.clone(), &key, &publications, &mended);
     let intake = |side, source: Option<Source>| {
         let (settings, log, counters) = (Arc::clone(&settings), Arc::clone(&log), Arc::clone(&counters));
         let (publications, report, shutdown) = (publications.clone(), report(side), shutdown.clone());

@@ -23,7 +23,7 @@ use super::settings::Settings;
 use super::trouble::Trouble;
 use super::{Publication, connection, has_ended};
 use crate::core::ports::{Entry, Log, Seq, Stored};
-use crate::core::trust::Verdict;
+use crate::core::trust::{Policy, Verdict};
 use crate::wire::message::Outcome;
 use crate::wire::{Digest, Envelope, Keypair, Keys, Line, Rejection, Verified, timestamp};
 
@@ -57,15 +57,6 @@ pub enum Order {
         id: String,
         /// What it was.
         answer: Answer<Letter>,
-    },
-    /// Make an event a dead letter of the bus for a reason that the bridge does not see.
-    Bury {
-        /// The event.
-        stored: Box<Stored>,
-        /// Why.
-        cause: Cause,
-        /// Once it stands there.
-        answer: Answer<()>,
     },
     /// Go on with every stream that is stopped since its cursor was lost.
     Mend {
@@ -160,6 +151,7 @@ pub(super) struct Desk {
     outlets: Vec<Arc<Outlet>>,
     sources: Vec<Source>,
     log: Arc<dyn Log>,
+    policy: watch::Receiver<Policy>,
     publications: mpsc::Sender<Publication>,
     mended: Arc<Notify>,
 }
@@ -169,13 +161,14 @@ impl Desk {
         settings: Arc<Settings>,
         outlets: Vec<Arc<Outlet>>,
         log: &Arc<dyn Log>,
+        policy: watch::Receiver<Policy>,
         key: &Arc<Keypair>,
         publications: &mpsc::Sender<Publication>,
         mended: &Arc<Notify>,
     ) -> Desk {
         let sources = [Source::outbox(&settings, key), Source::bus(&settings, key)].into_iter().flatten().collect();
         let (log, publications, mended) = (Arc::clone(log), publications.clone(), Arc::clone(mended));
-        Desk { settings, outlets, sources, log, publications, mended }
+        Desk { settings, outlets, sources, log, policy, publications, mended }
     }
 
     /// Until shutdown, or until nobody can give orders any more.
@@ -199,7 +192,6 @@ impl Desk {
             Order::Letter { id, answer } => drop(answer.send(self.letter(&id).await)),
             Order::Retry { id, answer } => drop(answer.send(self.retry(&id).await)),
             Order::Drop { id, answer } => drop(answer.send(self.drop_letter(&id).await)),
-            Order::Bury { stored, cause, answer } => drop(answer.send(self.bury(&stored, &cause).await)),
             Order::Mend { replay, answer } => drop(answer.send(self.mend(replay).await)),
         }
     }
@@ -279,8 +271,14 @@ impl Desk {
         let stored = event_of(letter).map_err(|rejection| {
             Refusal::Again(Cause { code: rejection.code(), ..Cause::intake("envelope", rejection.to_string()) })
         })?;
-        // A person lets it through.
-        let fields = self.settings.layout.lay_out(&stored, Verdict::Accepted).map_err(Refusal::Again)?;
+        let trust = match self.policy.borrow().judge(stored.entry.envelope.event()) {
+            // That is what the person says who lets it through.
+            Verdict::Quarantined => Verdict::Accepted,
+            Verdict::Dropped => return Err(Refusal::Again(Cause::dropped())),
+            trust => trust,
+        };
+        let fields = self.settings.layout.lay_out(&stored, trust).map_err(Refusal::Again)?;
+        connection::check_stream(redis, &letter.stream).await?;
         let mut step = redis::pipe();
         step.atomic();
         let add = step.cmd("XADD").arg(&letter.stream).arg("*");
@@ -322,19 +320,6 @@ impl Desk {
         // Too late is no answer: if it was stored meanwhile, the next try finds a duplicate.
         let outcomes = tokio::time::timeout(self.settings.timing.response, exchange).await.ok()??;
         outcomes.into_iter().next()
-    }
-
-    async fn bury(&self, stored: &Stored, cause: &Cause) -> Result<(), Refusal> {
-        let mut redis = connection::open(&self.settings).await?;
-        let event = stored.entry.envelope.event();
-        let outlet = self.outlets.iter().find(|outlet| outlet.takes(event)).unwrap_or(&self.outlets[0]);
-        let mut add = redis::cmd("XADD");
-        add.arg(dead::stream_of(&outlet.stream)).arg("MAXLEN").arg("~").arg(dead::LETTERS_MAX).arg("*");
-        for (name, value) in dead::of_event(stored, cause) {
-            add.arg(name).arg(value);
-        }
-        add.exec_async(&mut redis).await?;
-        Ok(())
     }
 
     async fn mend(&self, replay: bool) -> Result<Vec<Placed>, Refusal> {

@@ -225,6 +225,21 @@ async fn a_batch_that_arrives_after_its_successors_appends_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_makes_the_stream_after_a_flush_does_not_stop_the_replay() {
+    let server = Server::start().await;
+    let mut node = Node::at(&server.url());
+    node.log.append(events(&neighbour(), "a.b", 0, 5), None);
+    node.start();
+    node.catches_up().await;
+    node.stop().await;
+    server.type_in(&["FLUSHALL"]).await;
+    server.type_in(&["XGROUP", "CREATE", STREAM, "app", "0", "MKSTREAM"]).await;
+    node.start();
+    node.runs().await;
+    until("all are there again", async || on_the_bus(&server).await == numbers(0..5)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flushed_redis_gets_again_what_the_journal_holds() {
     let server = Server::start().await;
     let mut node = Node::at(&server.url());

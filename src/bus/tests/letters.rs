@@ -15,12 +15,18 @@ fn leveled(id: usize, level: &str) -> Verified<Envelope> {
 
 /// A node on TeleClaude's layout whose journal holds ten events, the odd ones poison.
 async fn poisoned(server: &Server) -> Node {
+    let node = poisoned_at(server);
+    node.catches_up().await;
+    node
+}
+
+/// The same, just started.
+fn poisoned_at(server: &Server) -> Node {
     let mut node = Node::at(&server.url());
     node.settings.layout = Layout::Teleclaude;
     let via = Keypair::from_seed(&[8; 32]);
     node.log.append((0..10).map(|id| leveled(id, if id % 2 == 0 { "3" } else { "7" })), Some(&via));
     node.start();
-    node.catches_up().await;
     node
 }
 
@@ -110,20 +116,39 @@ async fn a_forged_letter_is_never_delivered() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_event_held_back_elsewhere_becomes_a_letter_and_can_be_released() {
+async fn what_trust_holds_back_is_a_letter_that_a_person_releases_as_long_as_the_source_is_heard() {
+    use crate::core::trust::{Rule, Sources, Verdict};
     let server = Server::start().await;
     let mut node = Node::at(&server.url());
-    node.log.append(events(&neighbour(), "a.b", 0, 1), None);
+    let rule =
+        Rule { sources: Sources::Any, types: vec!["a.b".parse().expect("a pattern")], verdict: Verdict::Quarantined };
+    let params = Params { rules: [rule].into(), ..Params::default() };
+    node.policy.send_replace(Policy::of(node.key.id(), &params));
+    node.log.append(events(&neighbour(), "a.b", 0, 2), None);
     node.start();
     node.catches_up().await;
-    let stored = node.log.page(Seq(0), 1, 1_000).expect("there").entries.remove(0);
-    let cause = Cause { kind: Kind::Quarantine, field: "source".into(), ..Cause::layout("", "not vouched for") };
-    let bury = |answer| Order::Bury { stored: Box::new(stored), cause, answer };
-    node.order(bury).await.expect("Redis answers");
-    let letter = letters(&node).await.remove(0);
-    assert_eq!([&*letter.kind, &*letter.field], ["quarantine", "source"]);
-    node.order(|answer| Order::Retry { id: letter.id, answer }).await.expect("nothing else is wrong with it");
-    assert_eq!(on_the_bus(&server).await, ["0", "0"]);
+    assert_eq!(on_the_bus(&server).await, [""; 0]);
+    let [second, first] = letters(&node).await.try_into().expect("two of them");
+    assert_eq!([&*first.kind, &*first.code], ["quarantine", "type_denied"]);
+    node.order(|answer| Order::Retry { id: first.id, answer }).await.expect("a person released it");
+    assert_eq!(on_the_bus(&server).await, ["0"]);
+    let muted = node.policy.borrow().with_muted([neighbour().id()].into());
+    node.policy.send_replace(muted);
+    let refused = node.order(|answer| Order::Retry { id: second.id, answer }).await;
+    assert!(matches!(refused, Err(Refusal::Again(_))), "{refused:?}");
+    assert_eq!(on_the_bus(&server).await, ["0"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn letters_that_are_no_stream_stop_the_bridge_and_double_nothing() {
+    let server = Server::start().await;
+    server.type_in(&["RPUSH", DEAD, "a list"]).await;
+    let node = poisoned_at(&server);
+    node.stops("mesh:events:dead").await;
+    assert_eq!(on_the_bus(&server).await, [""; 0], "not one of the batch, however often it is tried");
+    server.type_in(&["DEL", DEAD]).await;
+    node.catches_up().await;
+    assert_eq!(on_the_bus(&server).await.len(), 5);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
