@@ -179,7 +179,11 @@ pub(super) async fn events(
 ) -> Result<impl Stream<Item = Result<Bytes, Fault>> + use<>, Fault> {
     let (log, since, group) = (Arc::clone(&desk.log), wish.since, wish.group.clone());
     let begin = move || match group.and_then(|group| group.acknowledged(&*log)) {
-        Some(seq) => start(&*log, Since::Position(seq)),
+        Some(seq) => match start(&*log, Since::Position(seq)) {
+            // Whoever says where to begin instead has heard of the gap.
+            Err(gone) if gone.code == FaultCode::PositionGone && since != Since::Now => start(&*log, since),
+            begun => begun,
+        },
         None => start(&*log, since),
     };
     let after = tokio::task::spawn_blocking(begin).await.map_err(|_| Fault::stopping())??;

@@ -40,6 +40,7 @@ mod idempotency;
 mod lines;
 mod live;
 mod openapi;
+mod origin;
 mod publish;
 mod request;
 mod routes;

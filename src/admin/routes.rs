@@ -123,6 +123,7 @@ fn routes(office: Office) -> Router {
         .merge(super::dead::routes())
         .fallback(async || Fault::new(FaultCode::NotFound, "there is no such route; the API begins at /v1/status"))
         .method_not_allowed_fallback(async || Fault::new(FaultCode::Method, "this route does not know the method"))
+        .layer(axum::middleware::from_fn(super::origin::refuse_pages))
         .with_state(office)
 }
 

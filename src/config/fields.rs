@@ -344,7 +344,7 @@ pub const FIELDS: &[Field] = &[
         "allow",
         Kind::List,
         "[]",
-        &["Node ids; not empty = a private mesh: events by all others are refused, and nobody else becomes a peer."],
+        &["Node ids; not empty = a private mesh: events by all others are refused, and nobody else", "becomes a peer."],
     )
     .like("[\"<node id>\"]"),
     field(

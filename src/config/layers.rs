@@ -303,6 +303,11 @@ impl Layers {
                 "give them two names".to_owned(),
             );
         }
+        if let Some(name) = collision(target) {
+            let what = format!("two things of the bus would be the stream `{name}`");
+            let why = "shards, routes, outbox and the dead letters beside each need streams of their own";
+            bus.refuse(what, why, "give one of them another name".to_owned());
+        }
     }
 
     fn discovery(&mut self, discovery: &mut Section<'_, '_>) {
@@ -362,6 +367,18 @@ fn layout(text: &str, named: &BTreeMap<String, Vec<(String, Pick)>>) -> Result<L
             Err(format!("the layouts are {}; another one is written as [bus.layouts.NAME]", names.join(", ")))
         }
     }
+}
+
+/// A stream that would be two things at once: a shard and the outbox, or the dead letters of another.
+fn collision(bus: &Bus) -> Option<String> {
+    let shards = (0..bus.shards).map(|number| bus.stream.replace("{n}", &number.to_string()));
+    let mut streams: BTreeSet<String> = bus.routes.iter().map(|route| route.stream.clone()).chain(shards).collect();
+    if bus.shards > 0 && streams.contains(&bus.outbox) {
+        return Some(bus.outbox.clone());
+    }
+    streams.extend([bus.stream.clone(), bus.outbox.clone()]);
+    let letters = streams.iter().map(|stream| format!("{stream}:dead"));
+    letters.into_iter().find(|letters| streams.contains(letters))
 }
 
 /// One line of `[bus.layouts.NAME]`.

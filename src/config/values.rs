@@ -138,13 +138,14 @@ pub(super) fn redact(text: &str) -> String {
     shown
 }
 
-/// Where passwords stand in a text: between `://user:` and the last `@` before a quote or a space.
+/// Where passwords stand in a text: between `://user:` and the last `@` of the line. A password may hold
+/// quotes and spaces, so rather too much is hidden than a piece of it shown.
 pub(super) fn secrets(text: &str) -> Vec<std::ops::Range<usize>> {
     let mut found = Vec::new();
     let mut from = 0;
     while let Some(scheme) = text[from..].find("://") {
         let start = from + scheme + 3;
-        let end = text[start..].find(['"', '\'', ' ', '\t', '\n']).map_or(text.len(), |length| start + length);
+        let end = text[start..].find('\n').map_or(text.len(), |length| start + length);
         if let Some(at) = text[start..end].rfind('@') {
             let user = text[start..start + at].find(':').map_or(0, |colon| colon + 1);
             found.push(start + user..start + at);

@@ -264,6 +264,11 @@ impl Peers {
         if !self.table.contains_key(&id) {
             self.make_room(now.wall, out); // a manual peer gets in even when nobody can be dropped
         }
+        if let Some(alias) = &alias {
+            // Whoever was typed in last is called so: a name means one peer.
+            let others = self.table.iter_mut().filter(|(other, _)| **other != id).map(|(_, peer)| peer);
+            others.filter(|peer| peer.alias.as_ref() == Some(alias)).for_each(|peer| peer.alias = None);
+        }
         let peer = self.table.entry(id).or_insert_with(|| Peer::new(id, Origin::Manual, now.wall));
         let moved = peer.typed != [at.clone()];
         peer.origin = Origin::Manual;

@@ -376,6 +376,9 @@ impl Driver {
         answer: oneshot::Sender<Vec<Outcome>>,
     ) {
         if let Some(taken) = taken {
+            if self.takers.len() + envelopes.len() > WATCHED_MAX {
+                self.forget_takers();
+            }
             for envelope in envelopes.iter().take(WATCHED_MAX.saturating_sub(self.takers.len())) {
                 self.takers.insert(envelope.digest(), taken.clone());
                 self.feed(Input::Watch(envelope.digest()));

@@ -93,6 +93,11 @@ async fn serve(settings: Settings, reread: &Rereader<'_>) -> anyhow::Result<()> 
                 let _ = reloads.send(reread()).await;
             }
             ended = &mut driver => return Ok(ended.context("the driver panicked")??),
+            // Each runs until it is told to stop. Without one of them we would be deaf and look well.
+            Some(ended) = devices.join_next() => {
+                ended.context("a part of the daemon panicked")?;
+                anyhow::bail!("a part of the daemon ended by itself; see the log above");
+            }
         }
     }
     tracing::info!("told to stop");

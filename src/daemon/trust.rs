@@ -76,6 +76,14 @@ impl Driver {
     /// What the configuration says anew; what was typed stays.
     pub(super) fn take_up_trust(&mut self, settings: &Settings) {
         self.trust.configured.clone_from(&settings.trust.mute);
+        // As at a start: whoever the file names anew is muted again.
+        let typed = self.trust.typed.under(&self.trust.configured);
+        if typed != self.trust.typed {
+            if let Err(error) = block_in_place(|| mutes::save(&self.hands.dir, &typed)) {
+                tracing::error!("what was muted by hand is not written down: {error}");
+            }
+            self.trust.typed = typed;
+        }
         let mute = self.trust.typed.over(&self.trust.configured);
         let params = Params { mute, ..settings.params() };
         self.trust.policy.send_replace(Policy::of(self.hands.net.id(), &params));

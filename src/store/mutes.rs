@@ -31,6 +31,11 @@ impl Mutes {
         configured.difference(&self.unmuted).chain(&self.muted).copied().collect()
     }
 
+    /// What of it still counts under this configuration.
+    pub fn under(&self, configured: &BTreeSet<NodeId>) -> Mutes {
+        Mutes { unmuted: self.unmuted.intersection(configured).copied().collect(), muted: self.muted.clone() }
+    }
+
     /// The same after `afferent mute`.
     pub fn with_muted(&self, source: NodeId) -> Mutes {
         let mut mutes = self.clone();
@@ -60,8 +65,7 @@ pub fn load(dir: &DataDir, configured: &BTreeSet<NodeId>) -> (Mutes, Option<Stri
     });
     match read {
         Ok(saved) => {
-            let unmuted = saved.unmuted.intersection(configured).copied().collect();
-            let mutes = Mutes { unmuted, muted: saved.muted.clone() };
+            let mutes = saved.under(configured);
             // Not saved is no loss: the next start forgets it as well, as long as it is not named anew.
             let not_saved = if mutes == saved { None } else { save(dir, &mutes).err() };
             (mutes, not_saved.map(|error| error.to_string()))

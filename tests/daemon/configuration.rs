@@ -75,7 +75,7 @@ fn every_kind_of_mistake_has_its_place_its_remedy_and_exit_code_78() {
 }
 
 /// SIGHUP, and the line of the log that answers it.
-fn reload(daemon: &Daemon) -> String {
+pub(crate) fn reload(daemon: &Daemon) -> String {
     let lines =
         |log: &str| log.lines().filter(|line| line.contains("configuration")).map(str::to_owned).collect::<Vec<_>>();
     let before = lines(&daemon.log()).len();
@@ -102,6 +102,10 @@ fn a_running_daemon_is_not_harmed_by_any_of_them() {
     let warnings = status["warnings"].to_string();
     assert!(warnings.contains("the configuration was not read again") && warnings.contains(":2:7: "), "{warnings}");
     assert_eq!(status["name"], "a");
+    // Where the daemon answers is told by a file that is wrong elsewhere.
+    std::fs::write(a.config(), good.replace("[bus]", "[bus]\nmaxlne = 5")).expect("a configuration");
+    assert_eq!(a.json(&["status"])["name"], "a");
+    a.publish("x.y", "0");
 
     std::fs::write(a.config(), &good).expect("a configuration");
     assert!(reload(&a).contains("is in force"));

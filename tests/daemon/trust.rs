@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::configuration::reload;
 use crate::support::{Daemon, PATIENCE, Redis, eventually, text};
 
 fn muted(daemon: &Daemon) -> Vec<String> {
@@ -87,6 +88,13 @@ fn what_was_typed_counts_more_than_the_configuration_as_long_as_it_names_the_sou
     let other = configured.replace(stranger, &b.id());
     restart(&mut b, &other);
     restart(&mut b, &configured);
+    assert_eq!(muted(&b), [stranger], "it was named anew");
+    // The same without a restart.
+    assert!(b.afferent(&["unmute", stranger]).status.success());
+    for config in [&other, &configured] {
+        std::fs::write(b.config(), config).expect("a configuration");
+        assert!(reload(&b).contains("is in force"));
+    }
     assert_eq!(muted(&b), [stranger], "it was named anew");
 }
 

@@ -163,6 +163,17 @@ async fn interests_change_and_are_told() {
 }
 
 #[tokio::test]
+async fn a_web_page_is_no_caller() {
+    let scene = Scene::open().await;
+    for header in [("origin", "https://evil.example"), ("origin", "null"), ("host", "evil.example:8080")] {
+        for (method, uri) in [("GET", "/v1/status"), ("POST", "/v1/events"), ("GET", "/nothing")] {
+            let (status, _, body) = scene.raw_with(method, uri, &[header], b"{\"type\":\"demo.hello\"}").await;
+            assert!(status == 403 && body.contains("AF0206"), "{header:?} {uri}: {status} {body}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_driver_that_is_gone_is_said_and_not_waited_for() {
     let scene = Scene::open().await;
     scene.driver.abort();
