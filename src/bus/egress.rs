@@ -57,6 +57,8 @@ pub(super) struct Egress {
     pub(super) progress: watch::Sender<Vec<Seq>>,
     /// Somebody mended a cursor.
     pub(super) mended: Arc<Notify>,
+    /// This process has not bridged anything to it yet.
+    pub(super) is_new: bool,
     pub(super) shutdown: watch::Receiver<bool>,
 }
 
@@ -163,7 +165,18 @@ impl Egress {
         connection::check_keeps_keys(redis).await?;
         let survey = cursor::survey(redis, &stream.name, &stream.key).await?;
         let journal = Hint::of(&stream.name).journal(&*self.log);
-        let at = match cursor::plan(&survey, &journal) {
+        let mut plan = cursor::plan(&survey, &journal);
+        let start = self.settings.start;
+        if let Plan::GoOn(at) = plan
+            && std::mem::take(&mut self.is_new)
+            && start > Seq(0)
+            && at > start
+        {
+            // The journal was set back (an older copy of it, a loss of power), and has grown again since the
+            // start: what has these positions now is not what was bridged under them.
+            plan = Plan::Place(start);
+        }
+        let at = match plan {
             Plan::GoOn(at) => at,
             Plan::Place(at) => {
                 info!(stream = %stream.name, ?at, "bus: the cursor is placed");

@@ -128,6 +128,7 @@ pub async fn run(settings: Settings, ends: Ends) {
             report: report(Side::Egress(number)),
             progress: progress.clone(),
             mended: Arc::clone(&mended),
+            is_new: true,
             shutdown: shutdown.clone(),
         };
         Box::pin(egress.run(Backoff::new(settings.timing, fastrand::Rng::new())))

@@ -225,6 +225,24 @@ async fn a_batch_that_arrives_after_its_successors_appends_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_journal_that_was_set_back_stored_since_is_bridged() {
+    let server = Server::start().await;
+    let mut node = Node::at(&server.url());
+    node.log.append(events(&neighbour(), "a.b", 0, 8), None);
+    // The process began with three events; an earlier life of this journal had come to the fifth.
+    let positions = node.log.page(Seq(0), 8, 1 << 20).expect("there").entries;
+    node.settings.start = positions[2].seq;
+    server.type_in(&["XADD", STREAM, "*", "id", "earlier"]).await;
+    let key = format!("{{{STREAM}}}:mesh-cursor:{}", node.key.id());
+    let bridged = positions[4].seq.0.to_string();
+    server.type_in(&["HSET", &key, "epoch", "77", "seq", &bridged]).await;
+    node.start();
+    let expected: Vec<String> = std::iter::once("earlier".to_owned()).chain(numbers(3..8)).collect();
+    node.catches_up().await;
+    assert_eq!(on_the_bus(&server).await, expected, "the fourth and the fifth too");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_that_makes_the_stream_after_a_flush_does_not_stop_the_replay() {
     let server = Server::start().await;
     let mut node = Node::at(&server.url());
