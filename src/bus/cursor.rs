@@ -131,7 +131,9 @@ pub(super) fn plan(survey: &Survey, journal: &Journal) -> Plan {
     let everything = Seq(journal.earliest.0.saturating_sub(1));
     // What was never bridged begins where this stream does.
     let resume = journal.bridged.unwrap_or(journal.first);
-    let seq = survey.cursor.seq.as_deref().map(str::parse::<u64>);
+    // Only as we write it: the script compares text.
+    let position = |text: &str| text.parse::<u64>().ok().filter(|seq| seq.to_string() == text).ok_or(());
+    let seq = survey.cursor.seq.as_deref().map(position);
     if let (None, Some(from)) = (journal.bridged, journal.renamed) {
         let is_ours = survey.cursor.epoch.as_deref() == Some(&*journal.incarnation.to_string());
         return match seq {
@@ -263,7 +265,8 @@ mod tests {
     #[test]
     fn what_was_never_bridged_is_not_passed_over() {
         let journal = Journal { bridged: None, ..JOURNAL };
-        for cursor in [found(true, Some("78"), Some("60")), found(true, Some("77"), Some("x"))] {
+        let damaged = ["x", "+60", "060", ""].map(|seq| found(true, Some("77"), Some(seq)));
+        for cursor in damaged.into_iter().chain([found(true, Some("78"), Some("60"))]) {
             assert!(matches!(plan(&cursor, &journal), Plan::Ask { resume: Seq(40), .. }), "{cursor:?}");
         }
     }

@@ -289,7 +289,7 @@ pub(super) struct Judge {
 
 impl Judge {
     pub(super) fn new(settings: &Settings, outlet: Arc<Outlet>, interests: Interests, policy: Policy) -> Judge {
-        let reads_bus = settings.layout == Layout::Teleclaude;
+        let reads_bus = settings.layout == Layout::Teleclaude && outlet.stream == settings.stream;
         Judge {
             outlet,
             layout: settings.layout.clone(),

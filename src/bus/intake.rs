@@ -452,6 +452,10 @@ impl Work {
                     self.done.push(taken);
                     continue;
                 }
+                // Dated by Redis, whose clock is ahead or was: the same bytes are good in a while.
+                Some(Outcome::Refused(Rejection::Future)) if is_dated_by_redis(&taken, &envelope) => {
+                    (RETRY_MAX, "the clock of Redis is ahead of this machine's by more than two minutes")
+                }
                 Some(Outcome::Refused(rejection)) => match rejection.retry_after() {
                     Some(after) => (after, pressure(&rejection)),
                     None => {
@@ -468,6 +472,10 @@ impl Work {
         }
         again
     }
+}
+
+fn is_dated_by_redis(taken: &Taken, envelope: &Envelope) -> bool {
+    time_of(&taken.id) == Some(envelope.event().time)
 }
 
 /// Without the milliseconds of the rejection: the same trouble is one line in the log.

@@ -11,7 +11,7 @@ use super::failure::{Exit, Failure};
 use super::output::{Output, plain};
 use super::reach;
 use crate::admin::client::escape;
-use crate::admin::{Client, ClientError};
+use crate::admin::{Client, ClientError, answers};
 use crate::core::trust::Verdict;
 use crate::wire::{Event, Keys, NodeId};
 
@@ -38,6 +38,12 @@ struct Group {
 }
 
 impl Group {
+    /// A group that is new begins here and now, also if this reader ends before its first event.
+    async fn begin(&mut self) -> Result<(), ClientError> {
+        let answers::Group { seq, head, .. } = self.client.get_as(&self.path).await?;
+        if seq.is_none() { self.acknowledge(head.0).await } else { Ok(()) }
+    }
+
     /// Everything up to here was printed.
     async fn acknowledge(&mut self, seq: u64) -> Result<(), ClientError> {
         self.client.post(&self.path, format!("{{\"seq\":{seq}}}")).await.map(drop)
@@ -54,6 +60,9 @@ pub(super) async fn perform(sub: &Sub, global: &Global, output: &mut Output) -> 
         }
         None => None,
     };
+    if let (Some(group), None) = (&mut group, &sub.since) {
+        group.begin().await.map_err(failed)?;
+    }
     let mut lines = client.lines(&path(sub)).await.map_err(failed)?;
     let mut printed = 0;
     while let Some(line) = lines.next().await.map_err(failed)? {

@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
+use std::process::Stdio;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use afferent::time::Wall;
@@ -135,6 +136,21 @@ fn a_publisher_learns_which_peers_have_stored_it() {
     let output = a.afferent(&["publish", "order.placed", "--wait", "2", "--timeout", "300ms"]);
     assert_eq!(output.status.code(), Some(6), "{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("1 peer stored it within 300ms"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_new_group_begins_when_it_is_first_asked_for() {
+    let a = Daemon::running("a", &[], "", "");
+    a.publish("order.placed", "1");
+    let mut reader = a.command(&["sub", "--group", "late"]).stdout(Stdio::null()).spawn().expect("it runs");
+    eventually("the group begins", PATIENCE, || {
+        let (_, group) = answer(ask(&a, "GET /v1/groups/late", &[], ""))?;
+        (!group["seq"].is_null()).then_some(())
+    });
+    reader.kill().expect("it runs");
+    reader.wait().expect("it ends");
+    let missed = a.publish("order.placed", "2");
+    assert_eq!(a.json(&["sub", "--group", "late", "--count", "1"])["digest"], missed.as_str());
 }
 
 #[test]

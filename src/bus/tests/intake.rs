@@ -170,6 +170,28 @@ async fn what_the_core_refuses_for_good_is_buried_with_its_code() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_redis_with_a_fast_clock_dates_waits_and_what_a_producer_dates_is_buried() {
+    let server = Server::start().await;
+    let mut node = Node::at(&server.url());
+    let future = || vec![Outcome::Refused(Rejection::Future)];
+    server.type_in(&["XADD", OUTBOX, "*", "type", "a.b", "time", "2099-01-01T00:00:00Z"]).await;
+    node.start();
+    next(&mut node).await.answer.send(future()).expect("it waits");
+    is_done(&server, &node).await;
+    let dead = format!("{OUTBOX}:dead");
+    let mut redis = server.connect().await;
+    assert_eq!(column(&mut redis, &dead, "code").await, ["future"]);
+
+    server.type_in(&["XADD", OUTBOX, "*", "type", "a.b"]).await;
+    next(&mut node).await.answer.send(future()).expect("it waits");
+    let waiting =
+        |state: &BusState| matches!(&state.intake, Condition::Waiting { why } if why.contains("clock of Redis"));
+    node.reaches("the reason to show", waiting).await;
+    assert_eq!(column(&mut redis, &dead, "code").await.len(), 1);
+    assert_eq!(column(&mut redis, OUTBOX, "type").await, ["a.b"], "it is still there");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crash_after_the_journal_and_before_the_acknowledgement_doubles_nothing() {
     let server = Server::start().await;
     let mut node = Node::at(&server.url());
