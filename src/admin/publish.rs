@@ -15,6 +15,7 @@ use super::request::Request;
 use super::routes::Desk;
 use super::waiting::{Takers, Wait};
 use super::{PUBLISH_BATCH_MAX, PUBLISH_BATCHES_MAX};
+use crate::core::ports::Emitted;
 use crate::wire::message::Outcome;
 use crate::wire::{Digest, Draft, Envelope, Network, Rejection, Scalar, Verified, envelope, json, timestamp};
 
@@ -42,7 +43,7 @@ enum Line {
     /// Refused before the disk was asked, or known by its key.
     Answered(Box<Published>),
     /// To be stored.
-    Sealed(Box<Verified<Envelope>>, Option<KeyUse>),
+    Sealed(Box<Verified<Envelope>>, Vec<KeyUse>),
 }
 
 impl Line {
@@ -54,17 +55,17 @@ impl Line {
 /// Reads one event and signs it, unless its key says that this was done before. Touches the disk.
 fn prepare(desk: &Desk, text: &str, form: Form, key: Option<Key>) -> Line {
     let prepared = members(text).and_then(|members| {
-        let (members, key) = match form {
-            Form::Own => (members, key),
+        // What the caller says, and what a CloudEvent brings along, each hold by themselves.
+        let (members, own) = match form {
+            Form::Own => (members, None),
             Form::CloudEvent => {
-                let (members, own) = cloudevents::adopt(members, desk.key.id())?;
-                (members, key.or(Some(own)))
+                cloudevents::adopt(members, desk.key.id()).map(|(members, own)| (members, Some(own)))?
             }
         };
-        let key = key.map(|key| key.used_for(text));
-        match key.and_then(|key| key.answered(desk)) {
+        let keys: Vec<KeyUse> = key.into_iter().chain(own).map(|key| key.used_for(text)).collect();
+        match keys.iter().find_map(|key| key.answered(desk)) {
             Some(published) => Ok(Line::Answered(Box::new(published))),
-            None => Ok(Line::Sealed(Box::new(seal(desk, members)?), key)),
+            None => Ok(Line::Sealed(Box::new(seal(desk, members)?), keys)),
         }
     });
     prepared.unwrap_or_else(|rejection| Line::never(&rejection))
@@ -218,7 +219,7 @@ async fn prepare_all(desk: &Arc<Desk>, batch: Batch, terms: &Terms, number: Opti
 struct Sent {
     digest: Digest,
     id: Box<str>,
-    key: Option<KeyUse>,
+    keys: Vec<KeyUse>,
 }
 
 /// Events on their way to the disk, in order; the ones that have their answer among them.
@@ -232,25 +233,23 @@ struct Submitted {
 /// is settled by a task of its own, so that no key is left half used by a caller that goes away.
 async fn submit(desk: &Arc<Desk>, lines: Vec<Line>, wait: Option<Wait>) -> JoinHandle<Vec<Published>> {
     let (answer, outcomes) = oneshot::channel();
-    // A driver that is gone drops the answer too, and `settle` says so for each line. Nothing waits
-    // between the claims and the hand-over.
+    // A driver that is gone drops the answer too, and `settle` says so for each line.
     let place = desk.requests.reserve().await.ok();
     let (taken, takers) = wait.map(Takers::new).unzip();
-    let mut envelopes = Vec::with_capacity(lines.len());
+    let now = (desk.clock)();
+    let mut emitted = Vec::with_capacity(lines.len());
     let mut send = |line| match line {
         Line::Answered(published) => Err(published),
-        Line::Sealed(envelope, key) => {
-            let sent = Sent { digest: envelope.digest(), id: envelope.event().id.clone(), key };
-            if let Some(key) = &sent.key {
-                desk.claims.stake(sent.digest, key.claim((desk.clock)()));
-            }
-            envelopes.push(*envelope);
+        Line::Sealed(envelope, keys) => {
+            let claims = keys.iter().map(|key| key.claim(now)).collect();
+            let sent = Sent { digest: envelope.digest(), id: envelope.event().id.clone(), keys };
+            emitted.push(Emitted { envelope: *envelope, claims });
             Ok(sent)
         }
     };
     let lines = lines.into_iter().map(&mut send).collect();
-    if let Some(place) = place.filter(|_| !envelopes.is_empty()) {
-        place.send(Request::Publish { envelopes, taken, answer });
+    if let Some(place) = place.filter(|_| !emitted.is_empty()) {
+        place.send(Request::Publish { emitted, taken, answer });
     }
     let desk = Arc::clone(desk);
     tokio::spawn(async move { Submitted { lines, outcomes, takers }.settle(&desk).await })
@@ -278,13 +277,10 @@ impl Submitted {
 
 impl Sent {
     fn answer(self, outcome: &Outcome, desk: &Desk) -> Published {
-        let Sent { digest, id, key } = self;
-        if key.is_some() {
-            desk.claims.withdraw(&digest);
-        }
+        let Sent { digest, id, keys } = self;
         // Somebody with the same key came first, a moment ago.
-        let first = key.filter(|_| *outcome == Outcome::Refused(Rejection::Conflict));
-        let first = first.and_then(|key| key.answered(desk));
+        let is_conflict = *outcome == Outcome::Refused(Rejection::Conflict);
+        let first = keys.iter().filter(|_| is_conflict).find_map(|key| key.answered(desk));
         first.unwrap_or_else(|| Published::of(digest, &id, outcome, desk.durability))
     }
 }

@@ -6,8 +6,9 @@ use super::answers::{Identified, Identity, InterestsView, Matches, Peers, Pinged
 use super::dead::{Letter, Mended, Retried};
 use super::fault::{Fault, FaultCode};
 use super::waiting::Taken;
+use crate::core::ports::Emitted;
 use crate::wire::message::Outcome;
-use crate::wire::{Envelope, EventType, HostPort, Interests, NodeId, Pattern, Verified};
+use crate::wire::{EventType, HostPort, Interests, NodeId, Pattern};
 
 /// One question. The asker may be gone when the answer comes: sending it may fail, and that is fine.
 /// A dropped `answer` is told the caller as "the daemon is stopping".
@@ -80,7 +81,7 @@ pub enum Request {
     /// Publish events, signed by us.
     Publish {
         /// In order.
-        envelopes: Vec<Verified<Envelope>>,
+        emitted: Vec<Emitted>,
         /// Told of each peer that stores one of them, until its other end is gone.
         taken: Option<Taken>,
         /// One for each, in order, once it is durable or refused.

@@ -409,6 +409,7 @@ fn event_of(letter: &Letter) -> Result<Stored, Rejection> {
         hops,
         duty: false,
         received: timestamp::parse(&letter.first_seen).unwrap_or_else(|_| now()),
+        claims: Box::default(),
     };
     Ok(Stored { seq: Seq(0), entry })
 }

@@ -217,7 +217,10 @@ mod tests {
     fn elsewhere(fields: &[(&str, &str)]) -> Vec<(String, String)> {
         let envelope = traveller().seal(&taken(fields)).expect("good").expect("it travels");
         let received = crate::time::Wall::from_millis(1_795_262_401_000);
-        let stored = Stored { seq: Seq(1), entry: Entry { envelope, from: None, hops: 1, duty: false, received } };
+        let stored = Stored {
+            seq: Seq(1),
+            entry: Entry { envelope, from: None, hops: 1, duty: false, received, claims: Box::default() },
+        };
         let mut there = Layout::Teleclaude.lay_out(&stored, crate::core::trust::Verdict::Accepted).expect("good");
         there.retain(|(name, _)| !name.starts_with("mesh_"));
         there.sort();

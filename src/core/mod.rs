@@ -28,14 +28,14 @@ use std::sync::Arc;
 
 use crate::time::{Mono, Now};
 use crate::wire::message::Outcome;
-use crate::wire::{Envelope, Interests, NodeId, Rejection, Verified};
+use crate::wire::{Interests, NodeId, Rejection};
 
 use appending::Appending;
 use calendar::Calendar;
 use outbox::Outbox;
 use params::{Params, RETRY_BUSY, SAVE_PAUSE};
 use peers::Peers;
-use ports::{AppendError, Appended, Arrived, BatchId, Entry, Input, Output, SavedPeer, Seq, Stored, Ticket};
+use ports::{AppendError, Appended, Arrived, BatchId, Emitted, Entry, Input, Output, SavedPeer, Seq, Stored, Ticket};
 pub use prospect::Prospect;
 pub use view::{Counts, PeerState, PeerView, View};
 
@@ -88,7 +88,7 @@ impl Node {
                 self.close_forgotten(out);
             }
             Input::Received { ticket, from, arrived } => self.on_received(ticket, from, arrived, now, out),
-            Input::Emitted { ticket, envelopes } => self.on_emitted(ticket, envelopes, now, out),
+            Input::Emitted { ticket, emitted } => self.on_emitted(ticket, emitted, now, out),
             Input::Watch(event) => self.outbox.watch(event),
             Input::Unwatch(event) => self.outbox.unwatch(&event),
             Input::Appended { batch, result } => self.on_appended(batch, result, steady, out),
@@ -182,7 +182,8 @@ impl Node {
                 }
                 Ok(()) => {
                     let takes_duty = duty && from.is_some_and(|from| self.peers.gives_duty(&from, now.wall));
-                    let entry = Entry { envelope, from, hops, duty: takes_duty, received: now.wall };
+                    let entry =
+                        Entry { envelope, from, hops, duty: takes_duty, received: now.wall, claims: Box::default() };
                     request.append(entry, duty && !takes_duty);
                     continue;
                 }
@@ -198,10 +199,10 @@ impl Node {
         self.submit(request, out);
     }
 
-    fn on_emitted(&mut self, ticket: Ticket, envelopes: Vec<Verified<Envelope>>, now: Now, out: &mut Vec<Output>) {
-        let mut request = appending::Request::new(ticket, envelopes.len());
+    fn on_emitted(&mut self, ticket: Ticket, emitted: Vec<Emitted>, now: Now, out: &mut Vec<Output>) {
+        let mut request = appending::Request::new(ticket, emitted.len());
         let mut closed = false;
-        for envelope in envelopes {
+        for Emitted { envelope, claims } in emitted {
             debug_assert_eq!(envelope.event().source, self.me, "only we publish here");
             if envelope.event().kind.is_reserved() {
                 request.refuse(Rejection::TypeDenied);
@@ -211,7 +212,7 @@ impl Node {
                 closed = true;
                 request.refuse(Rejection::Unavailable { after: RETRY_BUSY });
             } else {
-                let entry = Entry { envelope, from: Some(self.me), hops: 0, duty: true, received: now.wall };
+                let entry = Entry { envelope, from: Some(self.me), hops: 0, duty: true, received: now.wall, claims };
                 request.append(entry, false);
             }
         }

@@ -63,6 +63,25 @@ pub struct Entry {
     pub duty: bool,
     /// When, by our clock.
     pub received: Wall,
+    /// Idempotency keys that are used up for it, on its way to the disk. They are kept beside the
+    /// event, not with it: what is read back has none.
+    pub claims: Box<[Claim]>,
+}
+
+/// An event published here, before anything is decided about it.
+#[derive(Clone, Debug)]
+pub struct Emitted {
+    /// The event, signed by us.
+    pub envelope: Verified<Envelope>,
+    /// The idempotency keys it was handed in under.
+    pub claims: Box<[Claim]>,
+}
+
+impl From<Verified<Envelope>> for Emitted {
+    /// An event that came without a key.
+    fn from(envelope: Verified<Envelope>) -> Emitted {
+        Emitted { envelope, claims: Box::default() }
+    }
 }
 
 /// An entry with its place.
@@ -188,7 +207,7 @@ pub trait Log: Send + Sync {
 }
 
 /// What an idempotency key of a local publisher is used for, while its event is on the way to the disk.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Claim {
     /// Hash of the key: no text of a caller is kept.
     pub key: Digest,
@@ -211,16 +230,10 @@ pub struct Claimed {
     pub id: Box<str>,
 }
 
-/// Idempotency keys, remembered by the same commit as the events they stand for: a crash leaves both
-/// or neither. The core knows nothing of them; a key that means another event already is told as
+/// Idempotency keys, remembered by the same commit as the events they stand for ([`Entry::claims`]): a
+/// crash leaves both or neither. A key that means another event already is told as
 /// `Appended::Refused(Code::Conflict)`.
 pub trait Claims: Send + Sync {
-    /// The commit that stores this event, or finds it stored, remembers this claim too.
-    fn stake(&self, event: Digest, claim: Claim);
-
-    /// The event was answered for: nothing is left to be remembered.
-    fn withdraw(&self, event: &Digest);
-
     /// What this key means at this moment; `None` = nothing, or nothing any more.
     fn claimed(&self, key: &Digest, now: Wall) -> Option<Claimed>;
 }
@@ -313,8 +326,8 @@ pub enum Input {
     Emitted {
         /// Answered by `Answer`, outcomes in this order.
         ticket: Ticket,
-        /// The events, signed by us.
-        envelopes: Vec<Verified<Envelope>>,
+        /// The events.
+        emitted: Vec<Emitted>,
     },
     /// Say who takes this event, once it is stored: `Note::Taken` for each peer, until `Unwatch`.
     Watch(Digest),

@@ -20,10 +20,12 @@ use crate::admin::answers::{Change, Changed};
 use crate::admin::{Fault, FaultCode};
 use crate::core::Node;
 use crate::core::params::{Params, WATCHED_MAX};
-use crate::core::ports::{Input, LaneId, Log, Note, Output, Page, PageError, SavedPeer, SendError, Seq, Ticket};
+use crate::core::ports::{
+    Emitted, Input, LaneId, Log, Note, Output, Page, PageError, SavedPeer, SendError, Seq, Ticket,
+};
 use crate::store::{DataDir, Journal, journal, peers};
 use crate::wire::message::Outcome;
-use crate::wire::{Code, Digest, Envelope, EventType, Interests, NodeId, Verified};
+use crate::wire::{Code, Digest, EventType, Interests, NodeId};
 use crate::{admin, bus, net};
 
 /// What devices report by. All but `journal` and `scanned` are bounded; those two never hold more than
@@ -342,11 +344,16 @@ impl Driver {
         }
     }
 
-    pub(super) fn on_publication(&mut self, publication: bus::Publication) {
-        let told = |envelope: &Verified<Envelope>| (envelope.digest(), envelope.event().kind.clone());
-        let events = tracing::enabled!(tracing::Level::DEBUG).then(|| publication.envelopes.iter().map(told).collect());
-        let ticket = self.ticket(Waiting::Publisher(publication.answer, events.unwrap_or_default()));
-        self.feed(Input::Emitted { ticket, envelopes: publication.envelopes });
+    fn on_publication(&mut self, publication: bus::Publication) {
+        let bus::Publication { envelopes, answer } = publication;
+        self.emit(envelopes.into_iter().map(Emitted::from).collect(), answer);
+    }
+
+    fn emit(&mut self, emitted: Vec<Emitted>, answer: oneshot::Sender<Vec<Outcome>>) {
+        let told = |one: &Emitted| (one.envelope.digest(), one.envelope.event().kind.clone());
+        let events = tracing::enabled!(tracing::Level::DEBUG).then(|| emitted.iter().map(told).collect());
+        let ticket = self.ticket(Waiting::Publisher(answer, events.unwrap_or_default()));
+        self.feed(Input::Emitted { ticket, emitted });
     }
 
     /// Progress is proved by a round trip: this loop asks, the writer of the journal answers, this loop
@@ -371,20 +378,20 @@ impl Driver {
     /// Publishes what the local API was given; `taken` is told who stores it.
     pub(super) fn publish(
         &mut self,
-        envelopes: Vec<Verified<Envelope>>,
+        emitted: Vec<Emitted>,
         taken: Option<admin::Taken>,
         answer: oneshot::Sender<Vec<Outcome>>,
     ) {
         if let Some(taken) = taken {
-            if self.takers.len() + envelopes.len() > WATCHED_MAX {
+            if self.takers.len() + emitted.len() > WATCHED_MAX {
                 self.forget_takers();
             }
-            for envelope in envelopes.iter().take(WATCHED_MAX.saturating_sub(self.takers.len())) {
-                self.takers.insert(envelope.digest(), taken.clone());
-                self.feed(Input::Watch(envelope.digest()));
+            for one in emitted.iter().take(WATCHED_MAX.saturating_sub(self.takers.len())) {
+                self.takers.insert(one.envelope.digest(), taken.clone());
+                self.feed(Input::Watch(one.envelope.digest()));
             }
         }
-        self.on_publication(bus::Publication { envelopes, answer });
+        self.emit(emitted, answer);
     }
 
     /// Without a watcher nothing is lost: who comes asks for the status.

@@ -37,7 +37,7 @@ impl Driver {
                 let _ = answer.send(matches(&kind, self.node.wants(&kind), prospects, &self.node.view()));
             }
             Request::RemovePeer { id, answer } => self.remove_peer(id, answer),
-            Request::Publish { envelopes, taken, answer } => self.publish(envelopes, taken, answer),
+            Request::Publish { emitted, taken, answer } => self.publish(emitted, taken, answer),
             Request::Interests { answer } => {
                 let _ = answer.send(self.interests_view());
             }

@@ -483,7 +483,7 @@ impl World {
         let ticket = one.ticket();
         one.answers.insert(ticket, Asker::Publisher { envelopes: vec![sealed.clone()] });
         let life = one.life;
-        self.feed(host, life, Input::Emitted { ticket, envelopes: vec![sealed] });
+        self.feed(host, life, Input::Emitted { ticket, emitted: vec![sealed.into()] });
     }
 
     fn host_of(&self, id: &NodeId) -> usize {

@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use super::answers::*;
 use super::*;
 use crate::core::params::Params;
-use crate::core::ports::{Claim, Claimed, Claims, Entry, Log, Origin, Page, PageError, Seq, Stored};
+use crate::core::ports::{Claim, Claimed, Claims, Emitted, Entry, Log, Origin, Page, PageError, Seq, Stored};
 use crate::core::trust::Policy;
 use crate::time::Wall;
 use crate::wire::message::{Durability, Outcome};
@@ -48,7 +48,6 @@ struct Kept {
     /// Positions below were dropped.
     dropped: u64,
     cursors: BTreeMap<String, Seq>,
-    staked: BTreeMap<Digest, Claim>,
     claimed: BTreeMap<Digest, Claimed>,
 }
 
@@ -62,7 +61,8 @@ impl Memory {
         kept.last += if kept.last == 0 { 1 } else { 2 };
         let seq = Seq(kept.last);
         kept.digests.insert(envelope.digest());
-        kept.entries.push(Stored { seq, entry: Entry { envelope, from, hops, duty: false, received } });
+        kept.entries
+            .push(Stored { seq, entry: Entry { envelope, from, hops, duty: false, received, claims: Box::default() } });
         seq
     }
 
@@ -113,24 +113,22 @@ impl Log for Memory {
 }
 
 impl Claims for Memory {
-    fn stake(&self, event: Digest, claim: Claim) {
-        self.kept().staked.insert(event, claim);
-    }
-    fn withdraw(&self, event: &Digest) {
-        self.kept().staked.remove(event);
-    }
     fn claimed(&self, key: &Digest, now: Wall) -> Option<Claimed> {
         self.kept().claimed.get(key).filter(|claimed| now < claimed.until).cloned()
     }
 }
 
 impl Memory {
-    /// Remembers the key that this event has, if any; false when the key means another event.
-    fn keep_claim(&self, envelope: &Verified<Envelope>) -> bool {
+    /// Remembers the keys of this event; false when one of them means another event.
+    fn keep_claims(&self, emitted: &Emitted) -> bool {
         let kept = &mut *self.kept();
-        let Some(Claim { key, body, until }) = kept.staked.get(&envelope.digest()).cloned() else { return true };
-        let claimed = Claimed { body, until, event: envelope.digest(), id: envelope.event().id.clone() };
-        kept.claimed.entry(key).or_insert(claimed).event == envelope.digest()
+        let (event, id) = (emitted.envelope.digest(), &emitted.envelope.event().id);
+        let is_free = |claim: &Claim| kept.claimed.get(&claim.key).is_none_or(|claimed| claimed.event == event);
+        let are_free = emitted.claims.iter().all(is_free);
+        for &Claim { key, body, until } in emitted.claims.iter().filter(|_| are_free) {
+            kept.claimed.insert(key, Claimed { body, until, event, id: id.clone() });
+        }
+        are_free
     }
 }
 
@@ -201,15 +199,16 @@ impl Script {
                 self.peers.retain(|peer| peer.id != id);
                 let _ = answer.send(Ok(()));
             }
-            Request::Publish { envelopes, taken, answer } => {
-                self.batches.lock().expect("not poisoned").push(envelopes.len());
-                for envelope in envelopes.iter().filter(|envelope| envelope.event().kind.as_str() == "demo.taken") {
+            Request::Publish { emitted, taken, answer } => {
+                self.batches.lock().expect("not poisoned").push(emitted.len());
+                let is_taken = |envelope: &&Verified<Envelope>| envelope.event().kind.as_str() == "demo.taken";
+                for envelope in emitted.iter().map(|one| &one.envelope).filter(is_taken) {
                     let taken = taken.as_ref().expect("somebody asks");
                     for seed in [2, 2, 3] {
                         taken.send((envelope.digest(), key(seed).id())).expect("still waiting");
                     }
                 }
-                let _ = answer.send(envelopes.into_iter().map(|envelope| self.store(envelope)).collect());
+                let _ = answer.send(emitted.into_iter().map(|one| self.store(one)).collect());
             }
             Request::Interests { answer } => drop(answer.send(self.view())),
             Request::Metrics { answer } => drop(answer.send("# EOF\n".to_owned())),
@@ -240,19 +239,19 @@ impl Script {
         TrustView { muted: muted.collect(), rules: Vec::new() }
     }
 
-    fn store(&self, envelope: Verified<Envelope>) -> Outcome {
-        let event = envelope.event();
+    fn store(&self, emitted: Emitted) -> Outcome {
+        let event = emitted.envelope.event();
         if event.kind.as_str() == "demo.full" {
             return Outcome::Refused(Rejection::Unavailable { after: Duration::from_millis(500) });
         }
-        if self.log.has(&envelope.digest()) {
+        if self.log.has(&emitted.envelope.digest()) {
             return Outcome::Duplicate;
         }
-        if !self.log.keep_claim(&envelope) {
+        if !self.log.keep_claims(&emitted) {
             return Outcome::Refused(Rejection::Conflict);
         }
         let own = event.source;
-        self.head.send_replace(self.log.push(envelope, Some(own), 0, NOW));
+        self.head.send_replace(self.log.push(emitted.envelope, Some(own), 0, NOW));
         Outcome::Stored { no_duty: false }
     }
 

@@ -91,6 +91,7 @@ mod tests {
             hops: 3,
             duty: true,
             received: NOON,
+            claims: Box::default(),
         };
         Stored { seq: Seq(1), entry }
     }

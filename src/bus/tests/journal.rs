@@ -43,7 +43,14 @@ impl Journal {
         let mut seq = self.head().0;
         for envelope in envelopes {
             seq += STEP;
-            let entry = Entry { envelope, from: from.map(Keypair::id), hops: 1, duty: false, received: NOON };
+            let entry = Entry {
+                envelope,
+                from: from.map(Keypair::id),
+                hops: 1,
+                duty: false,
+                received: NOON,
+                claims: Box::default(),
+            };
             content.entries.push(Stored { seq: Seq(seq), entry });
         }
         drop(content);

@@ -114,6 +114,7 @@ fn beyond_its_handful_a_peer_is_read_for_from_the_journal() {
             hops: 0,
             duty: true,
             received: START,
+            claims: Box::default(),
         };
         let entries: Vec<Stored> =
             (from..from + count as u64).map(|i| Stored { seq: Seq(i + 1), entry: entry(i) }).collect();
@@ -223,13 +224,14 @@ fn a_page_that_is_ahead_of_us_queues_nothing_twice() {
     assert!(scans(&behind).is_empty(), "its queue is full");
     let out = desk.sent(2, sent[0].1, Ok(all_stored(1, 64)));
     assert_eq!(scans(&out), [Seq(2)]);
-    let appended = desk.input(Input::Emitted { ticket: Ticket(3), envelopes: vec![event(1, "4", "a.x")] });
+    let appended = desk.input(Input::Emitted { ticket: Ticket(3), emitted: vec![event(1, "4", "a.x").into()] });
     let entry = |name: &str| Entry {
         envelope: event(1, name, "a.x"),
         from: Some(key(1).id()),
         hops: 0,
         duty: true,
         received: START,
+        claims: Box::default(),
     };
     // The journal shows #4 to readers before the driver has heard of it; only #3 fits.
     let entries = vec![Stored { seq: Seq(3), entry: entry("3") }];

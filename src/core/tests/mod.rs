@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::ports::{LaneId, Note, Page, SendError, ShipmentId};
+use super::ports::{Emitted, LaneId, Note, Page, SendError, ShipmentId};
 use super::*;
 use crate::time::Wall;
 use crate::wire::message::{Durability, Receipt, Refused, Retry};
-use crate::wire::{Code, Draft, HostPort, Keypair, Network, Profile, Record, RecordDraft, Scalar, envelope};
+use crate::wire::{
+    Code, Draft, Envelope, HostPort, Keypair, Network, Profile, Record, RecordDraft, Scalar, Verified, envelope,
+};
 
 mod delivery;
 mod table;
@@ -73,7 +75,8 @@ impl Desk {
 
     /// Publishes and lets the disk store it all; gives what follows the commit.
     fn publish(&mut self, envelopes: Vec<Verified<Envelope>>) -> Vec<Output> {
-        let out = self.input(Input::Emitted { ticket: Ticket(2), envelopes });
+        let out = self
+            .input(Input::Emitted { ticket: Ticket(2), emitted: envelopes.into_iter().map(Emitted::from).collect() });
         self.commit(&out)
     }
 

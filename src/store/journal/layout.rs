@@ -151,7 +151,7 @@ pub(super) fn entry(value: &[u8], keys: &mut Keys) -> Option<Entry> {
     let (signature, event) = rest.split_first_chunk()?;
     let event = Bytes::copy_from_slice(event);
     let envelope = Envelope::from_journal(Signature::from_bytes(*signature), event, keys).ok()?;
-    Some(Entry { envelope, from, hops, duty: flags & DUTY != 0, received })
+    Some(Entry { envelope, from, hops, duty: flags & DUTY != 0, received, claims: Box::default() })
 }
 
 /// The `high` of an entry without reading the rest.

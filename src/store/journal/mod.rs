@@ -41,7 +41,7 @@ use self::watch::Watch;
 use self::writer::{Message, Writer};
 use super::{DataDir, StoreError};
 use crate::core::ports::{
-    AppendError, Appended, BatchId, Claim, Claimed, Claims, Entry, Known, Log, Page, PageError, Refusal, Seen, Seq,
+    AppendError, Appended, BatchId, Claimed, Claims, Entry, Known, Log, Page, PageError, Refusal, Seen, Seq,
 };
 use crate::time::{Now, Wall};
 use crate::wire::Digest;
@@ -303,14 +303,6 @@ impl Known for Journal {
 }
 
 impl Claims for Journal {
-    fn stake(&self, event: Digest, claim: Claim) {
-        locked(&self.handle.shared.claims).insert(event, claim);
-    }
-
-    fn withdraw(&self, event: &Digest) {
-        locked(&self.handle.shared.claims).remove(event);
-    }
-
     fn claimed(&self, key: &Digest, now: Wall) -> Option<Claimed> {
         let found = self.handle.shared.reading(|engine| engine.claimed(key)).flatten();
         found.filter(|claimed| now < claimed.until)

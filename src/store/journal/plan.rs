@@ -1,6 +1,6 @@
 //! One commit in the making: what each entry of a group is, and what has to be written for it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use super::JournalSettings;
@@ -19,8 +19,6 @@ pub(super) struct Plan<'a> {
     /// What the entries so far make of digests and names that the engine does not know yet.
     digests: HashMap<Digest, Seen>,
     names: HashMap<[u8; 17], ShortDigest>,
-    /// Idempotency keys whose events are on the way, by event.
-    claims: &'a BTreeMap<Digest, Claim>,
     /// Keys used by the entries so far, and the event that each means.
     used: HashMap<Digest, Digest>,
     touched: BTreeSet<u64>,
@@ -54,26 +52,19 @@ fn refused(digest: &Digest, home: Wall, code: Code) -> Item {
 }
 
 impl<'a> Plan<'a> {
-    pub(super) fn new(
-        engine: &'a Engine,
-        settings: &'a JournalSettings,
-        spans: Vec<Span>,
-        next: Seq,
-        claims: &'a BTreeMap<Digest, Claim>,
-    ) -> Plan<'a> {
+    pub(super) fn new(engine: &'a Engine, settings: &'a JournalSettings, spans: Vec<Span>, next: Seq) -> Plan<'a> {
         let (outcomes, items) = Default::default();
         let written = Written { outcomes, items, spans, next, bytes: 0 };
         let (digests, names, used, touched) = Default::default();
         let is_aligned = engine.ids_ends().all(|end| span::is_aligned(end, settings.period));
-        Plan { engine, settings, is_aligned, digests, names, claims, used, touched, written }
+        Plan { engine, settings, is_aligned, digests, names, used, touched, written }
     }
 
     /// Decides what this entry is.
     pub(super) fn judge(&mut self, entry: &Entry) {
         let event = entry.envelope.event();
         let digest = event.digest();
-        let claim = self.claims.get(&digest);
-        if claim.is_some_and(|claim| self.means_another(claim, &digest, entry.received)) {
+        if entry.claims.iter().any(|claim| self.means_another(claim, &digest, entry.received)) {
             self.written.outcomes.push(Appended::Refused(Code::Conflict));
             return;
         }
@@ -93,8 +84,8 @@ impl<'a> Plan<'a> {
             }
         };
         self.written.outcomes.push(outcome);
-        if let Some(claim) = claim.filter(|_| !matches!(outcome, Appended::Refused(_))) {
-            self.keep(claim, event);
+        if !matches!(outcome, Appended::Refused(_)) {
+            entry.claims.iter().for_each(|claim| self.keep(claim, event));
         }
     }
 

@@ -14,7 +14,7 @@ use super::engine::{Engine, Fault, Item, Place};
 use super::span::{self, Span};
 use super::wal::Mended;
 use super::{DataDir, Stats, StoreError, layout};
-use crate::core::ports::{Claim, Seen, Seq};
+use crate::core::ports::{Seen, Seq};
 use crate::time::Wall;
 use crate::wire::{Digest, Keys};
 
@@ -41,8 +41,6 @@ pub(super) struct Shared {
     pub(super) spans: Mutex<Vec<Span>>,
     pub(super) head: AtomicU64,
     pub(super) cursors: Mutex<Cursors>,
-    /// Idempotency keys whose events are on the way, by event.
-    pub(super) claims: Mutex<BTreeMap<Digest, Claim>>,
     pub(super) mark: Mutex<Option<Wall>>,
     pub(super) full: Mutex<Option<String>>,
     pub(super) counts: Counts,
@@ -167,7 +165,6 @@ impl Shared {
             spans: Mutex::new(spans),
             head: AtomicU64::new(head),
             cursors: Mutex::new(cursors),
-            claims: Mutex::default(),
             mark: Mutex::new(mark),
             full: Mutex::new(None),
             counts: Counts { lost, ..Counts::default() },

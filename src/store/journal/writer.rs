@@ -239,9 +239,8 @@ impl Writer {
 
     /// `None` when there is no engine now.
     fn plan(&self, group: &[Batch]) -> Option<Written> {
-        let claims = locked(&self.shared.claims).clone();
         self.shared.reading(|engine| {
-            let mut plan = Plan::new(engine, &self.settings, self.spans.clone(), self.next, &claims);
+            let mut plan = Plan::new(engine, &self.settings, self.spans.clone(), self.next);
             group.iter().flat_map(|(_, entries)| entries).for_each(|entry| plan.judge(entry));
             plan.written()
         })
