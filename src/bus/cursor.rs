@@ -167,8 +167,8 @@ pub(super) fn question(stream: &str, why: &str, resume: Seq) -> Trouble {
     Trouble::stop(
         format!("stream `{stream}`: {why}"),
         format!(
-            "afferent bus resume: go on after position {}, the last that is known to be bridged   afferent bus \
-             replay: append everything the journal holds, which may repeat events",
+            "`afferent bus resume` goes on after position {}, the last that is known to be bridged; `afferent bus \
+             replay` appends everything the journal holds, which may repeat events",
             resume.0
         ),
     )
