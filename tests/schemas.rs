@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use afferent::admin::answers::{
-    Change, Document, Group, Identified, Identity, InterestsView, Matches, Peer, Peers, Pinged, Published, Ready,
-    Status, TrustView,
+    Change, Document, Group, Groups, Identified, Identity, InterestsView, Matches, Peer, Peers, Pinged, Progress,
+    Published, Ready, Status, TrustView,
 };
 use afferent::admin::dead::{Letter, Letters, Mended, Retried};
 use afferent::admin::{Problem, SCHEMA_URN, SCHEMAS, document};
@@ -34,6 +34,7 @@ const TYPES: &[(&str, Option<Again>)] = &[
     ("event", Some(event)),
     ("explain", None),
     ("group", Some(of::<Group>)),
+    ("groups", Some(of::<Groups>)),
     ("id", Some(of::<Identity>)),
     ("identified", Some(of::<Identified>)),
     ("init", None),
@@ -47,6 +48,7 @@ const TYPES: &[(&str, Option<Again>)] = &[
     ("peers", Some(of::<Peers>)),
     ("ping", Some(of::<Pinged>)),
     ("problem", Some(problem)),
+    ("progress", Some(of::<Progress>)),
     ("publish", Some(of::<Published>)),
     ("ready", Some(of::<Ready>)),
     ("record", Some(record)),

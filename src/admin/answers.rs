@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::fault::FaultCode;
 use crate::core::ports::{Origin, Seq};
 use crate::time::Wall;
 use crate::wire::message::{Durability, Outcome};
@@ -287,9 +288,15 @@ pub struct Published {
     /// Why not, as a stable word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<Code>,
+    /// The same as `AFnnnn`, which `afferent explain` knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<String>,
     /// Why not, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// Which line of the body was refused, or which element of its array; the first is 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<u64>,
     /// Milliseconds until another try makes sense; absent when none does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
@@ -328,10 +335,22 @@ impl Published {
         Published::default().refused(rejection)
     }
 
+    /// The same for a reason that is said better than the rejection says it.
+    pub fn never_because(rejection: &Rejection, why: &str) -> Published {
+        Published { why: Some(why.to_owned()), ..Published::never(rejection) }
+    }
+
+    /// With the line that it stood on, where it was refused.
+    #[must_use]
+    pub fn on_line(self, line: u64) -> Published {
+        Published { line: self.code.map(|_| line), ..self }
+    }
+
     fn refused(self, rejection: &Rejection) -> Published {
         Published {
             stored: false,
             code: Some(rejection.code()),
+            number: Some(FaultCode::Event(rejection.code()).number().to_owned()),
             why: Some(rejection.to_string()),
             retry_after_ms: rejection.retry_after().map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
             ..self
@@ -403,6 +422,29 @@ pub struct Group {
 
 impl Document for Group {
     const SCHEMA: &'static str = "afferent.group/1";
+}
+
+/// All groups of subscribers. Schema `afferent.groups/1`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Groups {
+    /// By name; each has acknowledged something.
+    pub groups: Vec<Group>,
+}
+
+impl Document for Groups {
+    const SCHEMA: &'static str = "afferent.groups/1";
+}
+
+/// How far a stream of events has come where none of the ones before was asked for: a line of it.
+/// Schema `afferent.progress/1`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Progress {
+    /// Everything up to here was sent, or is nothing that was asked for.
+    pub seq: Seq,
+}
+
+impl Document for Progress {
+    const SCHEMA: &'static str = "afferent.progress/1";
 }
 
 /// Something that is another way now. Schema `afferent.change/1`.

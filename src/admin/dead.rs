@@ -24,9 +24,10 @@ use super::request::Request;
 use super::routes::{Answer, Office, ok};
 use crate::wire::Digest;
 
-/// Letters of one answer when the caller names no count, and the most there are.
+/// Letters of one answer when the caller names no count.
 const COUNT_DEFAULT: usize = 100;
-const COUNT_MAX: usize = 500;
+/// Letters of one answer.
+pub const LETTERS_MAX: usize = 500;
 
 /// Dead letters of all streams, the newest first. Schema `afferent.dead/1`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -123,9 +124,9 @@ pub(super) fn routes() -> Router<Office> {
 async fn letters(State(office): State<Office>, Query(query): Query<Vec<(String, String)>>) -> Answer {
     let mut count = COUNT_DEFAULT;
     for (name, value) in query {
-        let wrong = || Fault::new(FaultCode::BadRequest, format!("the query takes `count`, from 1 to {COUNT_MAX}"));
+        let wrong = || Fault::new(FaultCode::BadRequest, format!("the query takes `count`, from 1 to {LETTERS_MAX}"));
         count = match (name.as_str(), value.parse()) {
-            ("count", Ok(count @ 1..=COUNT_MAX)) => count,
+            ("count", Ok(count @ 1..=LETTERS_MAX)) => count,
             _ => return Err(wrong()),
         };
     }

@@ -56,6 +56,10 @@ pub enum FaultCode {
     PositionAhead,
     /// The disk did not give the journal.
     Unreadable,
+    /// No group of subscribers is called that.
+    NoSuchGroup,
+    /// No place for another group of subscribers.
+    GroupsFull,
     /// There is no Redis: the journal itself is the bus.
     NoBus,
     /// The Redis of the bus does not do it now.
@@ -101,6 +105,8 @@ impl FaultCode {
             FaultCode::PositionGone => ("position_gone", "AF0420", 410, "the journal has dropped this position"),
             FaultCode::PositionAhead => ("position_ahead", "AF0421", 409, "the journal never came this far"),
             FaultCode::Unreadable => ("unreadable", "AF0422", 503, "the disk did not give the journal"),
+            FaultCode::NoSuchGroup => ("no_such_group", "AF0423", 404, "no group of subscribers has this name"),
+            FaultCode::GroupsFull => ("groups_full", "AF0424", 409, "no place for another group of subscribers"),
             FaultCode::NoBus => ("no_bus", "AF0601", 409, "there is no Redis: the journal itself is the bus"),
             FaultCode::BusTrouble => ("bus_trouble", "AF0602", 503, "the Redis of the bus does not do it now"),
             FaultCode::NoSuchLetter => ("no_such_letter", "AF0603", 404, "no dead letter has this id"),
@@ -164,6 +170,8 @@ impl FaultCode {
             PositionGone,
             PositionAhead,
             Unreadable,
+            NoSuchGroup,
+            GroupsFull,
             NoBus,
             BusTrouble,
             NoSuchLetter,

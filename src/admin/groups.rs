@@ -1,20 +1,40 @@
 //! Groups of local subscribers: each is a name and how far it has acknowledged.
 //!
 //! ```text
-//!   GET  /v1/events?group=app&seq=true    what follows the last acknowledged position
-//!   POST /v1/groups/app  {"seq":17}       everything up to there is done; durable within a second
+//!   GET    /v1/events?group=app&seq=true&progress=true   what follows the last acknowledged position
+//!   POST   /v1/groups/app  {"seq":17}                    everything up to there is done; durable within a second
+//!   GET    /v1/groups                                    all of them
+//!   DELETE /v1/groups/app                                the name is free, and the next one begins anew
 //! ```
 //!
-//! A reader that dies between the two gets those events again: at least once. A group that never
+//! A reader that dies between the first two gets those events again: at least once. A group that never
 //! acknowledged begins where `since` says. It holds nothing back: what retention drops before it was
-//! acknowledged is told as `position_gone`.
+//! acknowledged is told as `position_gone`. A group lasts until somebody deletes it, so there are
+//! [`GROUPS_MAX`] at most.
 
 use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use super::answers::{Group, Groups};
+use super::fault::{Fault, FaultCode};
 use crate::core::ports::{Log, Seq};
 
 /// Longest name of a group.
-const GROUP_NAME_MAX: usize = 64;
+pub const GROUP_NAME_MAX: usize = 64;
+/// Groups of subscribers.
+pub const GROUPS_MAX: usize = 1_024;
+
+/// Before the name of a group in the name of its cursor.
+const CURSOR: &str = "sub:";
+
+/// The cursors of the journal beyond what [`Log`] tells of one.
+pub trait Cursors: Send + Sync {
+    /// Each by its name, whoever's it is.
+    fn all(&self) -> Vec<(String, Seq)>;
+
+    /// Drops one. Durable with the next commit at the latest.
+    fn forget(&self, name: &str);
+}
 
 /// The name of a group: letters, digits, `.`, `_`, `-`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -33,25 +53,80 @@ impl FromStr for GroupName {
 }
 
 impl GroupName {
-    /// The name.
-    pub(super) fn as_str(&self) -> &str {
-        &self.0
-    }
-
     fn cursor(&self) -> String {
-        format!("sub:{}", self.0)
+        format!("{CURSOR}{}", self.0)
     }
 
     /// The last position that was acknowledged.
     pub(super) fn acknowledged(&self, log: &dyn Log) -> Option<Seq> {
         log.cursor(&self.cursor())
     }
+}
 
-    /// Everything up to here is done. A group never goes back: the higher position counts.
-    pub(super) fn acknowledge(&self, log: &dyn Log, seq: Seq) -> Seq {
-        let seq = self.acknowledged(log).map_or(seq, |before| before.max(seq));
-        log.set_cursor(&self.cursor(), seq);
-        seq
+/// All groups. Whatever changes one comes through here, one change after the other.
+pub(super) struct Register {
+    log: Arc<dyn Log>,
+    cursors: Arc<dyn Cursors>,
+    turn: Mutex<()>,
+}
+
+impl Register {
+    pub(super) fn new(log: Arc<dyn Log>, cursors: Arc<dyn Cursors>) -> Register {
+        Register { log, cursors, turn: Mutex::default() }
+    }
+
+    /// How far this one is.
+    pub(super) fn one(&self, name: &GroupName) -> Group {
+        Group { group: name.0.clone(), seq: name.acknowledged(&*self.log), head: self.log.head() }
+    }
+
+    /// All of them, by name.
+    pub(super) fn all(&self) -> Groups {
+        let head = self.log.head();
+        let group = |(cursor, seq): (String, Seq)| {
+            let group = cursor.strip_prefix(CURSOR)?.to_owned();
+            Some(Group { group, seq: Some(seq), head })
+        };
+        let mut groups: Vec<Group> = self.cursors.all().into_iter().filter_map(group).collect();
+        groups.sort_by(|one, other| one.group.cmp(&other.group));
+        Groups { groups }
+    }
+
+    /// Everything up to here is done. A group never goes back: the higher position counts, also of two
+    /// that come at once.
+    ///
+    /// # Errors
+    /// [`FaultCode::PositionAhead`], and [`FaultCode::GroupsFull`] for a name that is new.
+    pub(super) fn acknowledge(&self, name: &GroupName, seq: Seq) -> Result<Group, Fault> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let head = self.log.head();
+        if seq > head {
+            let why = format!("the journal ends at {}: is {} a position of another journal?", head.0, seq.0);
+            return Err(Fault::new(FaultCode::PositionAhead, why));
+        }
+        let before = name.acknowledged(&*self.log);
+        if before.is_none() && self.all().groups.len() >= GROUPS_MAX {
+            let why = format!("there are {GROUPS_MAX} groups already; delete one that nobody needs");
+            return Err(Fault::new(FaultCode::GroupsFull, why));
+        }
+        let seq = before.map_or(seq, |before| before.max(seq));
+        self.log.set_cursor(&name.cursor(), seq);
+        Ok(Group { group: name.0.clone(), seq: Some(seq), head })
+    }
+
+    /// Its name is free again. Says how far it was.
+    ///
+    /// # Errors
+    /// [`FaultCode::NoSuchGroup`].
+    pub(super) fn forget(&self, name: &GroupName) -> Result<Group, Fault> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let gone = self.one(name);
+        if gone.seq.is_none() {
+            let why = format!("no group is called `{}`, or it never acknowledged anything", name.0);
+            return Err(Fault::new(FaultCode::NoSuchGroup, why));
+        }
+        self.cursors.forget(&name.cursor());
+        Ok(gone)
     }
 }
 

@@ -8,6 +8,7 @@ use futures_util::{Stream, stream};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::answers::{Progress, document};
 use super::fault::{Fault, FaultCode};
 use super::groups::GroupName;
 use super::routes::Desk;
@@ -18,9 +19,11 @@ use crate::time::Wall;
 use crate::wire::{NodeId, Pattern, timestamp};
 
 /// Entries read from the journal at once.
-const ENTRIES_MAX: usize = 256;
+pub const PAGE_ENTRIES_MAX: usize = 256;
 /// Bytes of events read from the journal at once.
-const BYTES_MAX: usize = 1 << 20;
+pub const PAGE_BYTES_MAX: usize = 1 << 20;
+/// Progress is told this often at most.
+pub const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 /// What a subscriber asked for.
 #[derive(Debug, Default, PartialEq)]
@@ -34,6 +37,8 @@ pub(super) struct Wish {
     others_only: bool,
     /// Say where in the journal each event stands.
     positions: bool,
+    /// Say how far the journal was looked through, where nothing of it was asked for.
+    progress: bool,
     /// Also what local programs do not get: quarantined, and dropped since it was stored.
     withheld: bool,
     /// As frames of server-sent events.
@@ -57,7 +62,7 @@ enum Since {
 }
 
 impl Wish {
-    /// Reads `pattern` (any number of times), `since`, `count`, `own`, `seq`, `withheld` from a query.
+    /// Reads `pattern` (any number of times), `since`, `count`, `own`, `seq`, `withheld`, `group`, `progress` from a query.
     ///
     /// # Errors
     /// [`FaultCode::BadRequest`] with the parameter and what it takes.
@@ -76,8 +81,9 @@ impl Wish {
                 "seq" => wish.positions = flag(value).map_err(wrong)?,
                 "withheld" => wish.withheld = flag(value).map_err(wrong)?,
                 "group" => wish.group = Some(value.parse().map_err(wrong)?),
+                "progress" => wish.progress = flag(value).map_err(wrong)?,
                 _ => {
-                    let why = "the parameters of this route are pattern, since, count, own, seq, withheld and group";
+                    let why = "the parameters of this route are pattern, since, count, own, seq, withheld, group and progress";
                     return Err(Fault::new(FaultCode::BadRequest, why));
                 }
             }
@@ -163,6 +169,10 @@ struct Subscriber {
     wish: Wish,
     /// Everything up to here was looked at.
     after: Seq,
+    /// The caller knows that it came this far.
+    told: Seq,
+    /// When it may be told of more that it did not ask for.
+    tell_at: Instant,
     /// How many more it wants.
     left: u64,
     /// When something is sent at the latest, to frames alone.
@@ -198,6 +208,8 @@ pub(super) async fn events(
         keep_alive: desk.keep_alive,
         wish,
         after,
+        told: after,
+        tell_at: Instant::now(),
     };
     Ok(stream::try_unfold(subscriber, |mut subscriber| async {
         let chunk = subscriber.next_chunk().await?;
@@ -209,31 +221,56 @@ impl Subscriber {
     /// Lines to send; `None` at the end.
     async fn next_chunk(&mut self) -> Result<Option<Bytes>, Fault> {
         while self.left > 0 && !*self.stop.borrow() {
+            if self.progress_at().is_some_and(|moment| moment <= Instant::now()) {
+                return Ok(Some(self.progress()));
+            }
             // Marked as seen before the page is read: what is appended meanwhile wakes us again.
             self.head.mark_unchanged();
             let (log, after) = (Arc::clone(&self.log), self.after);
-            let page = tokio::task::spawn_blocking(move || log.page(after, ENTRIES_MAX, BYTES_MAX));
+            let page = tokio::task::spawn_blocking(move || log.page(after, PAGE_ENTRIES_MAX, PAGE_BYTES_MAX));
             let page = page.await.map_err(|_| Fault::stopping())?.map_err(|error| fault(&error))?;
             let is_at_the_end = page.upto <= self.after;
             self.after = self.after.max(page.upto);
             let lines = self.write(&page.entries);
             if !lines.is_empty() {
                 self.speak_at = self.speak_at.map(|_| Instant::now() + self.keep_alive);
+                self.tell_at = Instant::now() + PROGRESS_EVERY;
                 return Ok(Some(Bytes::from(lines)));
             }
             if is_at_the_end {
-                // No arm loses anything when dropped: all only wait, and the moment is kept outside.
+                let progress_at = self.progress_at();
+                // No arm loses anything when dropped: all only wait, and the moments are kept outside.
                 tokio::select! {
                     moved = self.head.changed() => if moved.is_err() { return Ok(None) },
                     _ = self.stop.changed() => return Ok(None),
-                    () = until(self.speak_at) => {
-                        self.speak_at = Some(Instant::now() + self.keep_alive);
-                        return Ok(Some(Bytes::from_static(sse::COMMENT.as_bytes())));
-                    }
+                    () = until(progress_at) => {}
+                    () = until(self.speak_at) => return Ok(Some(self.sign_of_life())),
                 }
             }
         }
         Ok(None)
+    }
+
+    /// When a line of progress is due.
+    fn progress_at(&self) -> Option<Instant> {
+        (self.wish.progress && !self.wish.frames && self.after > self.told).then_some(self.tell_at)
+    }
+
+    fn progress(&mut self) -> Bytes {
+        self.told = self.after;
+        self.tell_at = Instant::now() + PROGRESS_EVERY;
+        Bytes::from(document(&Progress { seq: self.after }) + "\n")
+    }
+
+    /// A comment, and where the caller is when nothing that it asked for came since: a frame without
+    /// data is no event, but its id is what a client comes back with.
+    fn sign_of_life(&mut self) -> Bytes {
+        self.speak_at = Some(Instant::now() + self.keep_alive);
+        if self.after == self.told {
+            return Bytes::from_static(sse::COMMENT.as_bytes());
+        }
+        self.told = self.after;
+        Bytes::from(sse::position_frame(self.log.incarnation(), self.after))
     }
 
     fn write(&mut self, entries: &[Stored]) -> String {
@@ -248,6 +285,7 @@ impl Subscriber {
                 break;
             }
             self.left -= 1;
+            self.told = stored.seq;
             let line = line(stored, trust, self.wish.positions);
             if self.wish.frames {
                 sse::write_frame(&mut lines, self.log.incarnation(), stored.seq, &line);

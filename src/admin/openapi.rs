@@ -146,7 +146,7 @@ const OPERATIONS: &[Operation] = &[
         method: "post",
         id: "name_peer",
         about: "Call a peer something else; nothing, when `alias` is null.",
-        takes: &[(JSON, Object(&[], &[("alias", StringOrNull)]))],
+        takes: &[(JSON, Object(&["alias"], &[("alias", StringOrNull)]))],
         gives: &[(200, JSON, Schema("peer"))],
         ..NONE
     },
@@ -186,6 +186,10 @@ const OPERATIONS: &[Operation] = &[
             ("seq", "`true` adds the position of each."),
             ("withheld", "`true` adds what a rule keeps from local programs; `trust` says so."),
             ("group", "Begin after what this group acknowledged last."),
+            (
+                "progress",
+                "`true` adds a `progress` line now and then where none of the events was asked for: what a group acknowledges then.",
+            ),
         ],
         headers: &[("Last-Event-ID", "Where a stream of server-sent events goes on: counts before everything else.")],
         gives: &[(200, LINES, Text), (200, "text/event-stream", Text)],
@@ -201,7 +205,10 @@ const OPERATIONS: &[Operation] = &[
             ("wait", "Answer when so many peers have stored it, and name them."),
             ("timeout", "How long to wait for peers: 10s when absent, 1h at most."),
         ],
-        headers: &[("Idempotency-Key", "For 24 h the same body under it is the same event, another one is 409.")],
+        headers: &[(
+            "Idempotency-Key",
+            "For 24 h the same JSON value under it is the same event, another one is 409. A CloudEvent has one of its own: source and id.",
+        )],
         takes: &[
             (JSON, Object(&["type"], EVENT)),
             (LINES, Text),
@@ -209,6 +216,13 @@ const OPERATIONS: &[Operation] = &[
             ("application/cloudevents-batch+json", Text),
         ],
         gives: &[(202, JSON, Schema("publish")), (200, JSON, Schema("publish")), (200, LINES, Text)],
+    },
+    Operation {
+        path: "/v1/groups",
+        id: "groups",
+        about: "Which groups of subscribers are there, and how far are they? Those that acknowledged something.",
+        gives: &[(200, JSON, Schema("groups"))],
+        ..NONE
     },
     Operation {
         path: "/v1/groups/{group}",
@@ -223,6 +237,14 @@ const OPERATIONS: &[Operation] = &[
         id: "acknowledge",
         about: "Everything up to this position is done. A group never goes back.",
         takes: &[(JSON, Object(&["seq"], &[("seq", Number)]))],
+        gives: &[(200, JSON, Schema("group"))],
+        ..NONE
+    },
+    Operation {
+        path: "/v1/groups/{group}",
+        method: "delete",
+        id: "forget_group",
+        about: "Delete a group: its name is free, and whoever takes it begins anew.",
         gives: &[(200, JSON, Schema("group"))],
         ..NONE
     },

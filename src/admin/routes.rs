@@ -15,10 +15,10 @@ use futures_util::{Stream, StreamExt};
 use serde::Deserialize;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use super::answers::{Change, Document, Group, Peer, Peers, Ready, Status, document};
+use super::answers::{Change, Document, Peer, Peers, Ready, Status, document};
 use super::caller::{Caller, Gate, Writer};
 use super::fault::{Fault, FaultCode};
-use super::groups::GroupName;
+use super::groups::{Cursors, GroupName, Register};
 use super::idempotency::Key;
 use super::openapi::OPENAPI;
 use super::publish::{Form, Terms};
@@ -37,11 +37,11 @@ pub(super) const LINES_TYPE: &str = "application/x-ndjson";
 /// Content type of OpenMetrics text.
 pub(super) const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// How long the driver may take for an answer; dialling a stranger is the longest.
-const ANSWER_MAX: Duration = Duration::from_secs(15);
+pub const ANSWER_MAX: Duration = Duration::from_secs(15);
 /// How long a probe waits: longer means that nobody is driving.
-const PROBE_MAX: Duration = Duration::from_secs(5);
+pub const PROBE_MAX: Duration = Duration::from_secs(5);
 /// How long answers in the making may take once the daemon stops.
-const FAREWELL_MAX: Duration = Duration::from_secs(2);
+pub const FAREWELL_MAX: Duration = Duration::from_secs(2);
 
 /// What the local API works with.
 pub struct Desk {
@@ -57,6 +57,8 @@ pub struct Desk {
     pub clock: Arc<dyn Fn() -> Wall + Send + Sync>,
     /// The journal.
     pub log: Arc<dyn Log>,
+    /// Its cursors: where groups of subscribers are.
+    pub cursors: Arc<dyn Cursors>,
     /// What changes, for whoever watches.
     pub changes: broadcast::Sender<Change>,
     /// Silence after which a stream of frames says that it is alive.
@@ -73,6 +75,7 @@ pub struct Desk {
 #[derive(Clone)]
 pub(super) struct Office {
     desk: Arc<Desk>,
+    groups: Arc<Register>,
     /// Becomes true when the daemon stops.
     stop: watch::Receiver<bool>,
 }
@@ -84,7 +87,8 @@ pub(super) struct Office {
 /// When the socket itself breaks.
 pub async fn serve(socket: Socket, desk: Desk, shutdown: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
     let (stopping, stop) = watch::channel(false);
-    let office = Office { desk: Arc::new(desk), stop: stop.clone() };
+    let groups = Register::new(Arc::clone(&desk.log), Arc::clone(&desk.cursors));
+    let office = Office { desk: Arc::new(desk), groups: Arc::new(groups), stop: stop.clone() };
     let service = routes(office).into_make_service_with_connect_info::<Caller>();
     let told = async move {
         shutdown.await;
@@ -116,7 +120,8 @@ fn routes(office: Office) -> Router {
         .route("/v1/match/{type}", get(matches))
         .route("/v1/identify", post(identify))
         .route("/v1/events", get(events).post(publish_events))
-        .route("/v1/groups/{group}", get(group).post(acknowledge))
+        .route("/v1/groups", get(groups))
+        .route("/v1/groups/{group}", get(group).post(acknowledge).delete(forget_group))
         .route("/v1/watch", get(watch_changes))
         .route("/v1/interests", get(interests).post(set_interests))
         .route("/v1/trust", get(trust).post(set_trust))
@@ -294,6 +299,8 @@ async fn remove_peer(State(office): State<Office>, writer: Writer, Path(name): P
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct NewName {
+    /// Named, even when it is null: a body without it is a slip, and must not take a name away.
+    #[serde(deserialize_with = "Option::deserialize")]
     alias: Option<String>,
 }
 
@@ -344,7 +351,7 @@ async fn interests(State(office): State<Office>) -> Answer {
 
 async fn set_interests(State(office): State<Office>, writer: Writer, body: Body) -> Answer {
     let change: InterestsChange = read(body).await?;
-    tracing::info!(uid = writer.uid, ?change, "the interests are changed by hand");
+    tracing::info!(uid = writer.uid, %change, "the interests are changed by hand");
     ok(&office.ask(|answer| Request::SetInterests { change, answer }).await??)
 }
 
@@ -367,7 +374,9 @@ async fn set_trust(State(office): State<Office>, writer: Writer, body: Body) -> 
     let peers = office.peers().await?;
     let ids = |texts: &[String]| texts.iter().map(|text| source(&peers, text)).collect::<Result<Vec<_>, _>>();
     let (mute, unmute) = (ids(&change.mute)?, ids(&change.unmute)?);
-    tracing::info!(uid = writer.uid, ?mute, ?unmute, "sources are muted or listened to again by hand");
+    let shown = |ids: &[NodeId]| ids.iter().map(NodeId::short).collect::<Vec<_>>().join(" ");
+    let (muted, unmuted) = (shown(&mute), shown(&unmute));
+    tracing::info!(uid = writer.uid, muted, unmuted, "sources are muted or listened to again by hand");
     ok(&office.ask(|answer| Request::SetMuted { mute, unmute, answer }).await??)
 }
 
@@ -406,10 +415,12 @@ fn group_name(name: &str) -> Result<GroupName, Fault> {
     name.parse().map_err(|why| Fault::new(FaultCode::BadRequest, why))
 }
 
+async fn groups(State(office): State<Office>) -> Answer {
+    ok(&office.groups.all())
+}
+
 async fn group(State(office): State<Office>, Path(name): Path<String>) -> Answer {
-    let name = group_name(&name)?;
-    let seq = name.acknowledged(&*office.desk.log);
-    ok(&Group { group: name.as_str().to_owned(), seq, head: office.desk.log.head() })
+    ok(&office.groups.one(&group_name(&name)?))
 }
 
 /// The body of `POST /v1/groups/{group}`.
@@ -421,13 +432,13 @@ struct Done {
 
 async fn acknowledge(State(office): State<Office>, _: Writer, Path(name): Path<String>, body: Body) -> Answer {
     let (name, Done { seq }) = (group_name(&name)?, read(body).await?);
-    let head = office.desk.log.head();
-    if seq > head {
-        let why = format!("the journal ends at {}: is {} a position of another journal?", head.0, seq.0);
-        return Err(Fault::new(FaultCode::PositionAhead, why));
-    }
-    let seq = name.acknowledge(&*office.desk.log, seq);
-    ok(&Group { group: name.as_str().to_owned(), seq: Some(seq), head })
+    ok(&office.groups.acknowledge(&name, seq)?)
+}
+
+async fn forget_group(State(office): State<Office>, writer: Writer, Path(name): Path<String>) -> Answer {
+    let gone = office.groups.forget(&group_name(&name)?)?;
+    tracing::info!(uid = writer.uid, group = gone.group, "a group of subscribers is deleted by hand");
+    ok(&gone)
 }
 
 async fn publish_events(

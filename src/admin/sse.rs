@@ -2,7 +2,8 @@
 //!
 //! The id of a frame is a position of the journal with the journal's incarnation, `<incarnation>-<seq>`:
 //! a client that comes back with it in `Last-Event-ID` gets exactly what follows. After another journal
-//! took the place of the first one, such a position means nothing and is refused.
+//! took the place of the first one, such a position means nothing and is refused. Now and then a frame
+//! has an id and no data: where the client is, though nothing that it asked for came since.
 
 use std::time::Duration;
 
@@ -29,6 +30,11 @@ pub(super) fn is_asked_for(headers: &HeaderMap) -> bool {
 pub(super) fn write_frame(frames: &mut String, incarnation: u64, seq: Seq, data: &str) {
     use std::fmt::Write as _;
     let _ = write!(frames, "id: {}\ndata: {data}\n\n", id(incarnation, seq));
+}
+
+/// A comment, and a position without an event: the client dispatches nothing, and remembers the id.
+pub(super) fn position_frame(incarnation: u64, seq: Seq) -> String {
+    format!(":\nid: {}\n\n", id(incarnation, seq))
 }
 
 /// A position as text that is good for one journal.

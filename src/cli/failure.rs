@@ -32,6 +32,9 @@ impl From<Exit> for ExitCode {
     }
 }
 
+/// What a user types who is not let in: the socket, and the file of the system, are for a group.
+pub(super) const JOIN_THE_GROUP: &str = "sudo usermod -aG afferent $USER, then log in again; or use sudo";
+
 /// What went wrong: which thing, what, why, what to type next.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Failure {
@@ -79,8 +82,9 @@ impl Failure {
         match error {
             ClientError::Absent { .. } => Failure::new(Exit::Unreachable, codes::ABSENT, thing, error.to_string())
                 .next("afferent run, or name the socket of a running one: --socket PATH"),
-            ClientError::Denied { .. } => Failure::new(Exit::Refused, codes::DENIED, thing, error.to_string())
-                .next("sudo usermod -aG afferent $USER, then log in again; or use sudo"),
+            ClientError::Denied { .. } => {
+                Failure::new(Exit::Refused, codes::DENIED, thing, error.to_string()).next(JOIN_THE_GROUP)
+            }
             ClientError::Broken(_) => {
                 Failure::new(Exit::Unreachable, codes::BROKEN, thing, error.to_string()).next("afferent status")
             }
@@ -95,11 +99,15 @@ impl Failure {
         let code = FaultCode::of_word(&problem.code);
         let next = match code {
             Some(FaultCode::NoSuchPeer | FaultCode::Ambiguous) => "afferent peers list".to_owned(),
-            Some(FaultCode::Forbidden) => "sudo usermod -aG afferent $USER, then log in again; or use sudo".to_owned(),
+            Some(FaultCode::Forbidden) => JOIN_THE_GROUP.to_owned(),
             Some(FaultCode::NoSuchLetter | FaultCode::AmbiguousLetter) => "afferent dead list".to_owned(),
             Some(FaultCode::LetterRefused) => "afferent dead show ID, or drop ID".to_owned(),
             Some(FaultCode::NothingStopped | FaultCode::BusTrouble) => "afferent status".to_owned(),
             Some(FaultCode::NoSuchPattern) => "afferent interests".to_owned(),
+            Some(FaultCode::NoSuchGroup) => "afferent sub --list-groups".to_owned(),
+            Some(FaultCode::GroupsFull) => {
+                "afferent sub --list-groups, then afferent sub --forget-group NAME".to_owned()
+            }
             Some(FaultCode::NotMuted) => "afferent mute".to_owned(),
             Some(FaultCode::PositionGone | FaultCode::PositionAhead) => "afferent sub --since all".to_owned(),
             Some(FaultCode::Stopping | FaultCode::Storage | FaultCode::Unreadable) => "afferent status".to_owned(),
@@ -128,6 +136,7 @@ fn exit_of(code: Option<FaultCode>) -> Exit {
             | FaultCode::PeersFull
             | FaultCode::Alias
             | FaultCode::Mute
+            | FaultCode::GroupsFull
             | FaultCode::NoBus
             | FaultCode::LetterRefused
             | FaultCode::Event(_),
@@ -145,6 +154,7 @@ fn exit_of(code: Option<FaultCode>) -> Exit {
             | FaultCode::PositionGone
             | FaultCode::PositionAhead
             | FaultCode::Unreadable
+            | FaultCode::NoSuchGroup
             | FaultCode::BusTrouble
             | FaultCode::NoSuchLetter
             | FaultCode::AmbiguousLetter

@@ -19,6 +19,7 @@ mod dead;
 mod demo;
 mod explain;
 mod failure;
+mod groups;
 mod id;
 mod init;
 mod interests;

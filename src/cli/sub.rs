@@ -8,10 +8,11 @@ use serde_json::value::RawValue;
 
 use super::arguments::{Global, Sub};
 use super::failure::{Exit, Failure};
+use super::groups::{self, Group};
 use super::output::{Output, plain};
 use super::reach;
+use crate::admin::ClientError;
 use crate::admin::client::escape;
-use crate::admin::{Client, ClientError, answers};
 use crate::core::trust::Verdict;
 use crate::wire::{Event, Keys, NodeId};
 
@@ -30,57 +31,48 @@ struct Arrival<'l> {
 /// Events after which a group is told of at the latest, while more and more come.
 const ACKNOWLEDGE_EVERY: u64 = 256;
 
-/// A group that this reader is of.
-struct Group {
-    path: String,
-    /// Of its own: the other one carries the stream.
-    client: Client,
-}
-
-impl Group {
-    /// A group that is new begins here and now, also if this reader ends before its first event.
-    async fn begin(&mut self) -> Result<(), ClientError> {
-        let answers::Group { seq, head, .. } = self.client.get_as(&self.path).await?;
-        if seq.is_none() { self.acknowledge(head.0).await } else { Ok(()) }
-    }
-
-    /// Everything up to here was printed.
-    async fn acknowledge(&mut self, seq: u64) -> Result<(), ClientError> {
-        self.client.post(&self.path, format!("{{\"seq\":{seq}}}")).await.map(drop)
-    }
+/// How far the stream has come without an event that was asked for.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Progress<'l> {
+    #[serde(borrow, rename = "schema")]
+    _schema: &'l str,
+    seq: u64,
 }
 
 pub(super) async fn perform(sub: &Sub, global: &Global, output: &mut Output) -> Result<Exit, Failure> {
     let failed = |error: ClientError| Failure::of_client("sub", &error);
     let mut client = reach::connect("sub", global).await?;
+    if sub.list_groups {
+        return groups::list(&mut client, output).await;
+    }
+    if let Some(group) = &sub.forget_group {
+        return groups::forget(group, &mut client, output).await;
+    }
     let names = if output.is_json() || sub.raw { HashMap::new() } else { reach::names(&mut client).await };
     let mut group = match &sub.group {
-        Some(name) => {
-            Some(Group { path: format!("/v1/groups/{}", escape(name)), client: reach::connect("sub", global).await? })
-        }
+        Some(name) => Some(Group::new(name, reach::connect("sub", global).await?)),
         None => None,
     };
     if let (Some(group), None) = (&mut group, &sub.since) {
-        group.begin().await.map_err(failed)?;
+        group.begin().await?;
     }
     let mut lines = client.lines(&path(sub)).await.map_err(failed)?;
     let mut printed = 0;
     while let Some(line) = lines.next().await.map_err(failed)? {
         let line = String::from_utf8_lossy(&line);
-        printed += 1;
-        let unreadable = |error: String| failed(ClientError::Unreadable(error));
-        let arrival: Arrival<'_> = serde_json::from_str(&line).map_err(|error| unreadable(error.to_string()))?;
-        if output.is_json() {
-            output.json(&line)?;
-        } else if sub.raw {
-            output.json(arrival.event.get())?;
-        } else {
-            output.line(&sentence(&arrival, &names).map_err(|error| unreadable(error.to_string()))?)?;
-        }
+        let progress = group.as_ref().and_then(|_| serde_json::from_str::<Progress<'_>>(&line).ok());
+        let done = match progress {
+            Some(Progress { seq, .. }) => Some(seq),
+            None => {
+                printed += 1;
+                print(&line, sub, &names, output)?
+            }
+        };
         if !lines.has_line() || printed % ACKNOWLEDGE_EVERY == 0 {
             output.flush()?;
-            if let (Some(group), Some(seq)) = (&mut group, arrival.seq) {
-                group.acknowledge(seq).await.map_err(failed)?;
+            if let (Some(group), Some(seq)) = (&mut group, done) {
+                group.acknowledge(seq).await?;
             }
         }
     }
@@ -88,6 +80,20 @@ pub(super) async fn perform(sub: &Sub, global: &Global, output: &mut Output) -> 
         Some(count) if printed >= count => Ok(Exit::Done),
         _ => Err(failed(ClientError::Broken("it stopped".to_owned()))),
     }
+}
+
+/// Prints one event. Its position, where the stream tells it.
+fn print(line: &str, sub: &Sub, names: &HashMap<NodeId, String>, output: &mut Output) -> Result<Option<u64>, Failure> {
+    let unreadable = |error: String| Failure::of_client("sub", &ClientError::Unreadable(error));
+    let arrival: Arrival<'_> = serde_json::from_str(line).map_err(|error| unreadable(error.to_string()))?;
+    if output.is_json() {
+        output.json(line)?;
+    } else if sub.raw {
+        output.json(arrival.event.get())?;
+    } else {
+        output.line(&sentence(&arrival, names).map_err(|error| unreadable(error.to_string()))?)?;
+    }
+    Ok(arrival.seq)
 }
 
 fn path(sub: &Sub) -> String {
@@ -98,7 +104,7 @@ fn path(sub: &Sub) -> String {
     query.extend(sub.no_own.then(|| "own=false".to_owned()));
     query.extend((sub.seq || sub.group.is_some()).then(|| "seq=true".to_owned()));
     query.extend(sub.withheld.then(|| "withheld=true".to_owned()));
-    query.extend(sub.group.as_deref().map(|group| format!("group={}", escape(group))));
+    query.extend(sub.group.as_deref().map(|group| format!("group={}&progress=true", escape(group))));
     if query.is_empty() { "/v1/events".to_owned() } else { format!("/v1/events?{}", query.join("&")) }
 }
 
@@ -168,13 +174,18 @@ mod tests {
             seq: true,
             withheld: true,
             group: None,
+            list_groups: false,
+            forget_group: None,
         };
         assert_eq!(
             path(&sub),
             "/v1/events?pattern=a.%2A&pattern=b.%2B.c&since=2026-11-21T06%3A41%3A02%2B01%3A00&count=3&own=false&seq=true&withheld=true"
         );
         let group = Sub { group: Some("app".to_owned()), patterns: Vec::new(), seq: false, withheld: false, ..sub };
-        assert!(path(&group).ends_with("&own=false&seq=true&group=app"), "positions are what it acknowledges");
+        assert!(
+            path(&group).ends_with("&own=false&seq=true&group=app&progress=true"),
+            "positions are what it acknowledges"
+        );
         let all = Sub { since: None, count: None, no_own: false, group: None, ..group };
         assert_eq!(path(&all), "/v1/events");
     }

@@ -15,6 +15,7 @@
 mod clock;
 mod driver;
 mod facts;
+mod groups;
 mod metrics;
 mod notes;
 mod orders;
@@ -252,6 +253,7 @@ async fn start(
         changes,
         keep_alive: admin::KEEP_ALIVE,
         claims: Arc::new(journal.clone()),
+        cursors: Arc::new(journal.clone()),
         log: Arc::new(journal),
         head: heads,
         policy: policies,

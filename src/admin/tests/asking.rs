@@ -78,6 +78,8 @@ async fn peers_are_added_found_and_removed() {
             assert_eq!(found(name).await, nobody, "{name}");
         }
     }
+    let (status, ..) = scene.raw("POST", "/v1/peers/cedar", None, b"{}").await;
+    assert_eq!(status, 400, "a body that says nothing takes no name away");
     let gone = client.delete("/v1/peers/cedar").await.expect("removed");
     assert!(gone.contains(&ids[0].to_string()));
     assert_eq!(problem(client.delete("/v1/peers/cedar").await.expect_err("gone")).1, "no_such_peer");
@@ -97,7 +99,9 @@ fn a_beginning_that_two_share_means_neither() {
         assert_eq!(select(&peers, &text[..shared]).expect_err("two").code, FaultCode::Ambiguous);
     }
     assert_eq!(select(&peers, &text[..(shared + 1).max(4)]), Ok(id));
-    assert_eq!(select(&peers, &text[..3]).expect_err("too short").code, FaultCode::NoSuchPeer);
+    let short = select(&peers, &text[..3]).expect_err("too short");
+    assert_eq!(short.code, FaultCode::NoSuchPeer);
+    assert!(short.why.contains("4 characters at least"), "{}", short.why);
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use crate::wire::message::{Durability, Outcome};
 use crate::wire::{Digest, Envelope, Interests, Keypair, Network, NodeId, PeerAddress, Rejection, Verified};
 
 mod asking;
+mod groups;
 mod idempotency;
 mod letters;
 mod publishing;
@@ -48,6 +50,8 @@ struct Kept {
     /// Positions below were dropped.
     dropped: u64,
     cursors: BTreeMap<String, Seq>,
+    /// A cursor was set below where it was.
+    went_back: bool,
     claimed: BTreeMap<Digest, Claimed>,
 }
 
@@ -64,6 +68,10 @@ impl Memory {
         kept.entries
             .push(Stored { seq, entry: Entry { envelope, from, hops, duty: false, received, claims: Box::default() } });
         seq
+    }
+
+    fn went_back(&self) -> bool {
+        self.kept().went_back
     }
 
     fn has(&self, digest: &Digest) -> bool {
@@ -108,7 +116,17 @@ impl Log for Memory {
         self.kept().cursors.get(name).copied()
     }
     fn set_cursor(&self, name: &str, seq: Seq) {
-        self.kept().cursors.insert(name.to_owned(), seq);
+        let mut kept = self.kept();
+        kept.went_back |= kept.cursors.insert(name.to_owned(), seq).is_some_and(|before| before > seq);
+    }
+}
+
+impl Cursors for Memory {
+    fn all(&self) -> Vec<(String, Seq)> {
+        self.kept().cursors.iter().map(|(name, seq)| (name.clone(), *seq)).collect()
+    }
+    fn forget(&self, name: &str) {
+        self.kept().cursors.remove(name);
     }
 }
 
@@ -247,7 +265,11 @@ impl Script {
         if self.log.has(&emitted.envelope.digest()) {
             return Outcome::Duplicate;
         }
-        if !self.log.keep_claims(&emitted) {
+        let same_name = |stored: &Stored| {
+            let other = stored.entry.envelope.event();
+            (other.source, &other.id) == (event.source, &event.id)
+        };
+        if self.log.kept().entries.iter().any(same_name) || !self.log.keep_claims(&emitted) {
             return Outcome::Refused(Rejection::Conflict);
         }
         let own = event.source;
@@ -310,6 +332,8 @@ pub(crate) struct Scene {
     server: JoinHandle<std::io::Result<()>>,
     stop: oneshot::Sender<()>,
     changes: broadcast::Sender<Change>,
+    /// Seconds since [`NOW`], by the clock of the node.
+    later: Arc<AtomicU64>,
     _directory: tempfile::TempDir,
 }
 
@@ -330,6 +354,8 @@ impl Scene {
         let (stop, stopped) = oneshot::channel();
         let (changes, _) = broadcast::channel(4);
         let (log, batches) = (Arc::new(Memory::default()), Arc::default());
+        let later: Arc<AtomicU64> = Arc::default();
+        let seconds = Arc::clone(&later);
         let script = Script {
             log: Arc::clone(&log),
             head: head.clone(),
@@ -345,11 +371,12 @@ impl Scene {
             key: Arc::new(key(1)),
             network: Network::default(),
             durability: Durability::Fsync,
-            clock: Arc::new(|| NOW),
+            clock: Arc::new(move || NOW + Duration::from_secs(seconds.load(Ordering::Relaxed))),
             keep_alive,
             changes: changes.clone(),
             claims: Arc::clone(&log) as Arc<dyn Claims>,
             log: Arc::clone(&log) as Arc<dyn Log>,
+            cursors: Arc::clone(&log) as Arc<dyn Cursors>,
             head: heads,
             policy,
         };
@@ -365,6 +392,7 @@ impl Scene {
             server: tokio::spawn(serve(socket, desk, stopped)),
             stop,
             changes,
+            later,
             _directory: directory,
         }
     }
@@ -393,6 +421,21 @@ impl Scene {
         let (status, headers) = (response.status().as_u16(), format!("{:?}", response.headers()));
         let body = response.into_body().collect().await.expect("a body").to_bytes();
         (status, headers, String::from_utf8(body.to_vec()).expect("UTF-8"))
+    }
+
+    /// How far a group of subscribers has come.
+    pub(crate) fn acknowledged(&self, group: &str) -> Option<Seq> {
+        self.log.cursor(&format!("sub:{group}"))
+    }
+
+    /// Nobody answers questions any more.
+    pub(crate) fn freeze(&self) {
+        self.driver.abort();
+    }
+
+    /// Time goes by.
+    fn pass(&self, span: Duration) {
+        self.later.fetch_add(span.as_secs(), Ordering::Relaxed);
     }
 
     /// An event by a peer arrives.

@@ -2,7 +2,7 @@
 
 use super::*;
 
-async fn read(lines: &mut client::LineReader, count: usize) -> Vec<serde_json::Value> {
+pub(super) async fn read(lines: &mut client::LineReader, count: usize) -> Vec<serde_json::Value> {
     let mut read = Vec::new();
     for _ in 0..count {
         let line = soon(lines.next()).await.expect("whole").expect("a line");
@@ -16,7 +16,7 @@ fn data(lines: &[serde_json::Value]) -> Vec<u64> {
 }
 
 /// The data of what a query gives, which ends by itself.
-async fn all(scene: &Scene, query: &str) -> Result<Vec<u64>, (u16, String, String)> {
+pub(super) async fn all(scene: &Scene, query: &str) -> Result<Vec<u64>, (u16, String, String)> {
     let mut client = scene.client().await;
     let mut lines = client.lines(&format!("/v1/events?{query}")).await.map_err(problem)?;
     let mut read = Vec::new();
@@ -135,7 +135,7 @@ async fn a_question_that_cannot_be_read_is_answered_with_what_can() {
         ("count=0", "`count`: a number from 1"),
         ("count=x", "`count`"),
         ("own=maybe", "`own`: true or false"),
-        ("patern=a.b", "pattern, since, count, own, seq, withheld and group"),
+        ("patern=a.b", "pattern, since, count, own, seq, withheld, group and progress"),
     ] {
         let (status, _, body) = scene.raw("GET", &format!("/v1/events?{query}"), None, b"").await;
         assert!(status == 400 && body.contains(why) && body.contains("AF0201"), "{query}: {body}");
@@ -266,32 +266,28 @@ async fn frames_go_on_after_the_last_id_and_end_with_the_daemon() {
 }
 
 #[tokio::test]
+async fn a_frame_without_an_event_says_how_far_the_stream_is() {
+    let scene = Scene::open_with(true, Duration::from_millis(20)).await;
+    let (_, mut body) = frames(&scene, "?pattern=rare.*", None).await;
+    scene.arrive("demo.hello", 0);
+    let mut read = String::new();
+    while !read.contains("id: ") {
+        read.push_str(&text(&mut body, 1).await);
+    }
+    assert!(read.ends_with(":\nid: 0000000000000007-1\n\n") && !read.contains("data:"), "{read}");
+    scene.arrive("rare.hello", 1);
+    let mut read = String::new();
+    while !read.contains("data: ") {
+        read.push_str(&text(&mut body, 1).await);
+    }
+    assert!(read.contains("id: 0000000000000007-3\ndata: "), "{read}");
+}
+
+#[tokio::test]
 async fn silence_is_broken_by_comments() {
     let scene = Scene::open_with(true, Duration::from_millis(1)).await;
     let (_, mut body) = frames(&scene, "", None).await;
     assert!(text(&mut body, 3).await.starts_with(":\n\n:\n\n:\n\n"));
-}
-
-#[tokio::test]
-async fn a_group_goes_on_where_it_acknowledged() {
-    let scene = Scene::open().await;
-    for number in 0..4 {
-        scene.arrive("demo.hello", number); // at 1, 3, 5, 7
-    }
-    assert_eq!(all(&scene, "group=app&since=all&count=2").await, Ok(vec![0, 1]), "not acknowledged: all again");
-    assert_eq!(all(&scene, "group=app&since=all&count=2").await, Ok(vec![0, 1]));
-    let mut client = scene.client().await;
-    let mut acknowledge = async |seq: u64| client.post("/v1/groups/app", format!("{{\"seq\":{seq}}}")).await;
-    let answer = acknowledge(3).await.expect("acknowledged");
-    assert_eq!(answer, r#"{"schema":"afferent.group/1","group":"app","seq":3,"head":7}"#);
-    assert_eq!(acknowledge(1).await.expect("acknowledged"), answer, "a group never goes back");
-    assert_eq!(problem(acknowledge(99).await.expect_err("ahead")).0, 409);
-    assert_eq!(all(&scene, "group=app&since=all&count=2").await, Ok(vec![2, 3]));
-    assert_eq!(all(&scene, "group=other&since=all&count=1").await, Ok(vec![0]));
-    let (status, _, body) = scene.raw("GET", "/v1/groups/other", None, b"").await;
-    assert_eq!((status, body.trim_end()), (200, r#"{"schema":"afferent.group/1","group":"other","head":7}"#));
-    assert_eq!(scene.raw("GET", "/v1/groups/a%20b", None, b"").await.0, 400);
-    assert_eq!(all(&scene, "group=a%20b").await.map_err(|problem| problem.0), Err(400));
 }
 
 #[tokio::test]

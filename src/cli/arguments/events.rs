@@ -74,6 +74,12 @@ pub(in crate::cli) struct Sub {
     /// once it is printed [default: none]
     #[arg(long, value_name = "NAME")]
     pub(in crate::cli) group: Option<String>,
+    /// List the groups and how far each is, instead of printing events [default: off]
+    #[arg(long, conflicts_with_all = ["patterns", "since", "count", "raw", "no_own", "seq", "withheld", "group"])]
+    pub(in crate::cli) list_groups: bool,
+    /// Forget a group, so that its name begins anew, instead of printing events [default: none]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["patterns", "since", "count", "raw", "no_own", "seq", "withheld", "group", "list_groups"])]
+    pub(in crate::cli) forget_group: Option<String>,
 }
 
 #[derive(Args, Debug)]
