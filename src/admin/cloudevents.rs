@@ -7,13 +7,16 @@
 //! | `source` of this node (`mesh:<id>`), and its `id` | themselves |
 //! | `time`, `subject`, `type`, extensions, `data`, `data_base64` | themselves, within the limits of every event |
 //! | a member that is `null` | nothing: CloudEvents says that it is not there |
+//! | `time` of more than 24 h ago, and no `expirytime` | itself, and it lives 24 h from now: no library knows of `expirytime` |
 
 use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
 use super::idempotency::Key;
-use crate::wire::{Digest, NodeId, Rejection, Scalar};
+use crate::time::Wall;
+use crate::wire::event::LIFETIME_DEFAULT;
+use crate::wire::{Digest, NodeId, Rejection, Scalar, timestamp};
 
 /// The attribute that keeps the `source` of another.
 pub(super) const ORIGIN_SOURCE: &str = "originsource";
@@ -31,8 +34,11 @@ pub(super) type Members = BTreeMap<String, Box<RawValue>>;
 ///
 /// # Errors
 /// The rule of CloudEvents, or of this node, that it breaks.
-pub(super) fn adopt(mut members: Members, me: NodeId) -> Result<(Members, Key), Rejection> {
+pub(super) fn adopt(mut members: Members, me: NodeId, now: Wall) -> Result<(Members, Key), Rejection> {
     members.retain(|name, value| name == "data" || value.get() != "null");
+    if let Some(expires) = late_expiry(&members, now) {
+        members.insert("expirytime".to_owned(), json_of(&timestamp::format(expires)));
+    }
     let source = required(&members, "source")?;
     let id = required(&members, "id")?;
     if required(&members, "specversion")? != "1.0" {
@@ -51,6 +57,13 @@ pub(super) fn adopt(mut members: Members, me: NodeId) -> Result<(Members, Key), 
     let attributes = [("id", &own[..32]), (ORIGIN_SOURCE, &source), (ORIGIN_ID, &id)];
     members.extend(attributes.map(|(name, text)| (name.to_owned(), json_of(text))));
     Ok((members, key))
+}
+
+/// When an event of long ago expires that does not say so.
+fn late_expiry(members: &Members, now: Wall) -> Option<Wall> {
+    let time: String = serde_json::from_str(members.get("time")?.get()).ok()?;
+    let usual = timestamp::parse(&time).ok()? + LIFETIME_DEFAULT;
+    (!members.contains_key("expirytime") && usual <= now).then(|| now + LIFETIME_DEFAULT)
 }
 
 /// The array of a batch, cut into its elements.
@@ -81,7 +94,7 @@ mod tests {
 
     fn adopted(text: &str) -> Result<BTreeMap<String, String>, Rejection> {
         let members = serde_json::from_str(text).expect("an object");
-        let (members, _) = adopt(members, Keypair::from_seed(&[7; 32]).id())?;
+        let (members, _) = adopt(members, Keypair::from_seed(&[7; 32]).id(), Wall::from_millis(1_795_243_262_123))?;
         Ok(members.into_iter().map(|(name, value)| (name, value.get().to_owned())).collect())
     }
 

@@ -8,17 +8,24 @@
 //! ```
 //!
 //! A key holds for [`KEY_LIFE`]. Of a body of many events each has a key of its own: the header's and
-//! its number. A CloudEvent of another source brings one along: by its specification (source, id) is
-//! the event.
+//! its number. The same body is the same JSON value: spaces and the order of members are the writer's
+//! (draft-ietf-httpapi-idempotency-key-header, section 2.4, leaves the fingerprint to the server).
+//!
+//! A CloudEvent brings a key along: by its specification (source, id) is the event. It is remembered by
+//! that key beside the header's, and as long as the journal may know its id: beyond that the same
+//! event would be stored again, before that the journal would call it a conflict, since what this node
+//! fills in (`time`) is another each time.
 
 use axum::http::HeaderMap;
+use serde_json::Value;
 
 use super::answers::Published;
 use super::fault::{Fault, FaultCode};
 use super::routes::Desk;
 use crate::core::ports::{Claim, Claimed};
 use crate::time::Wall;
-use crate::wire::{Code, Digest};
+use crate::wire::event::LIFETIME_MAX;
+use crate::wire::{Digest, Rejection};
 
 /// How long a key is remembered.
 pub const KEY_LIFE: std::time::Duration = std::time::Duration::from_secs(86_400);
@@ -28,7 +35,14 @@ const HEADER: &str = "idempotency-key";
 
 /// A key as it was named, for one event or for each of many.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Key(String);
+pub(super) struct Key(String, Kind);
+
+/// Where a key comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    Header,
+    CloudEvent,
+}
 
 impl Key {
     /// The key of a request. Quotes around it, as structured fields have them (RFC 8941), count for nothing.
@@ -43,23 +57,37 @@ impl Key {
             let why = "`Idempotency-Key` is 1 to 255 printable ASCII characters, such as a UUID";
             return Err(Fault::new(FaultCode::BadRequest, why));
         }
-        Ok(Some(Key(text.to_owned())))
+        Ok(Some(Key(text.to_owned(), Kind::Header)))
     }
 
     /// The key that a CloudEvent brings along.
     pub(super) fn of_cloudevent(source: &str, id: &str) -> Key {
-        Key(format!("cloudevent\n{source}\n{id}"))
+        Key(format!("cloudevent\n{source}\n{id}"), Kind::CloudEvent)
     }
 
     /// That of one event of many.
     pub(super) fn numbered(&self, number: u64) -> Key {
-        Key(format!("{}\n{number}", self.0))
+        Key(format!("{}\n{number}", self.0), self.1)
     }
 
-    /// Its use for this body.
-    pub(super) fn used_for(&self, body: &str) -> KeyUse {
-        KeyUse { key: Digest::of(self.0.as_bytes()), body: Digest::of(body.as_bytes()) }
+    /// Its use for the body with this fingerprint.
+    pub(super) fn used_for(&self, body: Digest) -> KeyUse {
+        let conflict = match self.1 {
+            Kind::Header => "this idempotency key was used for another event within the last 24 h",
+            Kind::CloudEvent => "a CloudEvent with this source and id was published before, and was another one",
+        };
+        KeyUse { key: Digest::of(self.0.as_bytes()), body, conflict, outlives: None }
     }
+}
+
+/// What tells one body from another: its value, however it is written down.
+///
+/// # Errors
+/// [`Rejection::Json`] for what is none; the members of an event were read before.
+pub(super) fn fingerprint(body: &str) -> Result<Digest, Rejection> {
+    let mut value: Value = serde_json::from_str(body).map_err(|_| Rejection::Json("not valid JSON"))?;
+    value.sort_all_objects();
+    Ok(Digest::of(value.to_string().as_bytes()))
 }
 
 /// One use of a key: which, and for what.
@@ -67,12 +95,24 @@ impl Key {
 pub(super) struct KeyUse {
     key: Digest,
     body: Digest,
+    /// What is said when it means another body.
+    conflict: &'static str,
+    /// Remembered longer than the journal knows the id of an event that lives until then.
+    outlives: Option<Wall>,
 }
 
 impl KeyUse {
     /// As the journal keeps it.
     pub(super) fn claim(&self, now: Wall) -> Claim {
-        Claim { key: self.key, body: self.body, until: now + KEY_LIFE }
+        let least = now + KEY_LIFE;
+        // The journal forgets ids by periods of days, some days after their events expired.
+        let until = self.outlives.map_or(least, |expires| least.max(expires + LIFETIME_MAX));
+        Claim { key: self.key, body: self.body, until }
+    }
+
+    /// The key stands for the event itself, which expires then.
+    pub(super) fn outliving(self, expires: Wall) -> KeyUse {
+        KeyUse { outlives: Some(expires), ..self }
     }
 
     /// The answer, if the key was used before. Touches the disk.
@@ -81,8 +121,7 @@ impl KeyUse {
         Some(if body == self.body {
             Published::again(event, &id, desk.durability)
         } else {
-            let why = "this idempotency key was used for another event within the last 24 h";
-            Published { code: Some(Code::Conflict), why: Some(why.to_owned()), ..Published::default() }
+            Published::never_because(&Rejection::Conflict, self.conflict)
         })
     }
 }
@@ -90,6 +129,20 @@ impl KeyUse {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn header(text: &str) -> Key {
+        Key(text.to_owned(), Kind::Header)
+    }
+
+    #[test]
+    fn a_body_is_its_value_however_it_is_written() {
+        let of = |text| fingerprint(text).expect("JSON");
+        let plain = of(r#"{"type":"a.b","data":{"x":[1,"\u0061"],"y":null}}"#);
+        assert_eq!(plain, of("{ \"data\" : {\n\t\"y\":null, \"x\":[ 1, \"a\" ] }, \"type\": \"a.b\" }"));
+        for other in [r#"{"type":"a.b","data":{"x":["a",1],"y":null}}"#, r#"{"type":"a.b","data":{"x":[1,"a"]}}"#] {
+            assert_ne!(plain, of(other), "{other}");
+        }
+    }
 
     fn key(text: &str) -> Result<Option<Key>, Fault> {
         let mut headers = HeaderMap::new();
@@ -109,13 +162,8 @@ mod tests {
 
     #[test]
     fn no_key_can_pass_itself_off_as_one_of_another_kind() {
-        let uses = [
-            Key("a".to_owned()),
-            Key("a".to_owned()).numbered(1),
-            Key::of_cloudevent("a", "1"),
-            Key::of_cloudevent("a\n1", ""),
-        ]
-        .map(|key| key.used_for("body").key);
+        let uses = [header("a"), header("a").numbered(1), Key::of_cloudevent("a", "1"), Key::of_cloudevent("a\n1", "")]
+            .map(|key| key.used_for(Digest::of(b"body")).key);
         assert!(uses.iter().enumerate().all(|(at, key)| !uses[..at].contains(key)));
     }
 }

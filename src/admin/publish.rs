@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 
 use super::answers::{Published, document};
 use super::cloudevents::{self, Members};
-use super::idempotency::{Key, KeyUse};
+use super::idempotency::{Key, KeyUse, fingerprint};
 use super::lines::Lines;
 use super::request::Request;
 use super::routes::Desk;
@@ -59,17 +59,31 @@ fn prepare(desk: &Desk, text: &str, form: Form, key: Option<Key>) -> Line {
         let (members, own) = match form {
             Form::Own => (members, None),
             Form::CloudEvent => {
-                cloudevents::adopt(members, desk.key.id()).map(|(members, own)| (members, Some(own)))?
+                let (members, own) = cloudevents::adopt(members, desk.key.id(), (desk.clock)())?;
+                (members, Some(own))
             }
         };
-        let keys: Vec<KeyUse> = key.into_iter().chain(own).map(|key| key.used_for(text)).collect();
-        match keys.iter().find_map(|key| key.answered(desk)) {
-            Some(published) => Ok(Line::Answered(Box::new(published))),
-            None => Ok(Line::Sealed(Box::new(seal(desk, members)?), keys)),
+        let body = if key.is_some() || own.is_some() { fingerprint(text)? } else { Digest::of(b"") };
+        let [key, own] = [key, own].map(|key| key.map(|key| key.used_for(body)));
+        if let Some(published) = [key, own].into_iter().flatten().find_map(|key| key.answered(desk)) {
+            return Ok(Line::Answered(Box::new(published)));
         }
+        let says_when = members.contains_key("expirytime");
+        let sealed = match seal(desk, members) {
+            Err(Rejection::Expired) if !says_when => {
+                return Ok(Line::Answered(Box::new(Published::never_because(&Rejection::Expired, LONG_AGO))));
+            }
+            sealed => Box::new(sealed?),
+        };
+        let own = own.map(|own| own.outliving(sealed.event().expires));
+        Ok(Line::Sealed(sealed, [key, own].into_iter().flatten().collect()))
     });
     prepared.unwrap_or_else(|rejection| Line::never(&rejection))
 }
+
+/// Why an event of its own form is refused that is old and does not say how long it lives.
+const LONG_AGO: &str =
+    "its `time` is more than 24 h ago, and an event lives 24 h from then: name an `expirytime`, 7 days ahead at most";
 
 fn members(text: &str) -> Result<Members, Rejection> {
     json::check(text)?;
@@ -148,7 +162,7 @@ fn fresh_id(millis: i64) -> String {
 
 /// Publishes one event and waits until it is durable or refused. A caller that goes away changes nothing.
 pub(super) async fn one(desk: &Arc<Desk>, text: Bytes, terms: &Terms) -> Published {
-    let lines = prepare_all(desk, vec![Ok(text)], terms, None).await;
+    let lines = prepare_all(desk, vec![(1, Ok(text))], terms, None).await;
     let settled = submit(desk, lines, terms.wait).await.await.ok();
     settled.and_then(|mut all| all.pop()).unwrap_or_else(|| Published::never(&unavailable()))
 }
@@ -166,27 +180,33 @@ where
 
 /// Publishes what is there already, such as the elements of an array; answered like lines.
 pub(super) fn all(desk: Arc<Desk>, texts: Vec<Bytes>, terms: Terms) -> impl Stream<Item = Bytes> {
-    let mut texts = texts.into_iter();
+    let mut texts = (1..).zip(texts.into_iter().map(Ok));
     let batches = std::iter::from_fn(move || {
-        let batch: Batch = texts.by_ref().take(PUBLISH_BATCH_MAX).map(Ok).collect();
+        let batch: Batch = texts.by_ref().take(PUBLISH_BATCH_MAX).collect();
         (!batch.is_empty()).then_some(batch)
     });
     answers(desk, stream::iter(batches), terms)
 }
 
-/// Lines as they were cut: text, or why it is none.
-type Batch = Vec<Result<Bytes, Rejection>>;
+/// Lines as they were cut: which of the body, its text, or why it is none.
+pub(super) type Batch = Vec<(u64, Result<Bytes, Rejection>)>;
 
 fn answers(desk: Arc<Desk>, batches: impl Stream<Item = Batch>, terms: Terms) -> impl Stream<Item = Bytes> {
     let batches = Box::pin(batches);
     let submitted = stream::unfold((desk, batches, terms, 0), |(desk, mut batches, terms, number)| async move {
         let batch = batches.next().await?;
         let next = number + batch.len() as u64;
+        let places: Vec<u64> = batch.iter().map(|(line, _)| *line).collect();
         let lines = prepare_all(&desk, batch, &terms, Some(number)).await;
-        Some((submit(&desk, lines, terms.wait).await, (desk, batches, terms, next)))
+        let settled = submit(&desk, lines, terms.wait).await;
+        let answered = async move {
+            let never = |_| places.iter().map(|_| Published::never(&unavailable())).collect();
+            let answers: Vec<Published> = settled.await.unwrap_or_else(never);
+            answers.into_iter().zip(places).map(|(answer, line)| answer.on_line(line)).collect::<Vec<_>>()
+        };
+        Some((answered, (desk, batches, terms, next)))
     });
     submitted.buffered(PUBLISH_BATCHES_MAX).map(|answers| {
-        let answers = answers.unwrap_or_default();
         let mut text = String::with_capacity(192 * answers.len());
         for answer in &answers {
             text.push_str(&document(answer));
@@ -202,7 +222,7 @@ async fn prepare_all(desk: &Arc<Desk>, batch: Batch, terms: &Terms, number: Opti
     let count = batch.len();
     let (desk, terms) = (Arc::clone(desk), terms.clone());
     let preparing = tokio::task::spawn_blocking(move || {
-        let line = |(at, line): (usize, Result<Bytes, Rejection>)| {
+        let line = |(at, (_, line)): (usize, (u64, Result<Bytes, Rejection>))| {
             let key = terms.key.as_ref().map(|key| number.map_or(key.clone(), |first| key.numbered(first + at as u64)));
             match line.as_deref().map(std::str::from_utf8) {
                 Ok(Ok(text)) => prepare(&desk, text.trim(), terms.form, key),

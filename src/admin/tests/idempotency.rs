@@ -91,6 +91,58 @@ async fn a_cloudevent_of_somebody_elses_library_becomes_an_event_of_this_node_on
 }
 
 #[tokio::test]
+async fn a_cloudevent_is_the_same_whatever_key_comes_along_and_as_long_as_it_is_remembered() {
+    let scene = Scene::open().await;
+    let with = |key| [("content-type", "application/cloudevents+json"), ("idempotency-key", key)];
+    let day = Duration::from_secs(86_400);
+    // An event that lives for seven days from now.
+    let long = CLOUDEVENT.replace("\"subject\"", "\"expirytime\":\"2026-11-28T06:00:00Z\",\"subject\"");
+    let (status, _, first) = scene.raw_with("POST", "/v1/events", &with("k-1"), long.as_bytes()).await;
+    assert_eq!(status, 202, "{first}");
+    for (later, key) in
+        [(Duration::from_secs(5), "k-1"), (Duration::from_secs(5), "k-2"), (3 * day, "k-3"), (3 * day, "k-1")]
+    {
+        scene.pass(later);
+        let (status, _, again) = scene.raw_with("POST", "/v1/events", &with(key), long.as_bytes()).await;
+        assert_eq!((status, answers(&again)[0].digest), (200, answers(&first)[0].digest), "{key}: {again}");
+    }
+    let (status, _, other) = scene.raw_with("POST", "/v1/events", &with("k-4"), CLOUDEVENT.as_bytes()).await;
+    assert!(status == 409 && other.contains("with this source and id"), "{other}");
+    let own = headers("application/json", "k-5");
+    assert_eq!(scene.raw_with("POST", "/v1/events", &own, br#"{"type":"demo.hello"}"#).await.0, 202);
+    let (status, ..) = scene.raw_with("POST", "/v1/events", &with("k-5"), CLOUDEVENT.as_bytes()).await;
+    assert_eq!(status, 409, "the key means another event");
+}
+
+#[tokio::test]
+async fn the_same_value_under_a_key_is_the_same_body_however_it_is_written() {
+    let scene = Scene::open().await;
+    let with = headers("application/json", "k-1");
+    let (_, _, first) =
+        scene.raw_with("POST", "/v1/events", &with, br#"{"type":"demo.hello","data":{"a":1,"b":2}}"#).await;
+    let again = b"{ \"data\": {\"b\": 2, \"a\": 1},\n \"type\": \"demo.hello\" }";
+    let (status, _, again) = scene.raw_with("POST", "/v1/events", &with, again).await;
+    assert_eq!((status, answers(&again)[0].digest), (200, answers(&first)[0].digest), "{again}");
+}
+
+#[tokio::test]
+async fn an_event_of_long_ago_lives_from_now_on_or_is_told_why_not() {
+    let scene = Scene::open().await;
+    let kind = Some("application/cloudevents+json");
+    let old = CLOUDEVENT.replace("\"subject\"", "\"time\":\"2020-01-01T00:00:00Z\",\"subject\"");
+    let (status, _, body) = scene.raw("POST", "/v1/events", kind, old.as_bytes()).await;
+    assert_eq!(status, 202, "{body}");
+    let event = scene.log.kept().entries[0].entry.envelope.clone();
+    assert_eq!(event.event().attribute("time").as_deref(), Some("2020-01-01T00:00:00Z"));
+    assert_eq!(event.event().expires, NOW + Duration::from_secs(86_400));
+    scene.pass(Duration::from_secs(5));
+    assert_eq!(scene.raw("POST", "/v1/events", kind, old.as_bytes()).await.0, 200, "the same one");
+    let own = br#"{"type":"a.b","time":"2020-01-01T00:00:00Z"}"#;
+    let (status, _, body) = scene.raw("POST", "/v1/events", None, own).await;
+    assert!(status == 410 && body.contains("name an `expirytime`") && body.contains("AF0404"), "{body}");
+}
+
+#[tokio::test]
 async fn a_batch_of_cloudevents_is_answered_one_by_one() {
     let scene = Scene::open().await;
     let kind = Some("application/cloudevents-batch+json");
@@ -100,6 +152,7 @@ async fn a_batch_of_cloudevents_is_answered_one_by_one() {
     assert_eq!((status, answers.len()), (200, 3), "{body}");
     assert!(answers[0].stored && answers[2].stored && answers[0].digest == answers[2].digest);
     assert_eq!(answers[1].code, Some(crate::wire::Code::Malformed));
+    assert_eq!((answers[1].line, answers[1].number.as_deref()), (Some(2), Some("AF0401")), "which element");
     for (batch, status) in [("[]", 200), ("{}", 400), ("[", 400), ("\"x\"", 400)] {
         assert_eq!(scene.raw("POST", "/v1/events", kind, batch.as_bytes()).await.0, status, "{batch}");
     }

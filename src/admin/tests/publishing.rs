@@ -156,6 +156,18 @@ async fn many_lines_are_answered_in_order_in_bounded_batches() {
 }
 
 #[tokio::test]
+async fn a_refused_line_says_which_it_was_and_has_a_number() {
+    let scene = Scene::open().await;
+    let lines = format!("\n{{\"type\":\"bad\"}}\n\n{{\"type\":\"demo.a\"}}\n{}\n oops", "x".repeat(2 * LINE_BYTES_MAX));
+    let (_, _, body) = scene.raw("POST", "/v1/events", Some("application/x-ndjson"), lines.as_bytes()).await;
+    let answers: Vec<Published> = body.lines().map(|line| answer(line.as_bytes())).collect();
+    let of = |answer: &Published| (answer.line, answer.number.clone());
+    let number = |line, number: &str| (Some(line), Some(number.to_owned()));
+    let told: Vec<_> = answers.iter().map(of).collect();
+    assert_eq!(told, [number(2, "AF0401"), (None, None), number(5, "AF0402"), number(6, "AF0401")], "{body}");
+}
+
+#[tokio::test]
 async fn a_publisher_that_breaks_off_published_its_whole_lines_alone() {
     let scene = Scene::open().await;
     let stream = UnixStream::connect(&scene.path).await.expect("a connection");
