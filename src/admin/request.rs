@@ -1,5 +1,7 @@
 //! What the driver is asked: the whole border between the local API and the node.
 
+use std::fmt;
+
 use tokio::sync::oneshot;
 
 use super::answers::{Identified, Identity, InterestsView, Matches, Peers, Pinged, Status, TrustView};
@@ -172,6 +174,19 @@ pub struct InterestsChange {
     pub remove: Vec<Pattern>,
 }
 
+/// As the log has it: `set a.* b.c, remove x.y, add c.*`.
+impl fmt::Display for InterestsChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = [("set", self.set.as_deref()), ("remove", Some(&*self.remove)), ("add", Some(&*self.add))];
+        let part = |(verb, patterns): (&str, Option<&[Pattern]>)| {
+            let patterns = patterns.filter(|patterns| !patterns.is_empty() || verb == "set")?;
+            let names: Vec<&str> = patterns.iter().map(Pattern::as_str).collect();
+            Some(if names.is_empty() { format!("{verb} nothing") } else { format!("{verb} {}", names.join(" ")) })
+        };
+        f.write_str(&parts.into_iter().filter_map(part).collect::<Vec<_>>().join(", "))
+    }
+}
+
 impl InterestsChange {
     /// What is wanted after the change.
     ///
@@ -206,6 +221,13 @@ mod tests {
 
     fn interests(texts: &[&str]) -> Interests {
         Interests::new(patterns(texts)).expect("interests")
+    }
+
+    #[test]
+    fn a_change_is_told_in_words() {
+        let change = InterestsChange { add: patterns(&["c.d"]), remove: patterns(&["a.*", "b.*"]), set: None };
+        assert_eq!(change.to_string(), "remove a.* b.*, add c.d");
+        assert_eq!(InterestsChange { set: Some(Vec::new()), ..Default::default() }.to_string(), "set nothing");
     }
 
     #[test]

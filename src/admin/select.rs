@@ -30,6 +30,10 @@ pub fn select(peers: &Peers, text: &str) -> Result<NodeId, Fault> {
         }
     }
     by_address(peers, text).ok_or_else(|| {
+        if !bare.is_empty() && peers.iter().any(|peer| peer.id.to_string().starts_with(&bare)) {
+            let why = format!("`{bare}` is too short: the beginning of an id is {PREFIX_MIN} characters at least");
+            return Fault::new(FaultCode::NoSuchPeer, why);
+        }
         let shown: String = text.chars().filter(|letter| !letter.is_control()).take(80).collect();
         Fault::new(FaultCode::NoSuchPeer, format!("no peer has the alias, id or address `{shown}`"))
     })

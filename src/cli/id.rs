@@ -1,31 +1,38 @@
 //! `afferent id`: what others paste. Works without a daemon; asks one for learned addresses.
 
+use std::path::Path;
+
 use super::arguments::Global;
 use super::failure::{Exit, Failure};
 use super::output::{Output, plain};
 use super::{node_key, reach};
 use crate::admin::answers::Identity;
-use crate::admin::{self, Client};
+use crate::admin::{self, Client, ClientError};
 use crate::config::Settings;
 use crate::wire::{NodeId, PeerAddress};
 
 pub(super) async fn perform(global: &Global, output: &mut Output) -> Result<Exit, Failure> {
-    let settings = reach::settings(global, &[])?;
-    let own = node_key::load("id", &settings).map(|key| key.id());
-    let identity = match (ask(&settings).await, own) {
+    let socket = reach::socket(global)?;
+    let own = reach::settings(global, &[]).and_then(|settings| {
+        let id = node_key::load("id", &settings)?.id();
+        Ok(offline(&settings, id))
+    });
+    let identity = match (ask(&socket).await, own) {
         // A daemon of somebody else may hold the socket; the key is what the configuration means.
-        (Some(told), Ok(id)) if told.id == id => told,
-        (_, Ok(id)) => offline(&settings, id),
+        (Ok(told), Ok(own)) if told.id == own.id => told,
+        (_, Ok(own)) => own,
         // The key belongs to the daemon's user alone; the daemon says the same.
-        (Some(told), Err(_)) => told,
-        (None, Err(failure)) => return Err(failure),
+        (Ok(told), Err(_)) => told,
+        // Neither key nor socket are open to this user: the group is what lets him in.
+        (Err(denied @ ClientError::Denied { .. }), Err(_)) => return Err(Failure::of_client("id", &denied)),
+        (Err(_), Err(failure)) => return Err(failure),
     };
     print(&identity, output)?;
     Ok(Exit::Done)
 }
 
-async fn ask(settings: &Settings) -> Option<Identity> {
-    Client::connect(&settings.admin.socket).await.ok()?.get_as("/v1/id").await.ok()
+async fn ask(socket: &Path) -> Result<Identity, ClientError> {
+    Client::connect(socket).await?.get_as("/v1/id").await
 }
 
 /// What is known without asking a daemon.

@@ -1,5 +1,7 @@
 //! `afferent interests`: what this node wants, and what others want from it.
 
+use std::collections::BTreeSet;
+
 use super::arguments::{Global, Interests, InterestsAction};
 use super::failure::{Exit, Failure};
 use super::output::{Output, plain};
@@ -12,6 +14,14 @@ use crate::wire::Pattern;
 pub(super) async fn perform(interests: &Interests, global: &Global, output: &mut Output) -> Result<Exit, Failure> {
     let failed = |error: ClientError| Failure::of_client("interests", &error);
     let mut client = reach::connect("interests", global).await?;
+    let asked = match &interests.action {
+        Some(InterestsAction::Add(add)) => {
+            let before: InterestsView = client.get_as("/v1/interests").await.map_err(failed)?;
+            [before.patterns, add.patterns.clone()].concat()
+        }
+        Some(InterestsAction::Set(set)) => set.patterns.clone(),
+        Some(InterestsAction::Rm(_)) | None => Vec::new(),
+    };
     let answer = match interests.action.as_ref().map(change) {
         None => client.get("/v1/interests").await,
         Some(change) => {
@@ -27,6 +37,9 @@ pub(super) async fn perform(interests: &Interests, global: &Global, output: &mut
     } else {
         print(&view, output)?;
     }
+    for covered in covered(&asked, &view.patterns) {
+        output.remark(&covered);
+    }
     if interests.action.is_some() && !view.lasting {
         output.remark("this holds until the daemon stops; to keep it, write it into interests.patterns");
     }
@@ -40,6 +53,18 @@ fn change(action: &InterestsAction) -> InterestsChange {
         InterestsAction::Add(add) => InterestsChange { add: add.patterns.clone(), ..none },
         InterestsAction::Rm(remove) => InterestsChange { remove: remove.patterns.clone(), ..none },
     }
+}
+
+/// Which of the patterns that were asked for are not kept, since a wider one says the same: removing that
+/// one does not bring them back.
+fn covered(asked: &[Pattern], kept: &[Pattern]) -> Vec<String> {
+    let of = |wide: &Pattern| {
+        let narrow = asked.iter().filter(|narrow| *narrow != wide && wide.covers(narrow) && !kept.contains(narrow));
+        let names: BTreeSet<&str> = narrow.map(Pattern::as_str).collect();
+        let names = names.into_iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        (!names.is_empty()).then(|| format!("`{wide}` covers {names}: no longer kept, also when `{wide}` is removed"))
+    };
+    kept.iter().filter_map(of).collect()
 }
 
 /// Our patterns one a line, as results; who wants what from us beside them.

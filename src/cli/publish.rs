@@ -27,9 +27,11 @@ pub(super) async fn perform(publish: &Publish, global: &Global, output: &mut Out
     let data = publish.data.as_deref().map(read_data).transpose()?;
     let mut client = reach::connect("publish", global).await?;
     let (sender, pieces) = mpsc::channel(PIECES_MAX);
+    let mut strangers = Vec::new();
     match &publish.kind {
         Some(kind) => {
             let to = recipients("publish: --to", &publish.to, &mut client).await?;
+            strangers = unknown(&to, &mut client).await?;
             let reply_to = reply_to(publish.reply_to.as_ref(), &mut client).await?;
             let line = object(kind, publish, &to, reply_to, data.as_deref());
             sender.try_send(Ok(Bytes::from(line))).expect("room for one");
@@ -40,6 +42,12 @@ pub(super) async fn perform(publish: &Publish, global: &Global, output: &mut Out
     }
     let wait = publish.wait.map(|peers| Wait { peers, within: publish.timeout.unwrap_or(WAIT_DEFAULT) });
     let tally = exchange(&mut client, body(pieces), publish.stdin, wait, output).await?;
+    for id in strangers.iter().filter(|_| tally.refused == 0) {
+        output.remark(&format!(
+            "{id} is no peer of this node: the event is stored here and goes to nobody\n\
+             next: afferent peers add mesh://{id}@HOST:PORT, then publish it again"
+        ));
+    }
     Ok(match tally {
         Tally { refused: 0, short: 0 } => Exit::Done,
         Tally { refused: 0, .. } => Exit::Timeout,
@@ -113,7 +121,7 @@ pub(super) async fn exchange(
         if output.is_json() {
             output.json(&line)?;
         }
-        print(&published, is_many.then_some(number), output)?;
+        print(&published, is_many.then_some(published.line.unwrap_or(number)), output)?;
         if let Some(wait) = wait.filter(|_| published.stored) {
             tally.short += u64::from(!tell_takers(&published, wait, &names, output));
         }
@@ -234,6 +242,18 @@ async fn reply_to(name: Option<&String>, client: &mut Client) -> Result<Option<N
     }
 }
 
+/// Those to whom nothing can be handed now: what is addressed goes to peers alone, and directly.
+async fn unknown(ids: &[NodeId], client: &mut Client) -> Result<Vec<NodeId>, Failure> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let failed = |error: ClientError| Failure::of_client("publish: --to", &error);
+    let known: Peers = client.get_as("/v1/peers").await.map_err(failed)?;
+    let own: Identity = client.get_as("/v1/id").await.map_err(failed)?;
+    let is_known = |id: &NodeId| *id == own.id || known.peers.iter().any(|peer| peer.id == *id);
+    Ok(ids.iter().filter(|id| !is_known(id)).copied().collect())
+}
+
 /// Ids, and what else `peers` calls somebody.
 async fn recipients(flag: &str, names: &[String], client: &mut Client) -> Result<Vec<NodeId>, Failure> {
     let mut ids = Vec::with_capacity(names.len());
@@ -341,7 +361,7 @@ mod tests {
         );
         assert_eq!(
             admin::document(&Published::never(&Rejection::Expired)),
-            r#"{"schema":"afferent.publish/1","digest":null,"id":null,"stored":false,"code":"expired","why":"the event expired"}"#
+            r#"{"schema":"afferent.publish/1","digest":null,"id":null,"stored":false,"code":"expired","number":"AF0404","why":"the event expired"}"#
         );
     }
 }

@@ -48,7 +48,11 @@ pub(super) async fn names(client: &mut Client) -> HashMap<NodeId, String> {
     peers.into_iter().filter_map(|peer| Some((peer.id, peer.alias?))).collect()
 }
 
-fn socket(global: &Global) -> Result<PathBuf, Failure> {
+/// Where the daemon answers.
+///
+/// # Errors
+/// Exit code 78 when the configuration does not say where.
+pub(super) fn socket(global: &Global) -> Result<PathBuf, Failure> {
     if let Some(socket) = &global.socket {
         return Ok(socket.clone());
     }

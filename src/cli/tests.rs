@@ -1,6 +1,7 @@
 //! Whole commands against a served API with a scripted driver: what they print, how they exit.
 
 use std::io::Cursor;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 use serde_json::Value;
@@ -152,6 +153,31 @@ async fn a_reader_of_a_group_never_sees_what_it_printed_before() {
 }
 
 #[tokio::test]
+async fn a_group_that_finds_nothing_does_not_read_the_same_again() {
+    let scene = Scene::open().await;
+    let heads: Vec<_> = (0..600).map(|number| scene.arrive("demo.other", number)).collect();
+    let line = ["sub", "rare.*", "--group", "app", "--since", "all", "--count", "1"];
+    let arrives = async {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while scene.acknowledged("app") != heads.last().copied() {
+            assert!(Instant::now() < deadline, "it is at {:?}", scene.acknowledged("app"));
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        scene.arrive("rare.hello", 600)
+    };
+    let (done, seq) = tokio::join!(run(&scene, &line), arrives);
+    assert_eq!((done.exit, done.results.lines().count()), (Exit::Done, 1), "{}", done.results);
+    assert_eq!(scene.acknowledged("app"), Some(seq));
+    let done = run(&scene, &["sub", "--list-groups"]).await;
+    assert_eq!(done.results, format!("GROUP  POSITION  BEHIND\napp    {}      0\n", seq.0));
+    assert_eq!(run(&scene, &["sub", "--list-groups", "--json"]).await.json()[0]["groups"][0]["group"], "app");
+    assert_eq!(run(&scene, &["sub", "--forget-group", "app"]).await.results, "app is forgotten\n");
+    let done = run(&scene, &["sub", "--forget-group", "app"]).await;
+    assert!(done.exit == Exit::Failed && done.remarks.contains("AF0423"), "{}", done.remarks);
+    assert!(run(&scene, &["sub", "--list-groups"]).await.remarks.contains("sub --group NAME"));
+}
+
+#[tokio::test]
 async fn a_peer_is_shown_named_pinged_and_matched() {
     let scene = Scene::open().await;
     let friend = crate::wire::Keypair::from_seed(&[2; 32]).id();
@@ -186,6 +212,12 @@ async fn a_script_waits_for_what_it_needs() {
     let gone = scene.path.with_file_name("gone.sock");
     let line = ["wait", "--timeout", "1ms", "--socket", gone.to_str().expect("UTF-8")];
     assert_eq!(run(&scene, &line).await.exit, Exit::Timeout);
+    // 503 is no answer either, as from a daemon on its way out before the next one starts.
+    scene.freeze();
+    let began = Instant::now();
+    let done = run(&scene, &["wait", "--timeout", "200ms"]).await;
+    assert!(began.elapsed() >= Duration::from_millis(200), "it waits as long as it was told");
+    assert!(done.exit == Exit::Timeout && done.remarks.contains("after 200ms (AF0215)"), "{}", done.remarks);
 }
 
 #[tokio::test]
@@ -197,6 +229,12 @@ async fn a_refused_event_is_an_answer_too() {
     assert_eq!((&answer["stored"], &answer["code"]), (&false.into(), &"type_denied".into()));
     let done = run(&scene, &["publish", "a.b", "--to", "nobody"]).await;
     assert_eq!((done.exit, done.results.as_str()), (Exit::NoSuchPeer, ""));
+    let stranger = crate::wire::Keypair::from_seed(&[9; 32]).id();
+    let own = crate::wire::Keypair::from_seed(&[1; 32]).id();
+    let done = run(&scene, &["publish", "a.b", "--to", &stranger.to_string(), "--to", &own.to_string()]).await;
+    assert_eq!(done.exit, Exit::Done);
+    assert!(done.remarks.contains(&format!("{stranger} is no peer of this node")), "{}", done.remarks);
+    assert!(!done.remarks.contains(&format!("{own} is no peer")), "{}", done.remarks);
     let done = run(&scene, &["publish", "demo.full"]).await;
     assert!(done.remarks.ends_with("(AF0414)\nnext: the same again in 500ms\n"), "{}", done.remarks);
 }
@@ -246,8 +284,12 @@ async fn interests_are_shown_as_they_are_after_a_change() {
     assert!(run(&scene, &["interests"]).await.remarks.starts_with("nothing is wanted"));
     assert_eq!(run(&scene, &["interests", "add", "b.*", "a.b"]).await.results, "a.b\nb.*\n");
     assert_eq!(run(&scene, &["interests", "rm", "a.b"]).await.results, "b.*\n");
+    run(&scene, &["interests", "add", "b.c"]).await;
+    let done = run(&scene, &["interests", "add", "a.c", "*"]).await;
+    assert_eq!(done.results, "*\n");
+    assert!(done.remarks.contains("`*` covers `a.c`, `b.*`: no longer kept"), "{}", done.remarks);
     let done = run(&scene, &["interests", "set", "x.*", "--json"]).await;
-    assert_eq!(done.json()[0]["patterns"], serde_json::json!(["x.*"]));
+    assert_eq!((done.json()[0]["patterns"].clone(), done.remarks.as_str()), (serde_json::json!(["x.*"]), ""));
     let done = run(&scene, &["interests", "rm", "a.b"]).await;
     assert_eq!(done.exit, Exit::Failed);
     assert!(done.remarks.ends_with("(AF0311)\nnext: afferent interests\n"), "{}", done.remarks);
