@@ -367,7 +367,11 @@ impl Driver {
     fn on_alive(&mut self) {
         self.is_probed = false;
         if !std::mem::replace(&mut self.is_announced, true) {
+            // Whoever reads the log may take it from there that the service manager knows.
             self.hands.supervisor.ready();
+            for address in &self.facts.listen {
+                tracing::info!(id = %self.hands.net.id(), %address, "ready");
+            }
         }
         let peers = self.node.view().peers;
         let connected = peers.iter().filter(|peer| matches!(peer.state, crate::core::PeerState::Connected { .. }));

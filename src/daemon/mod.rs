@@ -270,9 +270,6 @@ async fn start(
         }
     });
     devices.spawn(receptor.run(reports, stopping));
-    for address in &listen {
-        tracing::info!(id = %key.id(), %address, "ready");
-    }
     let (reloads, reloads_inbox) = mpsc::channel(1);
     let inbox = Inbox {
         net: net_inbox,

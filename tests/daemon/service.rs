@@ -69,6 +69,17 @@ fn a_service_manager_hears_of_every_change_and_of_every_third_of_its_watchdog() 
 }
 
 #[test]
+fn the_log_says_ready_once_the_service_manager_knows() {
+    let manager = Manager::new();
+    let mut a = Daemon::new("a", &[], "", "");
+    a.spawn_with(&manager.environment(Duration::from_secs(30)));
+    eventually("the log says it", PATIENCE, || a.log().contains("ready").then_some(()));
+    let first = manager.hear(Duration::from_millis(1));
+    assert_eq!(first.as_deref(), Some("READY=1\n"), "it was said before");
+    a.kill();
+}
+
+#[test]
 fn no_sign_of_life_comes_from_a_stuck_journal_though_the_process_lives() {
     let manager = Manager::new();
     let mut a = Daemon::new("a", &[], "", "");
