@@ -178,6 +178,125 @@ fn every_folder_says_what_it_is_for() {
     }
 }
 
+/// What ends in `_MAX` and bounds nothing that the daemon holds, with the reason.
+const NO_BOUNDS: &[(&str, &str)] = &[("store::SEQNO_MAX", "a number that is never reached, not a size")];
+
+/// `const NAME_MAX` in the code of a file, whoever may see it.
+fn maxima(text: &str) -> Vec<String> {
+    let name_of = |line: &str| {
+        let rest = line.split_once("const ")?.1;
+        let name = rest.split(':').next()?.trim();
+        (name.ends_with("_MAX") && !name.contains(' ')).then(|| name.to_owned())
+    };
+    code(text).iter().filter_map(|(_, line)| name_of(line)).collect()
+}
+
+/// The paths such as `net::bounds::PINGS_MAX` that a text names.
+fn paths(text: &str) -> Vec<&str> {
+    text.split(|c: char| !c.is_alphanumeric() && c != '_' && c != ':').filter(|path| path.contains("::")).collect()
+}
+
+/// Limits that are declared and not printed, as they would be told.
+fn unprinted(declared: &[(String, String, String)], printed: &str) -> Vec<String> {
+    let paths = paths(printed);
+    let mut missing = Vec::new();
+    for (floor, module, name) in declared {
+        let has_twin = declared.iter().filter(|(other, _, twin)| other == floor && twin == name).count() > 1;
+        // A path begins with the floor, or with a module that was imported, such as `event` for `event/read`.
+        let leads_there = |path: &&&str| {
+            let parts: Vec<&str> = path.split("::").collect();
+            let holds = |module: &str| parts.contains(&module);
+            let is_the_file = module.rsplit('/').next().is_some_and(holds);
+            parts.last() == Some(&name.as_str())
+                && (parts[0] == floor || module.split('/').any(holds))
+                && (!has_twin || is_the_file)
+        };
+        let is_no_bound = NO_BOUNDS.iter().any(|(exempt, _)| *exempt == format!("{floor}::{name}"));
+        if !is_no_bound && !paths.iter().any(|path| leads_there(&path)) {
+            missing.push(format!("src/{floor}/{module}.rs: {name}"));
+        }
+    }
+    missing
+}
+
+#[test]
+fn every_limit_is_printed() {
+    let printed = fs::read_to_string(root().join("cli/limits.rs")).expect("the list");
+    let mut declared = Vec::new();
+    let not_the_daemon = ["cli", "sim", "main"];
+    for path in sources(&root()) {
+        let floor = floor_of(&path);
+        let is_test = path.components().any(|part| part.as_os_str() == "tests");
+        if is_test
+            || not_the_daemon.contains(&floor.as_str())
+            || path.file_name().is_some_and(|name| name == "tests.rs")
+        {
+            continue;
+        }
+        let inside = path.strip_prefix(root()).expect("a source of ours").with_extension("");
+        let module = inside.strip_prefix(&floor).unwrap_or(&inside).to_string_lossy().into_owned();
+        let text = fs::read_to_string(&path).expect("a text file");
+        declared.extend(maxima(&text).into_iter().map(|name| (floor.clone(), module.clone(), name)));
+    }
+    assert!(declared.len() > 80, "the search finds what there is: {}", declared.len());
+    let missing = unprinted(&declared, &printed);
+    assert!(missing.is_empty(), "src/cli/limits.rs does not print these:\n{}", missing.join("\n"));
+
+    let settings = fs::read_to_string(root().join("net/settings.rs")).expect("the settings");
+    let (_, rest) = settings.split_once("pub struct Limits {").expect("the limits of the receptor");
+    let fields = rest.split_once('}').expect("its end").0.lines().filter_map(|line| line.trim().strip_prefix("pub "));
+    for field in fields.map(|field| field.split(':').next().unwrap_or_default()) {
+        assert!(printed.contains(&format!("net.{field}")), "src/cli/limits.rs does not print net.{field}");
+    }
+}
+
+#[test]
+fn a_limit_that_is_not_printed_is_found() {
+    let of = |floor: &str, module: &str, text: &str| {
+        let names = maxima(text).into_iter();
+        names.map(|name| (floor.to_owned(), module.to_owned(), name)).collect::<Vec<_>>()
+    };
+    for declaration in ["pub const X_MAX: usize = 1;", "pub(super) const X_MAX: u8 = 1;", "const X_MAX: Duration = A;"]
+    {
+        let declared = of("net", "lane", declaration);
+        assert_eq!(unprinted(&declared, "net::bounds::Y_MAX, bus::X_MAX, X_MAX").len(), 1, "{declaration}");
+        assert!(unprinted(&declared, "(net::bounds::X_MAX)").is_empty());
+    }
+    let inner = of("wire", "event/read", "pub const X_MAX: u8 = 1;");
+    assert!(unprinted(&inner, "event::X_MAX").is_empty() && unprinted(&inner, "admin::X_MAX").len() == 1);
+    let twins = [of("store", "peers", "const X_MAX: u64 = 1;"), of("store", "mutes", "const X_MAX: u64 = 1;")].concat();
+    assert_eq!(unprinted(&twins, "store::peers::X_MAX"), ["src/store/mutes.rs: X_MAX"]);
+    assert!(of("net", "lane", "// const X_MAX: u8 = 1;\nfn f() { g(const { Y }, Z_MAX) }").is_empty());
+}
+
+/// Queues and semaphores: each is as long as something that is printed says.
+#[test]
+fn every_queue_has_a_named_length() {
+    // What the length is named where it comes from.
+    let named = [("net/limits.rs", "bytes / 2", "Limits::body_bytes_in_all")];
+    let mut found = 0;
+    for path in sources(&root()).into_iter().filter(|path| !["cli", "sim"].contains(&floor_of(path).as_str())) {
+        if path.components().any(|part| part.as_os_str() == "tests") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).expect("a text file");
+        for (number, line) in code(&text) {
+            for call in ["mpsc::channel(", "broadcast::channel(", "sync_channel(", "Semaphore::new("] {
+                let Some((_, rest)) = line.split_once(call) else { continue };
+                let length = rest.split(')').next().unwrap_or_default();
+                if length.is_empty() {
+                    continue; // the standard library's own is unbounded, and told by its name elsewhere
+                }
+                found += 1;
+                let is_named = length == "1" || length.contains("_MAX") || length.contains("limits");
+                let is_known = named.iter().any(|(file, what, _)| path.ends_with(file) && length == *what);
+                assert!(is_named || is_known, "{}:{number}: a queue of `{length}`: name its limit", path.display());
+            }
+        }
+    }
+    assert!(found >= 10, "the search finds what there is: {found}");
+}
+
 #[test]
 fn nothing_is_left_lying_about() {
     // Split, so that this file does not find itself.

@@ -138,8 +138,10 @@ pub(super) fn add_entry(
 /// Before the name of each field of an entry.
 pub(super) const ENTRY: &str = "entry.";
 /// Dead letters kept beside one stream, roughly. More would only hide the newest from whoever looks.
-pub(super) const LETTERS_MAX: usize = 10_000;
+pub const LETTERS_MAX: usize = 10_000;
 /// What a dead letter keeps of its entry: all of it, unless it could not be an event by far.
-const ENTRY_FIELDS_MAX: usize = 64;
-const ENTRY_NAME_MAX: usize = 64;
-const ENTRY_BYTES_MAX: usize = 2 * crate::wire::event::EVENT_BYTES_MAX;
+pub const ENTRY_FIELDS_MAX: usize = 64;
+/// See [`ENTRY_FIELDS_MAX`].
+pub const ENTRY_NAME_MAX: usize = 64;
+/// See [`ENTRY_FIELDS_MAX`].
+pub const ENTRY_BYTES_MAX: usize = 2 * crate::wire::event::EVENT_BYTES_MAX;

@@ -504,6 +504,7 @@ pub(super) fn now() -> Wall {
 const COUNT: usize = 64;
 /// The least and the most that a refusal makes us wait.
 const RETRY_MIN: Duration = Duration::from_millis(10);
-const RETRY_MAX: Duration = Duration::from_secs(30);
+/// See `RETRY_MIN`.
+pub const RETRY_MAX: Duration = Duration::from_secs(30);
 /// When the driver says nothing.
 const RETRY_UNANSWERED: Duration = Duration::from_secs(1);

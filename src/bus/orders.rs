@@ -389,7 +389,7 @@ fn read(stream: &str, reply: StreamRangeReply) -> Vec<Letter> {
 }
 
 /// Longest text about a letter, in characters.
-const ABOUT_MAX: usize = 512;
+pub const ABOUT_MAX: usize = 512;
 
 fn text_of(value: &Value) -> String {
     match value {

@@ -67,7 +67,8 @@ fn are_nodes(text: &str) -> bool {
 
 /// Attributes with limits of their own: never at fault when an extension is.
 const OURS: [&str; 5] = ["data", "data_base64", "subject", "dataschema", "to"];
-const EXTENSION_BYTES_MAX: usize = 256;
+/// Longest value of an extension attribute.
+pub const EXTENSION_BYTES_MAX: usize = 256;
 
 /// Makes entries of one outbox into events of one node.
 #[derive(Clone)]
@@ -169,7 +170,7 @@ impl<'t> Fields<'t> {
 }
 
 /// An event has no more members than this.
-const FIELDS_MAX: usize = 32;
+pub const FIELDS_MAX: usize = 32;
 
 fn is_name(name: &str) -> bool {
     let is_attribute = |name: &str| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());

@@ -199,7 +199,8 @@ pub(super) fn printable(text: &str) -> String {
     clean
 }
 
-const TEXT_MAX: usize = 300;
+/// Longest text of Redis that is shown, in characters.
+pub const TEXT_MAX: usize = 300;
 
 /// The wait before the next try: exponential with full jitter, so that many clients of one Redis do
 /// not come back at the same moment.

@@ -24,6 +24,7 @@ mod id;
 mod init;
 mod interests;
 mod keys;
+mod limits;
 mod logging;
 mod manual;
 mod matching;

@@ -128,6 +128,9 @@ fn assemble(file: Option<(&Path, &str)>, flags: &[Override], surroundings: &Surr
     (layers, mistakes)
 }
 
+/// Largest configuration file.
+pub const FILE_BYTES_MAX: usize = 1 << 20;
+
 fn open(path: &Path) -> Result<String, Mistakes> {
     let bytes = std::fs::read(path).map_err(|error| Mistake {
         code: "AF0101",
@@ -135,12 +138,16 @@ fn open(path: &Path) -> Result<String, Mistakes> {
         why: cause(&error),
         next: match error.kind() {
             std::io::ErrorKind::NotFound => format!("afferent init --config {}", path.display()),
+            // The system's file may hold a password: it is for root and a group.
+            std::io::ErrorKind::PermissionDenied => format!(
+                "ls -l {}; when it belongs to the group afferent: sudo usermod -aG afferent $USER, then log in again",
+                path.display()
+            ),
             _ => format!("ls -l {}", path.display()),
         },
         place: None,
     })?;
-    let size_max = 1 << 20;
-    if bytes.len() > size_max {
+    if bytes.len() > FILE_BYTES_MAX {
         return Err(Mistakes::from(Mistake {
             code: "AF0101",
             what: format!("{} cannot be read", path.display()),
@@ -353,7 +360,7 @@ fn route(each: &mut Section<'_, '_>, bus: &mut Bus) {
 }
 
 /// Each stream is a connection to Redis.
-const ROUTES_MAX: usize = 64;
+pub const ROUTES_MAX: usize = 64;
 
 fn layout(text: &str, named: &BTreeMap<String, Vec<(String, Pick)>>) -> Result<Layout, String> {
     match (text, named.get(text)) {

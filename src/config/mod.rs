@@ -31,10 +31,10 @@ mod template;
 mod values;
 
 pub use fields::{FIELDS, Field, Kind, Preset};
-pub use layers::{Override, load, read, socket_despite};
+pub use layers::{FILE_BYTES_MAX, Override, ROUTES_MAX, load, read, socket_despite};
 pub use mistake::{CODES, EXIT_CODE, Mistake, Mistakes, Place, Position};
 pub use origin::{Group, Loaded, Origin, Shown, load_whole};
-pub use place::{Found, SYSTEM_SOCKET, Surroundings, find, usual_file};
+pub use place::{Found, SOCKET_BYTES_MAX, SYSTEM_SOCKET, Surroundings, find, usual_file};
 pub use schema::schema;
 pub use settings::{
     Admin, Bus, Discovery, Journal, Layout, Limits, Log, LogFormat, Metrics, Node, Peer, Route, Settings, Trust,

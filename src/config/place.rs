@@ -12,7 +12,7 @@ const SYSTEM_DATA: &str = "/var/lib/afferent";
 pub const SYSTEM_SOCKET: &str = "/run/afferent/afferent.sock";
 /// The name of a Unix socket has this many bytes at most (`sun_path` of Linux, less its final zero;
 /// macOS has four fewer and says so itself).
-const SOCKET_BYTES_MAX: usize = 107;
+pub const SOCKET_BYTES_MAX: usize = 107;
 
 /// What the process was started in, so that nothing here reads a global.
 #[derive(Clone, Debug, Default)]

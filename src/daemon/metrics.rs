@@ -284,4 +284,5 @@ impl Page {
 /// From a hop on one machine to a peer that was away for hours.
 const LATENCY_BUCKETS: [f64; 14] =
     [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0, 3_600.0];
-const LATENCY_MAX: Duration = Duration::from_secs(86_400);
+/// What took longer counts as this long.
+pub const LATENCY_MAX: Duration = Duration::from_secs(86_400);

@@ -51,6 +51,8 @@ use supervisor::Supervisor;
 use trust::Trust;
 
 pub use driver::Fatal;
+pub use metrics::LATENCY_MAX;
+pub use notes::AWAY_MAX;
 pub use reload::{Reread, Rereader};
 
 /// Reports of the network that wait for the driver; full = requests are told 503.
@@ -60,7 +62,7 @@ pub const PUBLICATIONS_MAX: usize = 16;
 /// Orders of people that wait for the bridge.
 pub const ORDERS_MAX: usize = 16;
 /// How long devices get to finish what is in hand.
-const STOP_MAX: Duration = Duration::from_secs(9);
+pub const STOP_MAX: Duration = Duration::from_secs(9);
 
 /// Runs a node until it is told to stop. SIGHUP calls `reread`.
 ///

@@ -18,7 +18,7 @@ pub(super) struct Notes {
 }
 
 /// Peers come and go; when this many are remembered as away, all are forgotten, and said once more.
-const AWAY_MAX: usize = 1_024;
+pub const AWAY_MAX: usize = 1_024;
 
 impl Notes {
     pub(super) fn tell(&mut self, note: &Note) {

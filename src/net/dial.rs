@@ -30,9 +30,9 @@ use crate::wire::message::{
 use crate::wire::{Code, Host, HostPort, Keys, NodeId, Record, Rejection, Verified};
 
 /// Largest answer but that of `/peers`.
-const ANSWER_BYTES_MAX: usize = 64 << 10;
+pub const ANSWER_BYTES_MAX: usize = 64 << 10;
 /// Longest wait that a peer can ask for.
-const RETRY_MAX: Duration = Duration::from_secs(600);
+pub const RETRY_MAX: Duration = Duration::from_secs(600);
 /// Shortest wait that a peer can ask for, so that nobody makes us send without a pause.
 const RETRY_LEAST: Duration = Duration::from_millis(100);
 /// What is waited when a peer says it is busy and not for how long.

@@ -30,9 +30,9 @@ use crate::core::ports::{LaneId, SendError, ShipmentId};
 use crate::wire::{Code, HostPort, NodeId, Record, Verified, timestamp};
 
 /// Addresses tried in one dial, over all places.
-const DIALS_MAX: usize = 8;
+pub const DIALS_MAX: usize = 8;
 /// Pings that wait in one lane.
-const PINGS_MAX: usize = 8;
+pub const PINGS_MAX: usize = 8;
 
 /// The driver's end of a lane. Dropping it closes the lane at once and without a report.
 #[derive(Debug)]

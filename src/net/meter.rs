@@ -120,7 +120,8 @@ pub(super) struct Heads {
     glance: Glance,
 }
 
-const LINE_MAX: usize = 16 << 10;
+/// Longest line of an HTTP/1.1 head.
+pub const LINE_MAX: usize = 16 << 10;
 
 impl Heads {
     fn glance(&mut self, mut bytes: &[u8]) -> Glance {

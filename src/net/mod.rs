@@ -42,6 +42,15 @@ mod tls;
 mod verify;
 mod watch;
 
+/// What bounds this room beside [`Limits`], for whoever prints it.
+pub mod bounds {
+    pub use super::dial::{ANSWER_BYTES_MAX, RETRY_MAX};
+    pub use super::lane::{DIALS_MAX, PINGS_MAX};
+    pub use super::meter::LINE_MAX;
+    pub use super::receptor::{HEAD_BYTES_MAX, HEADERS_MAX};
+    pub use super::resolve::ADDRESSES_MAX;
+}
+
 pub use counters::{Count, Counters, VerifySeconds};
 pub use dial::identify;
 pub use lane::{Echo, LaneHandle, open};

@@ -116,8 +116,9 @@ impl Receptor {
 /// After an error of `accept`.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// What an HTTP/1.1 head may take up.
-const HEAD_BYTES_MAX: usize = 16 << 10;
-const HEADERS_MAX: usize = 64;
+pub const HEAD_BYTES_MAX: usize = 16 << 10;
+/// Header fields of one head.
+pub const HEADERS_MAX: usize = 64;
 
 impl std::fmt::Debug for Receptor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

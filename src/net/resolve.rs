@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use crate::wire::{Host, HostPort, Profile};
 
 /// Addresses tried for one name.
-const ADDRESSES_MAX: usize = 4;
+pub const ADDRESSES_MAX: usize = 4;
 /// For the system's resolver to answer.
 const RESOLVE: Duration = Duration::from_secs(5);
 

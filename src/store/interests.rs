@@ -9,7 +9,7 @@ use super::{DataDir, StoreError, files};
 use crate::wire::{Interests, Pattern};
 
 /// 64 patterns and their escapes.
-const BYTES_MAX: u64 = 64 << 10;
+pub const BYTES_MAX: u64 = 64 << 10;
 
 #[derive(Serialize, Deserialize)]
 struct Saved {

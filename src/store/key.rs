@@ -10,7 +10,7 @@ use super::{StoreError, files};
 use crate::wire::Keypair;
 
 /// A key in PKCS#8 PEM has some 120 bytes.
-const KEY_BYTES_MAX: u64 = 16 << 10;
+pub const KEY_BYTES_MAX: u64 = 16 << 10;
 const GROUP_AND_OTHERS: u32 = 0o077;
 const OTHERS: u32 = 0o007;
 

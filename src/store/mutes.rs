@@ -13,7 +13,7 @@ use crate::core::trust::MUTED_MAX;
 use crate::wire::NodeId;
 
 /// An id and its quotes take 55 bytes.
-const BYTES_MAX: u64 = 64 * 2 * MUTED_MAX as u64;
+pub const BYTES_MAX: u64 = 64 * 2 * MUTED_MAX as u64;
 
 /// What was typed.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]

@@ -20,7 +20,7 @@ use crate::wire::{HostPort, Keys, Line, NodeId, Record, Rejection, Verified, tim
 
 const FORMAT: u32 = 1;
 /// 64 peers with records of 4 KiB make 0.4 MiB.
-const BYTES_MAX: u64 = 16 << 20;
+pub const BYTES_MAX: u64 = 16 << 20;
 
 /// What the peer file says.
 #[derive(Debug, Default)]

@@ -17,6 +17,8 @@ use crate::time::Wall;
 
 mod read;
 
+pub use read::{LONG_TEXT_MAX, MEMBERS_MAX, TEXT_MAX, TO_BYTES_MAX};
+
 /// Largest event, in bytes (CloudEvents: intermediaries must forward up to this size).
 pub const EVENT_BYTES_MAX: usize = 65_536;
 /// How far ahead of our clock `time` may be.

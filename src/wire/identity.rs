@@ -273,7 +273,8 @@ pub struct Keys {
     known: HashMap<[u8; 32], VerifyingKey>,
 }
 
-const KEYS_MAX: usize = 4_096;
+/// Keys that one [`Keys`] remembers.
+pub const KEYS_MAX: usize = 4_096;
 
 impl Keys {
     pub(super) fn get(&mut self, bytes: &[u8; 32]) -> Result<&VerifyingKey, Rejection> {

@@ -17,7 +17,8 @@ pub const PLUS_PATTERNS_MAX: usize = 8;
 pub const PATTERNS_BYTES_MAX: usize = 2_048;
 /// Longest pattern, in bytes: no longer than a type.
 pub const PATTERN_BYTES_MAX: usize = 128;
-const SEGMENTS_MAX: usize = 8;
+/// Most segments of a type or a pattern.
+pub const SEGMENTS_MAX: usize = 8;
 
 /// A pattern over event types (4-dissemination.md):
 ///

@@ -61,7 +61,7 @@ pub(in crate::bus) const SCHEMA: &str = "https://schemas.instrukt.ai/teleclaude/
 /// How such a schema ends, whoever hosts it.
 const SCHEMA_PATH: &str = "/teleclaude/event/";
 /// Versions have so many digits at most: what every reader holds in an integer.
-const VERSION_DIGITS_MAX: usize = 9;
+pub const VERSION_DIGITS_MAX: usize = 9;
 
 /// The layout `teleclaude`: see the table above.
 pub(super) fn lay_out(stored: &Stored, trust: Verdict) -> Result<Fields, Cause> {

@@ -26,7 +26,8 @@ const STATE_MEMTABLE_BYTES: u64 = 4 << 20;
 /// Above this the engine writes out what keeps the oldest write-ahead file alive.
 const WAL_BYTES: u64 = 128 << 20;
 const CACHE_BYTES: u64 = 16 << 20;
-const FILES_OPEN_MAX: usize = 128;
+/// Files that the engine keeps open.
+pub const FILES_OPEN_MAX: usize = 128;
 const WORKERS: usize = 2;
 /// More than the sequence numbers that one deletion takes (2).
 const NUMBERS_OF_A_DELETION: u32 = 8;

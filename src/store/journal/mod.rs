@@ -27,6 +27,16 @@ mod wal;
 mod watch;
 mod writer;
 
+/// What bounds this room, for whoever prints it.
+pub mod bounds {
+    pub use super::engine::FILES_OPEN_MAX;
+    pub use super::shared::DAMAGED_MAX;
+    pub use super::span::SPANS_MAX;
+    pub use super::wal::VALUE_BYTES_MAX;
+    pub use super::watch::BUSY_MAX;
+    pub use super::writer::{GROUP_BYTES_MAX, GROUP_ENTRIES_MAX, LINGER_MAX};
+}
+
 use std::fmt;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Sender};

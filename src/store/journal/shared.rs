@@ -19,7 +19,7 @@ use crate::time::Wall;
 use crate::wire::{Digest, Keys};
 
 /// Damaged entries remembered one by one, so that many readers count each of them once.
-const DAMAGED_MAX: usize = 10_000;
+pub const DAMAGED_MAX: usize = 10_000;
 /// Positions left out when the end of a write-ahead file was cut: more than one commit can hold.
 const POSITIONS_SKIPPED: u64 = 1 << 16;
 

@@ -15,7 +15,7 @@ pub(super) const PARTS: u64 = 8;
 /// to keep some longer than needed costs 160 bytes each.
 const IDS_PERIODS: u32 = 4;
 /// A clock that flaps makes no more periods than this.
-const SPANS_MAX: usize = 64;
+pub const SPANS_MAX: usize = 64;
 /// A clock that jumped ahead and then ran true for this long is believed.
 const BELIEVED_AFTER: Duration = Duration::from_secs(86_400);
 

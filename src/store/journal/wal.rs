@@ -30,7 +30,7 @@ const CLEAR_BYTES: usize = 9;
 /// The engine reserves the highest bit of its own numbers; none comes near this in any lifetime.
 const SEQNO_MAX: u64 = 1 << 56;
 /// Nothing of ours is larger, written down or unpacked; without a limit a wrong length is an allocation.
-const VALUE_BYTES_MAX: u32 = 1 << 20;
+pub const VALUE_BYTES_MAX: u32 = 1 << 20;
 
 /// What had to be taken out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

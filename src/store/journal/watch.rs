@@ -8,7 +8,7 @@ use super::Report;
 use super::shared::locked;
 
 /// Longest time the writer may be busy with one thing.
-const BUSY_MAX: Duration = Duration::from_secs(10);
+pub const BUSY_MAX: Duration = Duration::from_secs(10);
 const LOOKS_EVERY: Duration = Duration::from_secs(2);
 
 /// Watches what the writer is busy with.

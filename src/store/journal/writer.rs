@@ -18,11 +18,11 @@ use crate::time::Now;
 use crate::wire::message::Durability;
 
 /// Entries of one commit. More gains nothing: the fsync is shared well enough.
-const GROUP_ENTRIES_MAX: usize = 256;
+pub const GROUP_ENTRIES_MAX: usize = 256;
 /// Bytes of events in one commit.
-const GROUP_BYTES_MAX: usize = 4 << 20;
+pub const GROUP_BYTES_MAX: usize = 4 << 20;
 /// Longest wait for company before a commit.
-const LINGER_MAX: Duration = Duration::from_millis(2);
+pub const LINGER_MAX: Duration = Duration::from_millis(2);
 /// A moved cursor waits this long for a commit to join.
 const CURSOR_DELAY: Duration = Duration::from_secs(1);
 /// How often a full journal looks whether it may begin again.

@@ -16,10 +16,14 @@ use crate::wire::json::{self, KeySeed, KeysSeen};
 use crate::wire::rejection::Rejection;
 use crate::wire::timestamp;
 
-const MEMBERS_MAX: usize = 32;
-const TEXT_MAX: usize = 256;
-const LONG_TEXT_MAX: usize = 512;
-const TO_BYTES_MAX: usize = 991;
+/// Most members of an event.
+pub const MEMBERS_MAX: usize = 32;
+/// Longest value of an attribute, in bytes.
+pub const TEXT_MAX: usize = 256;
+/// The same of `subject` and `dataschema`.
+pub const LONG_TEXT_MAX: usize = 512;
+/// The same of `to`.
+pub const TO_BYTES_MAX: usize = 991;
 
 pub(super) fn event(bytes: Bytes, keys: &mut Keys) -> Result<Event, Rejection> {
     if bytes.len() > EVENT_BYTES_MAX {
