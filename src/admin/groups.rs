@@ -132,7 +132,72 @@ impl Register {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::time::Duration;
+
     use super::*;
+    use crate::core::ports::{Page, PageError};
+    use crate::time::Wall;
+
+    /// A log with one cursor. Its first reader is held up until somebody else has set the cursor, or a
+    /// while has passed in which nobody could.
+    struct Held {
+        cursor: Mutex<Option<Seq>>,
+        hold: Mutex<Option<(Sender<()>, Receiver<()>)>>,
+    }
+
+    impl Log for Held {
+        fn incarnation(&self) -> u64 {
+            7
+        }
+        fn head(&self) -> Seq {
+            Seq(9)
+        }
+        fn earliest(&self) -> Seq {
+            Seq(1)
+        }
+        fn page(&self, after: Seq, _: usize, _: usize) -> Result<Page, PageError> {
+            Ok(Page { entries: Vec::new(), upto: after })
+        }
+        fn since(&self, _: Wall) -> Result<Seq, PageError> {
+            Ok(Seq(1))
+        }
+        fn cursor(&self, _: &str) -> Option<Seq> {
+            let read = *self.cursor.lock().expect("no panic");
+            let hold = self.hold.lock().expect("no panic").take();
+            if let Some((has_read, others)) = hold {
+                has_read.send(()).expect("somebody waits");
+                // It is well when nobody comes: the turn is ours.
+                let _ = others.recv_timeout(Duration::from_millis(300));
+            }
+            read
+        }
+        fn set_cursor(&self, _: &str, seq: Seq) {
+            *self.cursor.lock().expect("no panic") = Some(seq);
+        }
+    }
+
+    impl Cursors for Held {
+        fn all(&self) -> Vec<(String, Seq)> {
+            Vec::new()
+        }
+        fn forget(&self, _: &str) {}
+    }
+
+    #[test]
+    fn who_acknowledges_less_a_moment_later_does_not_set_the_group_back() {
+        let ((has_read, reads), (done, others)) = (channel(), channel());
+        let log = Arc::new(Held { cursor: Mutex::new(Some(Seq(1))), hold: Mutex::new(Some((has_read, others))) });
+        let register = Arc::new(Register::new(Arc::clone(&log) as Arc<dyn Log>, Arc::clone(&log) as Arc<dyn Cursors>));
+        let name: GroupName = "app".parse().expect("a name");
+        let (slow, his) = (Arc::clone(&register), name.clone());
+        let slow = std::thread::spawn(move || slow.acknowledge(&his, Seq(2)));
+        reads.recv().expect("it has read the cursor");
+        let quick = register.acknowledge(&name, Seq(5)).expect("acknowledged");
+        let _ = done.send(());
+        slow.join().expect("no panic").expect("acknowledged");
+        assert_eq!((quick.seq, *log.cursor.lock().expect("no panic")), (Some(Seq(5)), Some(Seq(5))));
+    }
 
     #[test]
     fn the_name_of_a_group_is_short_and_plain() {
