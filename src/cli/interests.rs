@@ -62,7 +62,8 @@ fn covered(asked: &[Pattern], kept: &[Pattern]) -> Vec<String> {
         let narrow = asked.iter().filter(|narrow| *narrow != wide && wide.covers(narrow) && !kept.contains(narrow));
         let names: BTreeSet<&str> = narrow.map(Pattern::as_str).collect();
         let names = names.into_iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-        (!names.is_empty()).then(|| format!("`{wide}` covers {names}: no longer kept, also when `{wide}` is removed"))
+        (!names.is_empty())
+            .then(|| format!("`{wide}` covers {names}: not kept beside it, to be added again when `{wide}` is removed"))
     };
     kept.iter().filter_map(of).collect()
 }

@@ -287,7 +287,7 @@ async fn interests_are_shown_as_they_are_after_a_change() {
     run(&scene, &["interests", "add", "b.c"]).await;
     let done = run(&scene, &["interests", "add", "a.c", "*"]).await;
     assert_eq!(done.results, "*\n");
-    assert!(done.remarks.contains("`*` covers `a.c`, `b.*`: no longer kept"), "{}", done.remarks);
+    assert!(done.remarks.contains("`*` covers `a.c`, `b.*`: not kept beside it"), "{}", done.remarks);
     let done = run(&scene, &["interests", "set", "x.*", "--json"]).await;
     assert_eq!((done.json()[0]["patterns"].clone(), done.remarks.as_str()), (serde_json::json!(["x.*"]), ""));
     let done = run(&scene, &["interests", "rm", "a.b"]).await;
