@@ -266,7 +266,13 @@ pub const FIELDS: &[Field] = &[
             "group reads on within a minute; a group that stands still for longer misses the oldest.",
         ],
     ),
-    field("bus", "own", Kind::Flag, "false", &["Write events published here to our own streams too."]),
+    field(
+        "bus",
+        "own",
+        Kind::Flag,
+        "false",
+        &["Write events published here to our own streams too, as far as [interests] has their types."],
+    ),
     derived(
         "bus.route",
         "match",
