@@ -103,8 +103,12 @@ fn reply(answer: &ServerError) -> Trouble {
 }
 
 fn named(code: &str, detail: &str) -> Trouble {
-    // Redis 7 names the script and its line behind the sentence; that is noise to people.
-    let sentence = detail.split(" script: ").next().unwrap_or(detail).trim();
+    // Redis 7 names the script and its line behind the sentence, 6 the arguments of a command that it does
+    // not know; that is noise to people.
+    let sentence = [" script: ", ", with args"]
+        .iter()
+        .fold(detail, |text, noise| text.split_once(noise).map_or(text, |(sentence, _)| sentence));
+    let sentence = sentence.trim();
     let (class, remedy) = reaction(code, sentence);
     let why = printable(format!("Redis answers {code} {sentence}").trim_end());
     Trouble { class, why, remedy: remedy.to_owned() }
@@ -290,6 +294,10 @@ mod tests {
             assert_eq!(trouble.class == Class::Config, !trouble.remedy.is_empty(), "{line}: a stop says what to do");
         }
         assert_eq!(of("OOM no. script: 94, on @user_script:1.").why, "Redis answers OOM no.");
+        // As 6.0.16 says it.
+        let old = of("ERR unknown command `XAUTOCLAIM`, with args beginning with: `mesh:outbox`, `mesh-out:gy`,");
+        assert_eq!(old.why, "Redis answers ERR unknown command `XAUTOCLAIM`");
+        assert_eq!(old.remedy, "use Redis 6.2 or newer, or Valkey 7.2 or newer");
     }
 
     #[test]
