@@ -117,7 +117,11 @@ impl Writer {
     /// May it begin again? A little more room than it takes to stop, so that it does not flap.
     pub(super) fn recover(&mut self) -> bool {
         let reserves = if matches!(self.room.state, State::Poisoned(_)) { RESERVES_AFTER_FAILURE } else { 2 };
-        if self.is_scarce(reserves).is_some() {
+        if let Some(why) = self.is_scarce(reserves) {
+            // Who made some room is told how much it takes.
+            if matches!(self.room.state, State::Full) {
+                *locked(&self.shared.full) = Some(why);
+            }
             return false;
         }
         if let State::Poisoned(doubtful) = std::mem::take(&mut self.room.state)

@@ -46,6 +46,13 @@ impl SmallDisk {
         }
     }
 
+    /// Gives back so much of what was taken that so many bytes are free.
+    fn leave(&self, left: u64) {
+        let ballast = File::options().write(true).open(self.ballast()).expect("there");
+        let taken = ballast.metadata().expect("of a file").len();
+        ballast.set_len(taken.saturating_sub(left.saturating_sub(self.free()))).expect("shorter");
+    }
+
     fn ballast(&self) -> PathBuf {
         self.home.path().join("ballast")
     }
@@ -118,6 +125,11 @@ fn below_the_reserve_nothing_is_stored_until_there_is_room_again() {
     let mut bench = reopen(bench, &disk.path(), reserve);
     assert_eq!(append_until_full(&mut bench, 9), 9, "a restart makes no room");
     assert_holds(&bench, 9);
+    disk.leave(reserve * 3 / 2);
+    assert_eq!(append_until_full(&mut bench, 9), 9, "some room is not enough to begin again");
+    let why = bench.journal.stats().full.expect("full");
+    let needed = why.split(", ").nth(1).and_then(|part| part.split(' ').next()).and_then(|number| number.parse().ok());
+    assert!(needed.is_some_and(|needed: u64| needed >= reserve * 2), "{why}");
     disk.empty();
     wait_until_well(&bench);
     assert_eq!(bench.append_one(large(10)), Appended::Stored(Seq(10)));
