@@ -25,7 +25,7 @@ pub(super) fn load(thing: &str, settings: &Settings) -> Result<Keypair, Failure>
     let path = path(settings);
     if path.try_exists().is_ok_and(|is_there| !is_there) {
         let what = format!("this node has no key yet, {} is not there", path.display());
-        return Err(Failure::new(Exit::Failed, codes::NO_KEY, thing, what).next("afferent init"));
+        return Err(Failure::new(Exit::Failed, codes::NO_KEY, thing, what).next(FIRST_KEY));
     }
     key::load(&path).map_err(unusable)
 }
@@ -35,3 +35,6 @@ pub(super) fn create(settings: &Settings) -> Result<Keypair, Failure> {
     let made = DataDir::open(&settings.node.data_dir).and_then(|directory| key::create(&directory.key_path()));
     made.map_err(|error| Failure::new(Exit::Failed, codes::BAD_KEY, "init", error.to_string()))
 }
+
+/// Not `init` alone: the daemon may have a key that only the service manager can read.
+const FIRST_KEY: &str = "afferent init, unless systemd hands the daemon its key (LoadCredential=): then afferent id";
