@@ -69,10 +69,11 @@ impl Output {
         let _ = write!(self.remarks, "{question} ").and_then(|()| self.remarks.flush());
     }
 
-    /// Nobody can be told that standard error is closed.
+    /// Nobody can be told that standard error is closed. A failure repeats what a daemon, a Redis or a
+    /// file said, so whatever a terminal would obey is taken out here, whoever wrote it.
     fn say(&mut self, text: &str) {
         let _ = self.results.flush();
-        let _ = writeln!(self.remarks, "{text}");
+        let _ = writeln!(self.remarks, "{}", plain_lines(text));
     }
 }
 
@@ -86,11 +87,19 @@ fn is_trick(letter: char) -> bool {
 
 /// Text that somebody else chose, as it may reach a terminal: `\u{1b}` instead of an escape.
 pub(super) fn plain(text: &str) -> Cow<'_, str> {
-    if !text.contains(is_trick) {
+    escaped(text, is_trick)
+}
+
+/// The same for text of several lines: it keeps its line ends, and the tabs of a file that is shown.
+fn plain_lines(text: &str) -> Cow<'_, str> {
+    escaped(text, |letter| is_trick(letter) && !matches!(letter, '\n' | '\t'))
+}
+
+fn escaped(text: &str, is_bad: fn(char) -> bool) -> Cow<'_, str> {
+    if !text.contains(is_bad) {
         return Cow::Borrowed(text);
     }
-    let escaped =
-        |letter: char| if is_trick(letter) { letter.escape_unicode().to_string() } else { letter.to_string() };
+    let escaped = |letter: char| if is_bad(letter) { letter.escape_unicode().to_string() } else { letter.to_string() };
     Cow::Owned(text.chars().map(escaped).collect())
 }
 
@@ -190,6 +199,18 @@ pub(super) mod tests {
             "bl\u{fc}te \\u{1b}[31m\\u{9b}2J\\u{202e}x\\u{7f}"
         );
         assert!(matches!(plain("plain"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn a_failure_that_repeats_what_others_said_is_harmless_too() {
+        let (mut output, _, remarks) = pages(false);
+        let said = "the field `\u{1b}[2J\u{202e}` is\r no name";
+        output.report(&Failure::new(super::super::failure::Exit::Failed, "AF0001", "dead", said).next("one\n\ttwo"));
+        output.remark("\u{9b}2J");
+        assert_eq!(
+            remarks.text(),
+            "afferent: dead: the field `\\u{1b}[2J\\u{202e}` is\\u{d} no name (AF0001)\nnext: one\n\ttwo\n\\u{9b}2J\n"
+        );
     }
 
     #[test]
