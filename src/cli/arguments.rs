@@ -217,6 +217,8 @@ mod tests {
             "publish a.b --attr x:=y",
             "publish a.b --expires soon",
             "publish a.b --timeout 1s",
+            "publish a.b --wait 1 --timeout 2h",
+            "ping cedar --count 0",
             "publish a.b --wait some",
             "publish --stdin --spread 1s",
             "sub a..b",
@@ -243,6 +245,26 @@ mod tests {
             assert!(error.use_stderr(), "{line}");
         }
         assert!(parse("stauts").expect_err("a slip").to_string().contains("'status'"));
+    }
+
+    /// What a script types whose variable is not set.
+    #[test]
+    fn an_empty_name_is_no_name() {
+        for line in [
+            &["peers", "show"][..],
+            &["peers", "rm"],
+            &["peers", "alias"],
+            &["ping"],
+            &["mute"],
+            &["unmute"],
+            &["match"],
+            &["dead", "show"],
+            &["sub", "--group"],
+        ] {
+            let typed = ["afferent"].iter().chain(line).chain(&[""]);
+            let error = Arguments::try_parse_from(typed).expect_err("nobody has no name");
+            assert!(error.use_stderr() && error.to_string().contains("a value is required"), "{line:?}: {error}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What is typed about events.
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 
 use crate::wire::Pattern;
@@ -43,7 +44,7 @@ pub(in crate::cli) struct Publish {
     #[arg(long, value_name = "N")]
     pub(in crate::cli) wait: Option<usize>,
     /// How long to wait for peers, at most 1h [default: 10s]
-    #[arg(long, value_name = "SPAN", value_parser = crate::cli::words::span, requires = "wait")]
+    #[arg(long, value_name = "SPAN", value_parser = an_hour_at_most, requires = "wait")]
     pub(in crate::cli) timeout: Option<std::time::Duration>,
 }
 
@@ -72,7 +73,7 @@ pub(in crate::cli) struct Sub {
     pub(in crate::cli) withheld: bool,
     /// Go on where this group of yours stopped, and remember how far it came: an event counts as read
     /// once it is printed [default: none]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub(in crate::cli) group: Option<String>,
     /// List the groups and how far each is, instead of printing events [default: off]
     #[arg(long, conflicts_with_all = ["patterns", "since", "count", "raw", "no_own", "seq", "withheld", "group"])]
@@ -85,7 +86,7 @@ pub(in crate::cli) struct Sub {
 #[derive(Args, Debug)]
 pub(in crate::cli) struct Match {
     /// Type of the event, such as deployment.started
-    #[arg(value_name = "TYPE")]
+    #[arg(value_name = "TYPE", value_parser = NonEmptyStringValueParser::new())]
     pub(in crate::cli) kind: String,
 }
 
@@ -140,6 +141,7 @@ pub(in crate::cli) struct DeadList {
 #[derive(Args, Debug)]
 pub(in crate::cli) struct DeadLetter {
     /// As `dead list` prints it, or STREAM/ID where letters of two streams share one
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub(in crate::cli) id: String,
 }
 
@@ -155,6 +157,12 @@ pub(in crate::cli) enum BusAction {
     Resume,
     /// With everything the journal holds; repeats what is on the stream already
     Replay,
+}
+
+/// A span for which the daemon lets somebody wait.
+pub(in crate::cli) fn an_hour_at_most(text: &str) -> Result<std::time::Duration, String> {
+    let span = crate::cli::words::span(text)?;
+    if span <= crate::admin::WAIT_MAX { Ok(span) } else { Err("1h at most".to_owned()) }
 }
 
 /// `NAME=VALUE` (text) or `NAME:=JSON`, as a member of an event: its name, its value as JSON.

@@ -1,5 +1,6 @@
 //! What is typed about other nodes.
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 
 use crate::wire::PeerAddress;
@@ -27,12 +28,14 @@ pub(in crate::cli) enum PeersAction {
 #[derive(Args, Debug)]
 pub(in crate::cli) struct ShowPeer {
     /// Alias, beginning of the id, or address
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub(in crate::cli) peer: String,
 }
 
 #[derive(Args, Debug)]
 pub(in crate::cli) struct NamePeer {
     /// Alias, beginning of the id, or address
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub(in crate::cli) peer: String,
     /// A name of your own for it
     pub(in crate::cli) name: Option<String>,
@@ -56,15 +59,17 @@ pub(in crate::cli) struct AddPeer {
 #[derive(Args, Debug)]
 pub(in crate::cli) struct RemovePeer {
     /// Alias, beginning of the id, or address
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub(in crate::cli) peer: String,
 }
 
 #[derive(Args, Debug)]
 pub(in crate::cli) struct Ping {
     /// Alias, beginning of the id, or address
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub(in crate::cli) peer: String,
     /// How often [default: 1]
-    #[arg(long, value_name = "N", default_value_t = 1, hide_default_value = true)]
+    #[arg(long, value_name = "N", default_value_t = 1, hide_default_value = true, value_parser = clap::value_parser!(u64).range(1..))]
     pub(in crate::cli) count: u64,
     /// The pause between two [default: 1s]
     #[arg(long, value_name = "SPAN", value_parser = crate::cli::words::span, default_value = "1s", hide_default_value = true)]
@@ -74,13 +79,13 @@ pub(in crate::cli) struct Ping {
 #[derive(Args, Debug)]
 pub(in crate::cli) struct Mute {
     /// Alias, id, or beginning of the id of a peer; none lists who is muted
-    #[arg(value_name = "SOURCE")]
+    #[arg(value_name = "SOURCE", value_parser = NonEmptyStringValueParser::new())]
     pub(in crate::cli) sources: Vec<String>,
 }
 
 #[derive(Args, Debug)]
 pub(in crate::cli) struct Unmute {
     /// Alias, id, or beginning of the id of a peer
-    #[arg(value_name = "SOURCE", required = true)]
+    #[arg(value_name = "SOURCE", required = true, value_parser = NonEmptyStringValueParser::new())]
     pub(in crate::cli) sources: Vec<String>,
 }
