@@ -26,6 +26,7 @@ type Again = fn(&str) -> String;
 /// The type behind each schema; `None` for what a command prints without one.
 const TYPES: &[(&str, Option<Again>)] = &[
     ("arrival", Some(arrival)),
+    ("bench", None),
     ("change", Some(of::<Change>)),
     ("codes", None),
     ("config", None),

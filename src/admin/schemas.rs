@@ -12,6 +12,7 @@ macro_rules! schemas {
 /// Name and text of every schema, JSON Schema 2020-12.
 pub const SCHEMAS: &[(&str, &str)] = schemas![
     "arrival",
+    "bench",
     "change",
     "codes",
     "config",

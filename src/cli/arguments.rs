@@ -5,10 +5,12 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+mod bench;
 mod events;
 mod node;
 mod peers;
 
+pub(super) use bench::*;
 pub(super) use events::*;
 pub(super) use node::*;
 pub(super) use peers::*;
@@ -89,6 +91,8 @@ pub(super) enum Command {
     Match(Match),
     /// Measure the round trip to a peer by the lane that events take
     Ping(Ping),
+    /// Measure rate, latency and loss with real events, beside the limits of the same machine
+    Bench(Bench),
     /// Show this node's key: whose it is and where it lies, never the key itself
     Keys(Keys),
     /// Do not listen to sources: what they sign is refused and shown to nobody here; or list them
@@ -191,6 +195,11 @@ mod tests {
             "peers alias cedar birch",
             "peers alias cedar",
             "keys show",
+            "bench pub",
+            "bench pub --count 9 --size 0 --concurrency 2 --window 1 --type a.b --timeout 1s --json",
+            "bench e2e --count 9 --rate 50 --size 100",
+            "bench e2e --to cedar",
+            "bench e2e --via b.sock --to cedar --socket a.sock",
         ] {
             assert!(parse(line).is_ok(), "{line}: {}", parse(line).expect_err("refused"));
         }
@@ -227,6 +236,14 @@ mod tests {
             "sub --raw --json",
             "sub a.* --list-groups",
             "sub --group app --forget-group app",
+            "bench",
+            "bench pub --count 0",
+            "bench pub --size 60001",
+            "bench pub --type a",
+            "bench pub --to cedar",
+            "bench e2e --rate 0",
+            "bench e2e --timeout 2h",
+            "bench e2e --timeout 0s",
             "peers add",
             "peers add x:0",
             "peers add mesh://abc@x:1",

@@ -24,6 +24,10 @@ pub(super) const NOT_YET: &str = "AF0215";
 pub(super) const PENDING: &str = "AF0321";
 /// Fewer peers than were waited for stored an event in time.
 pub(super) const FEW_PEERS: &str = "AF0322";
+/// The far end of a measurement does not ask for its events.
+pub(super) const UNWANTED: &str = "AF0323";
+/// A measurement found events that were lost, or came twice.
+pub(super) const UNSOUND: &str = "AF0324";
 /// There is no key yet.
 pub(super) const NO_KEY: &str = "AF0501";
 /// The key file cannot be used.
@@ -44,6 +48,11 @@ const OWN: &[(&str, &str)] = &[
     (
         FEW_PEERS,
         "fewer peers than were waited for stored the event in time; it is durable here, and whoever wants it and can be reached still gets it",
+    ),
+    (UNWANTED, "the node at the far end does not ask for the events of the measurement, so none would get there"),
+    (
+        UNSOUND,
+        "a measurement saw events that were stored and did not arrive while it waited, or that came more than once; what did not arrive may still come",
     ),
     (NO_KEY, "this node has no key yet"),
     (BAD_KEY, "the key file cannot be used"),

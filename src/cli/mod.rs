@@ -12,6 +12,7 @@
 //! This floor decides nothing about the protocol and keeps no state between two calls.
 
 mod arguments;
+mod bench;
 mod bus;
 mod codes;
 mod configuration;
@@ -107,6 +108,7 @@ fn perform(arguments: &Arguments, output: &mut Output) -> Result<Exit, Failure> 
             Command::Interests(interests) => interests::perform(interests, global, output).await,
             Command::Dead(dead) => dead::perform(dead, global, output).await,
             Command::Bus(bus) => bus::perform(bus, global, output).await,
+            Command::Bench(bench) => bench::perform(bench, global, output).await,
             Command::Mute(mute) => mute::perform(&mute.sources, &[], global, output).await,
             Command::Unmute(unmute) => mute::perform(&[], &unmute.sources, global, output).await,
             Command::Run(_)

@@ -255,7 +255,7 @@ async fn unknown(ids: &[NodeId], client: &mut Client) -> Result<Vec<NodeId>, Fai
 }
 
 /// Ids, and what else `peers` calls somebody.
-async fn recipients(flag: &str, names: &[String], client: &mut Client) -> Result<Vec<NodeId>, Failure> {
+pub(super) async fn recipients(flag: &str, names: &[String], client: &mut Client) -> Result<Vec<NodeId>, Failure> {
     let mut ids = Vec::with_capacity(names.len());
     for name in names {
         if let Ok(id) = name.strip_prefix("mesh:").unwrap_or(name).parse() {

@@ -2,6 +2,7 @@
 //! Everything listens on loopback, on free ports, in temporary directories.
 
 mod bad_input;
+mod bench;
 mod bus;
 mod catch_up;
 mod configuration;
