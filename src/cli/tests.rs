@@ -221,6 +221,17 @@ async fn a_script_waits_for_what_it_needs() {
 }
 
 #[tokio::test]
+async fn a_daemon_that_is_silent_is_waited_for_no_longer_than_was_said() {
+    let scene = Scene::open().await;
+    let silent = scene.path.with_file_name("silent.sock");
+    let _listening = tokio::net::UnixListener::bind(&silent).expect("a socket");
+    let line = ["wait", "--timeout", "1ms", "--socket", silent.to_str().expect("UTF-8")];
+    let done = run(&scene, &line).await;
+    assert_eq!(done.exit, Exit::Timeout);
+    assert!(done.remarks.contains("the daemon does not answer, after 1ms"), "{}", done.remarks);
+}
+
+#[tokio::test]
 async fn a_refused_event_is_an_answer_too() {
     let scene = Scene::open().await;
     let done = run(&scene, &["publish", "mesh.node", "--json"]).await;
