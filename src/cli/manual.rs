@@ -70,7 +70,7 @@ mod tests {
             let (mut output, results, _) = outputs(false);
             completions(&Completions { shell }, &mut output).expect("printed");
             output.flush().expect("written");
-            for word in ["publish", "print-limits", "interests", "template"] {
+            for word in ["publish", "print-limits", "interests", "template", "e2e"] {
                 assert!(results.text().contains(word), "{shell}: {word}");
             }
         }

@@ -15,7 +15,7 @@ fn report(output: &Output) -> Value {
 }
 
 fn bench(daemon: &Daemon, args: &[&str]) -> Output {
-    daemon.afferent(&[&["bench"], args].concat())
+    daemon.afferent(&[&["bench"][..], args].concat())
 }
 
 /// The same, which must end like this and say why.
@@ -37,7 +37,7 @@ fn every_event_of_bench_pub_is_in_the_journal_and_was_measured() {
     let ms = |name: &str| done["stored"][name].as_f64().expect("a number");
     assert!(ms("p50_ms") > 0.0 && ms("p50_ms") <= ms("p95_ms") && ms("p99_ms") <= ms("max_ms"), "{done}");
     let limit = |name: &str| done["limits"][name].as_f64().expect("a number");
-    assert!(limit("seal_ms") > 0.0 && limit("sync_ms") > 0.0 && limit("events_per_sync") >= 1.0, "{done}");
+    assert!(limit("seal_ms") > 0.0 && limit("sync_ms") > 0.0 && limit("events_per_sync") > 0.0, "{done}");
 
     let output = ends(&a, &["pub", "--count", "5", "--size", "1000", "--type", "demo.bench"], 0, "Ctrl-C");
     assert!(text(&output.stdout).contains("\nsent 5, refused 0, duplicated 0\nsigning "), "{}", text(&output.stdout));
@@ -57,15 +57,15 @@ fn bench_e2e_measures_the_way_to_a_second_daemon_and_says_what_is_missing_on_it(
     let (via, own) = (b.socket(), a.socket());
     let (via, own) = (via.to_str().expect("UTF-8"), own.to_str().expect("UTF-8"));
     let short = ["--count", "50", "--rate", "500", "--json"];
-    let e2e = |more: &[&'static str]| [&["e2e"], more, &short[..]].concat();
+    let e2e = |more: &[&'static str]| [&["e2e"][..], more, &short[..]].concat();
 
     let here = report(&ends(&a, &e2e(&[]), 0, ""));
     assert_eq!((&here["arrived"]["events"], &here["lost"], &here["duplicated"]), (&50.into(), &0.into(), &0.into()));
 
-    let there = [&["e2e", "--via", via], &short[..]].concat();
+    let there = [&["e2e", "--via", via][..], &short[..]].concat();
     ends(&a, &there, 1, "afferent interests add 'afferent.bench.*' --socket");
     assert!(b.afferent(&["interests", "add", "afferent.bench.*"]).status.success());
-    ends(&a, &there, 4, &format!("afferent peers add {}", b.address()));
+    ends(&a, &there, 4, &format!("afferent peers add {}@HOST:PORT", b.id()));
     a.befriend(&b);
     let crossed = report(&ends(&a, &there, 0, "readable at b"));
     assert_eq!((&crossed["arrived"]["events"], &crossed["lost"]), (&50.into(), &0.into()));
@@ -75,7 +75,7 @@ fn bench_e2e_measures_the_way_to_a_second_daemon_and_says_what_is_missing_on_it(
     assert!(a.afferent(&["peers", "alias", &b.id(), "birch"]).status.success());
     let told = report(&ends(&a, &e2e(&["--to", "birch", "--type", "demo.unasked"]), 0, "stored by birch"));
     assert_eq!((&told["arrived"]["events"], b.journal_events()), (&50.into(), 100));
-    ends(&a, &[&["e2e", "--via", via, "--to", "birch", "--type", "demo.unasked"], &short[..]].concat(), 0, "");
+    ends(&a, &[&["e2e", "--via", via, "--to", "birch", "--type", "demo.unasked"][..], &short[..]].concat(), 0, "");
     assert_eq!(b.journal_events(), 150);
 
     ends(&a, &["e2e", "--via", own], 2, "without --via");
@@ -118,4 +118,18 @@ fn an_interrupted_run_and_one_whose_daemon_is_gone_show_what_was_measured() {
     let broken = report(&output);
     assert_eq!((output.status.code(), &broken["lost"]), (Some(3), &0.into()), "{}", text(&output.stderr));
     assert!(broken["stored"]["events"].as_u64() >= Some(5), "{broken}");
+}
+
+#[test]
+fn a_daemon_that_stands_still_is_a_timeout() {
+    let a = Daemon::running("a", &[], "", "");
+    let mut command = a.command(&["bench", "e2e", "--count", "100000", "--timeout", "1s", "--json"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the command starts");
+    eventually("events of the run", PATIENCE, || (a.journal_events() >= 5).then_some(()));
+    signal(a.pid(), "STOP");
+    let output = child.wait_with_output().expect("it ends");
+    signal(a.pid(), "CONT");
+    let short = report(&output);
+    assert_eq!((output.status.code(), &short["complete"]), (Some(6), &false.into()), "{}", text(&output.stderr));
+    assert!(short["pending"].as_u64() >= Some(1), "{short}");
 }

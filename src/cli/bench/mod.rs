@@ -47,6 +47,9 @@ const LIFE_MORE: Duration = Duration::from_secs(60);
 /// An answer that waits for a peer comes this much later at most.
 const ANSWER_MORE: Duration = Duration::from_secs(5);
 
+/// How long the last look at the metrics may take: the report does without them.
+const LOOK_MAX: Duration = Duration::from_secs(2);
+
 /// What happened to one event.
 enum Note {
     Sent {
@@ -265,7 +268,7 @@ impl Run {
     async fn finish(mut self, mut ledger: Ledger, arrival: &str, output: &mut Output) -> Result<Exit, Failure> {
         let ended = self.collect(&mut ledger).await;
         self.tasks.abort_all();
-        if let Ok((here, there)) = self.syncs().await {
+        if let Ok(Ok((here, there))) = tokio::time::timeout(LOOK_MAX, self.syncs()).await {
             self.parts.syncs = here.since(self.before.0);
             self.parts.syncs_there = there.zip(self.before.1).and_then(|(after, before)| after.since(before));
         }

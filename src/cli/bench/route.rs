@@ -179,7 +179,7 @@ async fn asked_for(
 fn unreached(name: &str, far: &Identity, known: Option<&crate::admin::answers::Matched>) -> Failure {
     match known {
         None => {
-            let address = far.addresses.first().map_or("ADDRESS".to_owned(), ToString::to_string);
+            let address = far.addresses.first().map_or_else(|| format!("{}@HOST:PORT", far.id), ToString::to_string);
             Failure::new(Exit::NoSuchPeer, "AF0301", VIA, format!("{name} is no peer of the publishing daemon"))
                 .next(format!("afferent peers add {address}"))
         }
