@@ -65,7 +65,7 @@ fn bench_e2e_measures_the_way_to_a_second_daemon_and_says_what_is_missing_on_it(
     let there = [&["e2e", "--via", via][..], &short[..]].concat();
     ends(&a, &there, 1, "afferent interests add 'afferent.bench.*' --socket");
     assert!(b.afferent(&["interests", "add", "afferent.bench.*"]).status.success());
-    ends(&a, &there, 4, &format!("afferent peers add {}@HOST:PORT", b.id()));
+    ends(&a, &there, 4, &format!("afferent peers add {}", b.address()));
     a.befriend(&b);
     let crossed = report(&ends(&a, &there, 0, "readable at b"));
     assert_eq!((&crossed["arrived"]["events"], &crossed["lost"]), (&50.into(), &0.into()));
