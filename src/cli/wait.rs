@@ -33,7 +33,7 @@ pub(super) async fn perform(wait: &Wait, global: &Global, output: &mut Output) -
             },
             Ok(Ok(Seen::NotYet(why))) => why,
             Ok(Err(failure)) => return Err(failure),
-            Err(_) => "the daemon gives no answer".to_owned(),
+            Err(_) => "the daemon does not answer".to_owned(),
         };
         if Instant::now() >= deadline {
             let what = format!("{missing}, after {}", words::brief(wait.timeout));
