@@ -67,7 +67,7 @@ pub mod bounds {
 
 pub use connection::{place, probe};
 pub use dead::{Cause, Kind};
-pub use layout::{Layout, Mapping, Pick};
+pub use layout::{Layout, Mapping};
 pub use orders::{Answer, Letter, Order, Placed, Refusal, Retried};
 pub use outlet::streams;
 pub use settings::{Route, Settings, Timing};

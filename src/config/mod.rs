@@ -40,7 +40,7 @@ pub use settings::{
     Admin, Bus, Discovery, Journal, Layout, Limits, Log, LogFormat, Metrics, Node, Peer, Route, Settings, Trust,
 };
 pub use template::template;
-pub use values::{BusUrl, NodeName, Pick, Rate, RedisUrl};
+pub use values::{BusUrl, NodeName, Rate, RedisUrl};
 
 #[cfg(test)]
 mod tests;

@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::values::{BusUrl, NodeName, Pick, Rate};
+use super::values::{BusUrl, NodeName, Rate};
 use crate::core::params::Params;
+use crate::core::pick::Pick;
 use crate::core::trust::Rule;
 use crate::wire::message::Durability;
 use crate::wire::{HostPort, Interests, Network, NodeId, Pattern, Profile};

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::*;
+use crate::core::pick::Pick;
 use crate::wire::message::Durability;
 use crate::wire::{Profile, Rejection};
 

@@ -17,6 +17,7 @@ pub mod interest;
 mod outbox;
 pub mod params;
 mod peers;
+pub mod pick;
 pub mod ports;
 mod prospect;
 pub mod trust;

@@ -350,20 +350,10 @@ fn route(route: &config::Route) -> bus::Route {
 }
 
 fn layout(layout: &config::Layout) -> bus::Layout {
-    let pick = |pick: &config::Pick| match pick.clone() {
-        config::Pick::Attribute(name) => bus::Pick::Attribute(name),
-        config::Pick::Data(path) => bus::Pick::Data(path),
-        config::Pick::Mesh(name) => bus::Pick::Mesh(name),
-        config::Pick::Envelope => bus::Pick::Envelope,
-        config::Pick::Text(text) => bus::Pick::Text(text),
-    };
     match layout {
         config::Layout::Plain => bus::Layout::Plain,
         config::Layout::Teleclaude => bus::Layout::Teleclaude,
-        config::Layout::Named(fields) => {
-            let fields = fields.iter().map(|(name, from)| (name.clone(), pick(from))).collect();
-            bus::Layout::Mapping(Arc::new(bus::Mapping(fields)))
-        }
+        config::Layout::Named(fields) => bus::Layout::Mapping(Arc::new(bus::Mapping(fields.clone()))),
     }
 }
 

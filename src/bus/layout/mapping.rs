@@ -14,27 +14,13 @@ use std::collections::BTreeMap;
 use serde_json::value::RawValue;
 
 use super::{Fields, mesh};
+use crate::core::pick::Pick;
 use crate::core::ports::Stored;
 use crate::core::trust::Verdict;
 
 /// The fields in the order they are appended.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Mapping(pub Vec<(String, Pick)>);
-
-/// Where the value of a field comes from.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Pick {
-    /// The attribute, or `data_base64`, of this name.
-    Attribute(String),
-    /// What these keys lead to in the data; none = all of it.
-    Data(Vec<String>),
-    /// One of the fields `mesh_*`.
-    Mesh(String),
-    /// The line `hops sig event`.
-    Envelope,
-    /// This text.
-    Text(String),
-}
 
 impl Mapping {
     /// A value that is not there leaves its field out. `mesh_digest` is always there.

@@ -21,7 +21,7 @@ mod mapping;
 mod plain;
 pub(super) mod teleclaude;
 
-pub use mapping::{Mapping, Pick};
+pub use mapping::Mapping;
 
 /// Field names and values in the order they are appended.
 pub(super) type Fields = Vec<(String, String)>;
