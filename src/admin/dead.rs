@@ -10,8 +10,6 @@
 //!
 //! An id that letters of two streams share is written `stream/id`, with the slash as `%2F`.
 
-use std::collections::BTreeMap;
-
 use axum::Router;
 use axum::extract::{Path, Query, State};
 use axum::routing::{get, post};
@@ -23,6 +21,8 @@ use super::fault::{Fault, FaultCode};
 use super::request::Request;
 use super::routes::{Answer, Office, ok};
 use crate::wire::Digest;
+
+pub use crate::core::letter::{EntryFields, Letter};
 
 /// Letters of one answer when the caller names no count.
 const COUNT_DEFAULT: usize = 100;
@@ -38,39 +38,6 @@ pub struct Letters {
 
 impl Document for Letters {
     const SCHEMA: &'static str = "afferent.dead/1";
-}
-
-/// What could not be delivered, and why. Alone its schema is `afferent.letter/1`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Letter {
-    /// By which it is called.
-    pub id: String,
-    /// The stream it could not get to, or that it came from.
-    pub stream: String,
-    /// `layout`: the reader of the stream could not take it; `quarantine`: local policy holds it back;
-    /// `intake`: an entry that cannot be published.
-    pub kind: String,
-    /// The rule it broke.
-    pub reason: String,
-    /// The stable word.
-    pub code: String,
-    /// The field at fault; empty when it is the whole.
-    pub field: String,
-    /// The node that gave it.
-    pub peer: String,
-    /// Of the event; empty for an entry.
-    pub digest: String,
-    /// When this node first saw it, RFC 3339.
-    pub first_seen: String,
-    /// The event, where it was one: the line that was signed.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub envelope: String,
-    /// The id of the entry, where it was one.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub entry: String,
-    /// The fields of the entry.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub fields: BTreeMap<String, String>,
 }
 
 impl Document for Letter {
@@ -97,6 +64,9 @@ impl Document for Retried {
 pub struct Mended {
     /// Each of them.
     pub streams: Vec<MendedStream>,
+    /// Streams of which that is not known: they could not be asked, or not be changed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<UnmendedStream>,
 }
 
 impl Document for Mended {
@@ -110,6 +80,15 @@ pub struct MendedStream {
     pub stream: String,
     /// After this position of the journal; 0 = from the first event there is.
     pub after: u64,
+}
+
+/// One stream that could not be dealt with.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct UnmendedStream {
+    /// Its name.
+    pub stream: String,
+    /// What is in the way.
+    pub why: String,
 }
 
 pub(super) fn routes() -> Router<Office> {
@@ -131,7 +110,7 @@ async fn letters(State(office): State<Office>, Query(query): Query<Vec<(String, 
         };
     }
     let letters = office.ask(|answer| Request::Letters { count, answer }).await??;
-    let brief = |letter| Letter { envelope: String::new(), fields: BTreeMap::new(), ..letter };
+    let brief = |letter| Letter { envelope: String::new(), fields: EntryFields::default(), ..letter };
     ok(&Letters { letters: letters.into_iter().map(brief).collect() })
 }
 

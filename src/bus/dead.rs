@@ -12,7 +12,8 @@
 //! | `digest` | of the event; empty for an entry that never became one |
 //! | `first_seen` | when this node stored the event, or read the entry; RFC 3339 |
 //! | `envelope` | `layout`, `quarantine`: the signed line, to show it and to try again |
-//! | `entry`, `entry.NAME` | `intake`: the id of the entry and its fields |
+//! | `entry`, `entry.NAME` | `intake`: the id of the entry and its fields, byte for byte and in their order |
+//! | `cut` | the entry was too large to be kept whole: what is there is its beginning |
 //!
 //! They are part of the bus in Redis: with the embedded bus there are none, since nothing is laid out
 //! and whoever publishes is told at once.
@@ -126,17 +127,24 @@ pub(super) fn add_entry(
     }
     add.arg("entry").arg(id);
     let mut left = ENTRY_BYTES_MAX;
+    let mut is_cut = fields.len() / 2 > ENTRY_FIELDS_MAX;
     for pair in fields.chunks_exact(2).take(ENTRY_FIELDS_MAX) {
         let name = &pair[0][..pair[0].len().min(ENTRY_NAME_MAX)];
         let value = &pair[1][..pair[1].len().min(left)];
         left -= value.len();
+        is_cut |= name.len() < pair[0].len() || value.len() < pair[1].len();
         add.arg([ENTRY.as_bytes(), name].concat()).arg(value);
+    }
+    if is_cut {
+        add.arg(CUT).arg("1");
     }
     add.ignore();
 }
 
 /// Before the name of each field of an entry.
 pub(super) const ENTRY: &str = "entry.";
+/// Marks a letter that does not have all of its entry.
+pub(super) const CUT: &[u8] = b"cut";
 /// Dead letters kept beside one stream, roughly. More would only hide the newest from whoever looks.
 pub const LETTERS_MAX: usize = 10_000;
 /// What a dead letter keeps of its entry: all of it, unless it could not be an event by far.

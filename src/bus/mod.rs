@@ -45,6 +45,7 @@ mod dead;
 mod egress;
 mod intake;
 mod layout;
+mod letters;
 mod orders;
 mod outbox;
 mod outlet;
@@ -68,7 +69,7 @@ pub mod bounds {
 pub use connection::{place, probe};
 pub use dead::{Cause, Kind};
 pub use layout::{Layout, Mapping};
-pub use orders::{Answer, Letter, Order, Placed, Refusal, Retried};
+pub use orders::{Answer, Mended, Order, Placed, Refusal, Retried};
 pub use outlet::streams;
 pub use settings::{Route, Settings, Timing};
 pub use state::{BusState, Condition, Counters, StreamState};

@@ -6,26 +6,24 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use redis::aio::MultiplexedConnection;
-use redis::streams::StreamRangeReply;
-use redis::{Pipeline, Value};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tracing::info;
 
 use super::cursor::{self, Hint, Plan};
-use super::dead::{self, Cause};
+use super::dead::Cause;
 use super::egress::Stream;
-use super::intake::{Source, now};
+use super::intake::Source;
 use super::outbox::Taken;
 use super::outlet::Outlet;
 use super::settings::Settings;
 use super::trouble::Trouble;
-use super::{Publication, connection, has_ended};
-use crate::core::ports::{Entry, Log, Seq, Stored};
+use super::{Publication, connection, has_ended, letters};
+use crate::core::letter::Letter;
+use crate::core::ports::{Log, Seq};
 use crate::core::trust::{Policy, Verdict};
 use crate::wire::message::Outcome;
-use crate::wire::{Digest, Envelope, Keypair, Keys, Line, Rejection, Verified, timestamp};
+use crate::wire::{Digest, Envelope, Keypair, Verified};
 
 /// One order. The asker may be gone when the answer comes.
 #[derive(Debug)]
@@ -64,7 +62,7 @@ pub enum Order {
         /// is known to be bridged, which may miss some.
         replay: bool,
         /// Where each of them goes on.
-        answer: Answer<Vec<Placed>>,
+        answer: Answer<Mended>,
     },
 }
 
@@ -98,35 +96,6 @@ impl From<redis::RedisError> for Refusal {
     }
 }
 
-/// One dead letter. Its texts are as they stand in Redis: `field` and the original may hold anything.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Letter {
-    /// Its id among those of its stream.
-    pub id: String,
-    /// The stream it could not get to, or that it came from.
-    pub stream: String,
-    /// `layout`, `quarantine` or `intake`.
-    pub kind: String,
-    /// The rule it broke.
-    pub reason: String,
-    /// The stable word.
-    pub code: String,
-    /// The field at fault.
-    pub field: String,
-    /// The neighbour that gave the event.
-    pub peer: String,
-    /// Of the event; empty for an entry.
-    pub digest: String,
-    /// RFC 3339.
-    pub first_seen: String,
-    /// The signed line of the event; empty for an entry.
-    pub envelope: String,
-    /// The id of the entry; empty for an event.
-    pub entry: String,
-    /// The fields of the entry.
-    pub fields: Vec<(String, String)>,
-}
-
 /// What a retry did.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Retried {
@@ -143,6 +112,15 @@ pub struct Placed {
     pub stream: String,
     /// After this position of the journal.
     pub after: Seq,
+}
+
+/// What came of [`Order::Mend`].
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Mended {
+    /// Streams that go on.
+    pub placed: Vec<Placed>,
+    /// Streams that could not be looked at, or not be changed, and why.
+    pub failed: Vec<(String, String)>,
 }
 
 /// Carries out orders.
@@ -210,15 +188,7 @@ impl Desk {
 
     async fn letters(&self, count: usize) -> Result<Vec<Letter>, Refusal> {
         let mut redis = connection::open(&self.settings).await?;
-        let mut letters = Vec::new();
-        for stream in self.streams() {
-            let mut ask = redis::cmd("XREVRANGE");
-            ask.arg(dead::stream_of(stream)).arg("+").arg("-").arg("COUNT").arg(count);
-            letters.extend(read(stream, ask.query_async(&mut redis).await?));
-        }
-        letters.sort_by_key(|letter| std::cmp::Reverse(order_of(&letter.id)));
-        letters.truncate(count);
-        Ok(letters)
+        Ok(letters::newest(&mut redis, &self.streams(), count).await?)
     }
 
     async fn letter(&self, id: &str) -> Result<Letter, Refusal> {
@@ -229,15 +199,13 @@ impl Desk {
     /// The letter called `id`, or `stream/id` where streams share one.
     async fn find(&self, redis: &mut MultiplexedConnection, name: &str) -> Result<Letter, Refusal> {
         let (wanted, id) = name.rsplit_once('/').map_or((None, name), |(stream, id)| (Some(stream), id));
-        if order_of(id).is_none() {
+        if letters::order_of(id).is_none() {
             return Err(Refusal::NoSuchLetter);
         }
         let mut found = Vec::new();
         for stream in self.streams() {
             if wanted.is_none_or(|wanted| wanted == stream) {
-                let mut ask = redis::cmd("XRANGE");
-                ask.arg(dead::stream_of(stream)).arg(id).arg(id);
-                found.extend(read(stream, ask.query_async(redis).await?));
+                found.extend(letters::find(redis, stream, id).await?);
             }
         }
         match found.len() {
@@ -249,7 +217,7 @@ impl Desk {
     async fn drop_letter(&self, id: &str) -> Result<Letter, Refusal> {
         let mut redis = connection::open(&self.settings).await?;
         let letter = self.find(&mut redis, id).await?;
-        remove(&mut redis::pipe(), &letter).exec_async(&mut redis).await?;
+        letters::remove(&mut redis::pipe(), &letter).exec_async(&mut redis).await?;
         info!(stream = %letter.stream, id = %letter.id, "bus: a dead letter was dropped");
         Ok(letter)
     }
@@ -268,7 +236,7 @@ impl Desk {
 
     /// An event goes to its stream, if its readers can take it now.
     async fn append(&self, redis: &mut MultiplexedConnection, letter: &Letter) -> Result<Digest, Refusal> {
-        let stored = event_of(letter).map_err(|rejection| {
+        let stored = letters::event_of(letter).map_err(|rejection| {
             Refusal::Again(Cause { code: rejection.code(), ..Cause::intake("envelope", rejection.to_string()) })
         })?;
         let trust = match self.policy.borrow().judge(stored.entry.envelope.event()) {
@@ -286,7 +254,7 @@ impl Desk {
             add.arg(name).arg(value);
         }
         add.ignore();
-        remove(&mut step, letter).exec_async(redis).await?;
+        letters::remove(&mut step, letter).exec_async(redis).await?;
         Ok(stored.entry.envelope.digest())
     }
 
@@ -294,8 +262,11 @@ impl Desk {
     async fn publish(&self, redis: &mut MultiplexedConnection, letter: &Letter) -> Result<Digest, Refusal> {
         let source = self.sources.iter().find(|source| source.stream == letter.stream);
         let source = source.ok_or_else(|| Refusal::Trouble(format!("`{}` is not read now", letter.stream)))?;
-        let pairs =
-            letter.fields.iter().flat_map(|(name, value)| [name.clone().into_bytes(), value.clone().into_bytes()]);
+        if letter.is_cut {
+            let why = "the entry was too large: the letter has its beginning alone; publish it anew, and drop this";
+            return Err(Refusal::Again(Cause::intake("", why)));
+        }
+        let pairs = letter.fields.0.iter().flat_map(|(name, value)| [name.clone(), value.clone()]);
         let taken = Taken { id: letter.entry.clone(), fields: Some(pairs.collect()) };
         let sealed = source.seal(&taken).map_err(Refusal::Again)?;
         let Some(sealed) = sealed else {
@@ -307,7 +278,7 @@ impl Desk {
             Some(Outcome::Refused(rejection)) => return Err(Refusal::Again(source.by(&rejection, &taken))),
             None => return Err(Refusal::Trouble("this daemon gave no answer".to_owned())),
         }
-        remove(&mut redis::pipe(), letter).exec_async(redis).await?;
+        letters::remove(&mut redis::pipe(), letter).exec_async(redis).await?;
         Ok(digest)
     }
 
@@ -322,94 +293,49 @@ impl Desk {
         outcomes.into_iter().next()
     }
 
-    async fn mend(&self, replay: bool) -> Result<Vec<Placed>, Refusal> {
+    /// Each stream for itself: what is wrong with one keeps no other from going on.
+    async fn mend(&self, replay: bool) -> Result<Mended, Refusal> {
         let mut redis = connection::open(&self.settings).await?;
-        let mut placed = Vec::new();
+        let mut mended = Mended::default();
         for outlet in &self.outlets {
-            let stream = Stream::new(&self.settings, outlet, self.log.incarnation());
-            let survey = cursor::survey(&mut redis, &stream.name, &stream.key).await?;
-            let journal = Hint::of(&stream.name).journal(&*self.log);
-            let Plan::Ask { resume, .. } = cursor::plan(&survey, &journal) else { continue };
-            let after = if replay { Seq(0) } else { resume };
-            if stream.place(&mut redis, &survey.cursor, after).await? {
-                info!(stream = %stream.name, after = after.0, "bus: the cursor is placed by a person");
-                placed.push(Placed { stream: stream.name, after });
+            let stream = outlet.stream.clone();
+            match self.mend_one(&mut redis, outlet, replay).await {
+                Ok(None) => {}
+                Ok(Some(after)) => mended.placed.push(Placed { stream, after }),
+                Err(trouble) if trouble.is_answer() => mended.failed.push((stream, trouble.why)),
+                // The same would be said of all that follow, each after its patience.
+                Err(trouble) if mended.placed.is_empty() => return Err(trouble.into()),
+                Err(trouble) => {
+                    mended.failed.push((stream, trouble.why));
+                    break;
+                }
             }
         }
-        if placed.is_empty() {
-            return Err(Refusal::NothingStopped);
+        if mended.placed.is_empty() {
+            let why = mended.failed.into_iter().map(|(stream, why)| format!("`{stream}`: {why}"));
+            let why: Vec<String> = why.collect();
+            return Err(if why.is_empty() { Refusal::NothingStopped } else { Refusal::Trouble(why.join("; ")) });
         }
         self.mended.notify_waiters();
-        Ok(placed)
+        Ok(mended)
     }
-}
 
-fn remove<'p>(pipe: &'p mut Pipeline, letter: &Letter) -> &'p mut Pipeline {
-    pipe.cmd("XDEL").arg(dead::stream_of(&letter.stream)).arg(&letter.id).ignore()
-}
-
-/// Milliseconds and number of an id.
-fn order_of(id: &str) -> Option<(u64, u64)> {
-    let (millis, number) = id.split_once('-')?;
-    Some((millis.parse().ok()?, number.parse().ok()?))
-}
-
-fn read(stream: &str, reply: StreamRangeReply) -> Vec<Letter> {
-    let letter = |entry: redis::streams::StreamId| {
-        let mut letter = Letter { id: entry.id, stream: stream.to_owned(), ..Letter::default() };
-        for (name, value) in entry.map {
-            let value = text_of(&value);
-            let about = match name.as_str() {
-                "kind" => &mut letter.kind,
-                "reason" => &mut letter.reason,
-                "code" => &mut letter.code,
-                "field" => &mut letter.field,
-                "peer" => &mut letter.peer,
-                "digest" => &mut letter.digest,
-                "first_seen" => &mut letter.first_seen,
-                "entry" => &mut letter.entry,
-                "envelope" => {
-                    letter.envelope = value;
-                    continue;
-                }
-                name => {
-                    if let Some(name) = name.strip_prefix(dead::ENTRY) {
-                        letter.fields.push((name.to_owned(), value));
-                    }
-                    continue;
-                }
-            };
-            // We never write more; others may write there as well.
-            *about = value.chars().take(ABOUT_MAX).collect();
+    /// Where the stream goes on; `None` = it does not wait for a person.
+    async fn mend_one(
+        &self,
+        redis: &mut MultiplexedConnection,
+        outlet: &Outlet,
+        replay: bool,
+    ) -> Result<Option<Seq>, Trouble> {
+        let stream = Stream::new(&self.settings, outlet, self.log.incarnation());
+        let survey = cursor::survey(redis, &stream.name, &stream.key).await?;
+        let journal = Hint::of(&stream.name).journal(&*self.log);
+        let Plan::Ask { resume, .. } = cursor::plan(&survey, &journal) else { return Ok(None) };
+        let after = if replay { Seq(0) } else { resume };
+        if !stream.place(redis, &survey.cursor, after).await? {
+            return Err(Trouble::wait("its cursor was moved at the same time: type it again"));
         }
-        letter.fields.sort();
-        letter
-    };
-    reply.ids.into_iter().map(letter).collect()
-}
-
-/// Longest text about a letter, in characters.
-pub const ABOUT_MAX: usize = 512;
-
-fn text_of(value: &Value) -> String {
-    match value {
-        Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-        _ => String::new(),
+        info!(stream = %stream.name, after = after.0, "bus: the cursor is placed by a person");
+        Ok(Some(after))
     }
-}
-
-/// The event of a letter, whose signature is checked again: others may write to Redis.
-fn event_of(letter: &Letter) -> Result<Stored, Rejection> {
-    let line = Line::split(&Bytes::from(letter.envelope.clone()))?;
-    let unverified = line.parse(&mut Keys::default())?;
-    let hops = unverified.hops;
-    let entry = Entry {
-        envelope: unverified.verify()?,
-        from: letter.peer.parse().ok(),
-        hops,
-        duty: false,
-        received: timestamp::parse(&letter.first_seen).unwrap_or_else(|_| now()),
-        claims: Box::default(),
-    };
-    Ok(Stored { seq: Seq(0), entry })
 }

@@ -15,12 +15,12 @@ pub(super) async fn perform(bus: &Bus, global: &Global, output: &mut Output) -> 
         BusAction::Replay => "/v1/bus/replay",
     };
     let text = client.post(path, String::new()).await.map_err(failed)?;
-    if output.is_json() {
-        output.json(&text)?;
-        return Ok(Exit::Done);
-    }
     let mended: Mended =
         serde_json::from_str(&text).map_err(|error| failed(ClientError::Unreadable(error.to_string())))?;
+    if output.is_json() {
+        output.json(&text)?;
+        return Ok(exit_of(&mended));
+    }
     for stream in &mended.streams {
         let name = plain(&stream.stream);
         match stream.after {
@@ -28,5 +28,12 @@ pub(super) async fn perform(bus: &Bus, global: &Global, output: &mut Output) -> 
             after => output.line(&format!("{name} goes on after position {after}"))?,
         }
     }
-    Ok(Exit::Done)
+    for failed in &mended.failed {
+        output.line(&format!("{} is not mended: {}", plain(&failed.stream), plain(&failed.why)))?;
+    }
+    Ok(exit_of(&mended))
+}
+
+fn exit_of(mended: &Mended) -> Exit {
+    if mended.failed.is_empty() { Exit::Done } else { Exit::Degraded }
 }

@@ -88,8 +88,11 @@ fn print(letter: &Letter, output: &mut Output) -> Result<(), Failure> {
     for (name, value) in about.into_iter().filter(|(_, value)| !value.is_empty()) {
         output.line(&format!("{name:<11} {}", plain(value)))?;
     }
-    for (name, value) in &letter.fields {
-        output.line(&format!("  {} = {}", plain(name), plain(value)))?;
+    for (name, value) in letter.fields.shown() {
+        output.line(&format!("  {} = {}", plain(&name), plain(&value)))?;
+    }
+    if letter.is_cut {
+        output.line("  ... the entry was too large to be kept whole")?;
     }
     Ok(())
 }
@@ -134,7 +137,8 @@ mod tests {
             first_seen: "2026-11-21T12:00:00.000000Z".into(),
             envelope: String::new(),
             entry: "1795262400000-7".into(),
-            fields: [("level".to_owned(), "7\u{7}".to_owned())].into(),
+            fields: [("level", "7\u{7}")].into_iter().collect(),
+            is_cut: false,
         }
     }
 

@@ -14,6 +14,7 @@ mod appending;
 mod calendar;
 mod duty;
 pub mod interest;
+pub mod letter;
 mod outbox;
 pub mod params;
 mod peers;

@@ -3,7 +3,7 @@
 use tokio::sync::oneshot;
 
 use super::driver::Driver;
-use crate::admin::dead::{Letter, Mended, MendedStream, Retried};
+use crate::admin::dead::{Mended, MendedStream, Retried, UnmendedStream};
 use crate::admin::{Fault, FaultCode, Request};
 use crate::bus::{self, Order, Refusal};
 
@@ -16,11 +16,14 @@ impl Driver {
                 let _ = answer.send(Ok(Vec::new()));
             }
             Request::Letters { count, answer } => {
-                let all = |letters: Vec<bus::Letter>| letters.into_iter().map(letter).collect();
-                self.order(answer, |answer| Order::Letters { count, answer }, all);
+                self.order(answer, |answer| Order::Letters { count, answer }, |letters| letters);
             }
-            Request::Letter { id, answer } => self.order(answer, |answer| Order::Letter { id, answer }, letter),
-            Request::DropLetter { id, answer } => self.order(answer, |answer| Order::Drop { id, answer }, letter),
+            Request::Letter { id, answer } => {
+                self.order(answer, |answer| Order::Letter { id, answer }, |letter| letter);
+            }
+            Request::DropLetter { id, answer } => {
+                self.order(answer, |answer| Order::Drop { id, answer }, |letter| letter);
+            }
             Request::RetryLetter { id, answer } => {
                 let retried = |done: bus::Retried| Retried {
                     id: done.letter.id,
@@ -30,9 +33,6 @@ impl Driver {
                 self.order(answer, |answer| Order::Retry { id, answer }, retried);
             }
             Request::MendBus { replay, answer } => {
-                let stream = |placed: bus::Placed| MendedStream { stream: placed.stream, after: placed.after.0 };
-                let mended =
-                    move |placed: Vec<bus::Placed>| Mended { streams: placed.into_iter().map(stream).collect() };
                 self.order(answer, |answer| Order::Mend { replay, answer }, mended);
             }
             _ => unreachable!("on_request hands over what is about the bus alone"),
@@ -67,11 +67,13 @@ impl Driver {
     }
 }
 
-fn letter(letter: bus::Letter) -> Letter {
-    let bus::Letter { id, stream, kind, reason, code, field, peer, digest, first_seen, envelope, entry, fields } =
-        letter;
-    let fields = fields.into_iter().collect();
-    Letter { id, stream, kind, reason, code, field, peer, digest, first_seen, envelope, entry, fields }
+fn mended(mended: bus::Mended) -> Mended {
+    let stream = |placed: bus::Placed| MendedStream { stream: placed.stream, after: placed.after.0 };
+    let failed = |(stream, why)| UnmendedStream { stream, why };
+    Mended {
+        streams: mended.placed.into_iter().map(stream).collect(),
+        failed: mended.failed.into_iter().map(failed).collect(),
+    }
 }
 
 fn fault(refusal: Refusal) -> Fault {

@@ -1,7 +1,7 @@
 //! Dead letters and stopped streams as programs meet them.
 
 use super::*;
-use crate::admin::dead::{Letter, Letters, Mended, MendedStream, Retried};
+use crate::admin::dead::{EntryFields, Letter, Letters, Mended, MendedStream, Retried};
 
 pub(super) fn letter() -> Letter {
     Letter {
@@ -16,7 +16,8 @@ pub(super) fn letter() -> Letter {
         first_seen: "2026-11-21T12:00:00.000000Z".into(),
         envelope: "0 sig {}".into(),
         entry: "1795262399999-0".into(),
-        fields: [("data".to_owned(), "1".to_owned())].into(),
+        fields: [("data", "1")].into_iter().collect::<EntryFields>(),
+        is_cut: false,
     }
 }
 
@@ -37,7 +38,7 @@ pub(super) fn retry(id: &str) -> Result<Retried, Fault> {
 
 pub(super) fn mend(replay: bool) -> Result<Mended, Fault> {
     match replay {
-        true => Ok(Mended { streams: vec![MendedStream { stream: "mesh:events".into(), after: 0 }] }),
+        true => Ok(Mended { streams: vec![MendedStream { stream: "mesh:events".into(), after: 0 }], failed: vec![] }),
         false => Err(Fault::new(FaultCode::NothingStopped, "no stream is stopped")),
     }
 }

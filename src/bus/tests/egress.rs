@@ -310,7 +310,7 @@ async fn a_lost_cursor_stops_the_bridge_and_a_person_says_where_it_goes_on() {
     node.start();
     node.stops("its cursor is gone").await;
     let placed = node.order(|answer| Order::Mend { replay: false, answer }).await.expect("it is stopped");
-    assert_eq!(placed, [Placed { stream: STREAM.into(), after: Seq(30) }]);
+    assert_eq!(placed.placed, [Placed { stream: STREAM.into(), after: Seq(30) }]);
     node.catches_up().await;
     assert_eq!(on_the_bus(&server).await, numbers(0..15));
     let nothing = node.order(|answer| Order::Mend { replay: true, answer }).await;
