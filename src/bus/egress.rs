@@ -26,20 +26,21 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::batch::{Batch, Target};
 use super::connection::Script;
 use super::cursor::{self, Found, Hint, Plan};
 use super::dead::{self, Cause, Kind};
-use super::layout::{self, Fields, Layout};
-use super::outbox;
+use super::judge::Judge;
+use super::layout::Fields;
 use super::outlet::Outlet;
 use super::pace::{Readers, Room};
 use super::settings::Settings;
 use super::state::{Counters, Report};
 use super::trouble::{Backoff, Trouble};
 use super::{connection, has_ended};
-use crate::core::ports::{Log, PageError, Seq, Stored};
-use crate::core::trust::{self, Policy};
-use crate::wire::{Interests, NodeId};
+use crate::core::ports::{Log, Seq};
+use crate::core::trust::Policy;
+use crate::wire::Interests;
 
 /// One stream and all it takes to fill it.
 pub(super) struct Egress {
@@ -262,162 +263,6 @@ enum Idle {
     Ended,
 }
 
-/// What becomes of one event on one stream.
-#[derive(Debug)]
-pub(super) enum Fate {
-    /// An entry of the stream, of which local policy thinks this.
-    Append(Fields, trust::Verdict),
-    /// A dead letter beside it.
-    Bury(Cause),
-    /// Not for this stream.
-    Skip,
-}
-
-/// Decides what becomes of events on one stream, by the interests and the policy of this moment: what
-/// waited while Redis was away, or is replayed after a flush, is not to be trusted by rules that are
-/// gone. That an event expired meanwhile does not matter, since it was stored in time.
-pub(super) struct Judge {
-    outlet: Arc<Outlet>,
-    layout: Layout,
-    interests: Interests,
-    policy: Policy,
-    node: NodeId,
-    own: bool,
-    /// How the ids begin of what was published by an entry of the bus: those stand there already.
-    mark: Option<String>,
-}
-
-impl Judge {
-    pub(super) fn new(settings: &Settings, outlet: Arc<Outlet>, interests: Interests, policy: Policy) -> Judge {
-        let reads_bus = settings.layout == Layout::Teleclaude && outlet.stream == settings.stream;
-        Judge {
-            outlet,
-            layout: settings.layout.clone(),
-            interests,
-            policy,
-            node: settings.node,
-            own: settings.own,
-            mark: reads_bus.then(|| outbox::mark(&settings.stream) + "-"),
-        }
-    }
-
-    /// The one place where events are held back from the bus.
-    pub(super) fn judge(&self, stored: &Stored) -> Fate {
-        if !self.is_wanted(stored) {
-            return Fate::Skip;
-        }
-        let trust = self.policy.judge(stored.entry.envelope.event());
-        match trust {
-            trust::Verdict::Dropped => return Fate::Skip,
-            trust::Verdict::Quarantined => return Fate::Bury(Cause::quarantine()),
-            trust::Verdict::Accepted | trust::Verdict::Flagged => {}
-        }
-        match self.layout.lay_out(stored, trust) {
-            Ok(fields) => Fate::Append(fields, trust),
-            Err(cause) => Fate::Bury(cause),
-        }
-    }
-
-    fn is_wanted(&self, stored: &Stored) -> bool {
-        let event = stored.entry.envelope.event();
-        if event.kind.is_reserved() || !self.outlet.takes(event) {
-            return false;
-        }
-        if event.source == self.node {
-            let is_there = self.mark.as_ref().is_some_and(|mark| event.id.starts_with(&**mark));
-            if !self.own || is_there {
-                return false;
-            }
-        }
-        // `to` names exactly those it is for: whoever it does not name only carries it.
-        if event.to.is_empty() { self.interests.matches(&event.kind) } else { event.to.contains(&self.node) }
-    }
-}
-
-/// What one call of the script does.
-#[derive(Debug)]
-struct Batch {
-    entries: Vec<(Target, Fields)>,
-    /// Why those of `entries` are dead that are letters.
-    letters: Vec<Cause>,
-    /// The position that the cursor gets.
-    upto: Seq,
-    /// Events on the way that are not for this stream.
-    skipped: u64,
-    /// Of the entries: those that a rule doubts.
-    flagged: u64,
-    /// Positions on the way that the journal no longer holds.
-    lost: u64,
-}
-
-/// Where an entry goes: the number of a key of the script.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Target {
-    Stream = 1,
-    Letters = 3,
-}
-
-impl Batch {
-    /// Nothing yet.
-    fn after(at: Seq) -> Batch {
-        Batch { entries: Vec::new(), letters: Vec::new(), upto: at, skipped: 0, flagged: 0, lost: 0 }
-    }
-
-    /// Reads on from `after` until the batch is full, the journal ends, or enough was passed over.
-    fn collect(log: &dyn Log, after: Seq, judge: &dyn Fn(&Stored) -> Fate) -> Result<Batch, PageError> {
-        let (mut batch, head) = (Batch::after(after), log.head());
-        let mut bytes = 0;
-        while batch.upto < head
-            && batch.entries.len() < ENTRIES_MAX
-            && bytes <= BYTES_MAX / 2
-            && batch.skipped < SKIPPED_MAX
-        {
-            // An entry takes a bit more than twice its event: its fields, and the signed line.
-            let page = match log.page(batch.upto, ENTRIES_MAX - batch.entries.len(), BYTES_MAX / 5) {
-                Ok(page) => page,
-                Err(PageError::Gone { earliest }) if earliest.0 > batch.upto.0.saturating_add(1) => {
-                    let before = Seq(earliest.0 - 1);
-                    // Position 0 asks for all there is, so nothing before the first is missing.
-                    batch.lost += if batch.upto == Seq(0) { 0 } else { before.0 - batch.upto.0 };
-                    batch.upto = before;
-                    continue;
-                }
-                Err(_) => return Err(PageError::Unreadable),
-            };
-            if page.upto <= batch.upto {
-                break;
-            }
-            batch.upto = page.upto;
-            for stored in &page.entries {
-                bytes += batch.take(stored, judge(stored));
-            }
-        }
-        Ok(batch)
-    }
-
-    /// The bytes that this one costs.
-    fn take(&mut self, stored: &Stored, fate: Fate) -> usize {
-        let (target, fields) = match fate {
-            Fate::Append(fields, trust) => {
-                self.flagged += u64::from(trust == trust::Verdict::Flagged);
-                (Target::Stream, fields)
-            }
-            Fate::Bury(cause) => {
-                let letter = dead::of_event(stored, &cause);
-                self.letters.push(cause);
-                (Target::Letters, letter)
-            }
-            Fate::Skip => {
-                self.skipped += 1;
-                return 0;
-            }
-        };
-        let bytes = layout::size(&fields);
-        self.entries.push((target, fields));
-        bytes
-    }
-}
-
 /// One stream of Redis as the script sees it.
 pub(super) struct Stream {
     pub(super) name: String,
@@ -476,12 +321,5 @@ impl Stream {
     }
 }
 
-/// Entries of one batch: enough that a round trip costs little for each, few enough that Redis, which
-/// runs one script at a time, keeps others waiting for well under a millisecond.
-pub const ENTRIES_MAX: usize = 64;
-/// Bytes of one batch. One event may be larger than what is left and is taken alone then.
-pub const BYTES_MAX: usize = 256 << 10;
-/// Events passed over before the cursor moves all the same, so a crash does not read them all again.
-pub const SKIPPED_MAX: u64 = 4_096;
 /// Batches in a row that found the cursor elsewhere, before it counts as trouble.
 pub const MISSES_MAX: u32 = 8;

@@ -39,11 +39,13 @@ use crate::core::trust::Policy;
 use crate::wire::message::Outcome;
 use crate::wire::{Envelope, Interests, Keypair, Verified};
 
+mod batch;
 mod connection;
 mod cursor;
 mod dead;
 mod egress;
 mod intake;
+mod judge;
 mod layout;
 mod letters;
 mod orders;

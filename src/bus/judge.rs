@@ -1,0 +1,85 @@
+//! What becomes of one event of the journal on one stream: the one place where events are held back from
+//! the bus.
+
+use std::sync::Arc;
+
+use super::dead::Cause;
+use super::layout::{Fields, Layout};
+use super::outbox;
+use super::outlet::Outlet;
+use super::settings::Settings;
+use crate::core::ports::Stored;
+use crate::core::trust::{self, Policy};
+use crate::wire::{Interests, NodeId};
+
+/// What becomes of one event on one stream.
+#[derive(Debug)]
+pub(super) enum Fate {
+    /// An entry of the stream, of which local policy thinks this.
+    Append(Fields, trust::Verdict),
+    /// A dead letter beside it.
+    Bury(Cause),
+    /// Not for this stream.
+    Skip,
+}
+
+/// Decides what becomes of events on one stream, by the interests and the policy of this moment: what
+/// waited while Redis was away, or is replayed after a flush, is not to be trusted by rules that are
+/// gone. That an event expired meanwhile does not matter, since it was stored in time.
+pub(super) struct Judge {
+    outlet: Arc<Outlet>,
+    layout: Layout,
+    interests: Interests,
+    policy: Policy,
+    node: NodeId,
+    own: bool,
+    /// How the ids begin of what was published by an entry of the bus: those stand there already.
+    mark: Option<String>,
+}
+
+impl Judge {
+    pub(super) fn new(settings: &Settings, outlet: Arc<Outlet>, interests: Interests, policy: Policy) -> Judge {
+        let reads_bus = settings.layout == Layout::Teleclaude && outlet.stream == settings.stream;
+        Judge {
+            outlet,
+            layout: settings.layout.clone(),
+            interests,
+            policy,
+            node: settings.node,
+            own: settings.own,
+            mark: reads_bus.then(|| outbox::mark(&settings.stream) + "-"),
+        }
+    }
+
+    /// The one place where events are held back from the bus.
+    pub(super) fn judge(&self, stored: &Stored) -> Fate {
+        if !self.is_wanted(stored) {
+            return Fate::Skip;
+        }
+        let trust = self.policy.judge(stored.entry.envelope.event());
+        match trust {
+            trust::Verdict::Dropped => return Fate::Skip,
+            trust::Verdict::Quarantined => return Fate::Bury(Cause::quarantine()),
+            trust::Verdict::Accepted | trust::Verdict::Flagged => {}
+        }
+        match self.layout.lay_out(stored, trust) {
+            Ok(fields) => Fate::Append(fields, trust),
+            Err(cause) => Fate::Bury(cause),
+        }
+    }
+
+    fn is_wanted(&self, stored: &Stored) -> bool {
+        let event = stored.entry.envelope.event();
+        if event.kind.is_reserved() || !self.outlet.takes(event) {
+            return false;
+        }
+        if event.source == self.node {
+            let is_there = self.mark.as_ref().is_some_and(|mark| event.id.starts_with(&**mark));
+            if !self.own || is_there {
+                return false;
+            }
+        }
+        // `to` names exactly those it is for: whoever it does not name only carries it.
+        if event.to.is_empty() { self.interests.matches(&event.kind) } else { event.to.contains(&self.node) }
+    }
+}
