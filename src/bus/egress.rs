@@ -31,13 +31,13 @@ use super::connection::Script;
 use super::cursor::{self, Found, Hint, Plan};
 use super::dead::{self, Cause, Kind};
 use super::judge::Judge;
-use super::layout::Fields;
+use super::layout::{Fields, Layout};
 use super::outlet::Outlet;
 use super::pace::{Readers, Room};
 use super::settings::Settings;
 use super::state::{Counters, Report};
 use super::trouble::{Backoff, Trouble};
-use super::{connection, has_ended};
+use super::{connection, has_ended, intake};
 use crate::core::ports::{Log, Seq};
 use crate::core::trust::Policy;
 use crate::wire::Interests;
@@ -66,13 +66,22 @@ pub(super) struct Egress {
 impl Egress {
     /// Runs until shutdown. A batch in hand is finished; what is left waits in the journal.
     pub(super) async fn run(mut self, mut backoff: Backoff) {
-        while let Err(trouble) = self.session(&mut backoff).await {
+        let mut readers = self.readers();
+        while let Err(trouble) = self.session(&mut readers, &mut backoff).await {
             self.counters.troubles.fetch_add(1, Ordering::Relaxed);
             self.report.trouble(&trouble);
             if !self.pause(backoff.after(&trouble)).await {
                 return;
             }
         }
+    }
+
+    /// What is known of the readers of this stream outlives every connection.
+    fn readers(&self) -> Readers {
+        let settings = &self.settings;
+        let is_read_by_us = settings.layout == Layout::Teleclaude && self.outlet.stream == settings.stream;
+        let left_behind = (!is_read_by_us).then(|| intake::group_of(settings.node));
+        Readers::new(&self.outlet.stream, settings.maxlen, settings.timing.patience, left_behind)
     }
 
     /// Waits, less when a person mended something; false when the bridge is to end instead.
@@ -86,15 +95,14 @@ impl Egress {
     }
 
     /// One connection, until shutdown (`Ok`) or trouble.
-    async fn session(&mut self, backoff: &mut Backoff) -> Result<(), Trouble> {
+    async fn session(&mut self, readers: &mut Readers, backoff: &mut Backoff) -> Result<(), Trouble> {
         let stream = Stream::new(&self.settings, &self.outlet, self.log.incarnation());
         let timing = self.settings.timing;
-        let mut readers = Readers::new(&stream.name, self.settings.maxlen, timing.patience);
         let mut redis = connection::open(&self.settings).await?;
         let mut misses = 0;
         loop {
             let mut at = self.settle(&stream, &mut redis).await?;
-            self.look_at(&mut readers, &mut redis).await?;
+            self.look_at(readers, &mut redis).await?;
             let survey_at = Instant::now() + timing.survey;
             while Instant::now() < survey_at {
                 if has_ended(&self.shutdown) {
@@ -123,7 +131,7 @@ impl Egress {
                 self.count(&batch);
                 self.advance(at);
                 self.well(backoff);
-                if readers.is_long(length) && !self.make_room(&mut readers, &mut redis).await? {
+                if readers.is_long(length) && !self.make_room(readers, &mut redis).await? {
                     return Ok(());
                 }
             }
@@ -136,8 +144,10 @@ impl Egress {
             match readers.make_room(redis).await? {
                 Room::Free => break,
                 Room::Waits(group) => self.report.waits_for(Some(group)),
-                Room::WentOn(group) => {
-                    warn!(stream = %self.outlet.stream, %group, "bus: this group of readers stands still and is not waited for");
+                Room::WentOn(groups) => {
+                    let groups = groups.join(", ");
+                    warn!(stream = %self.outlet.stream, groups, "bus: readers are too slow, and not waited for until they have caught up");
+                    continue;
                 }
             }
             if !super::pause(self.settings.timing.pace, &mut self.shutdown).await {

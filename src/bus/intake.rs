@@ -42,7 +42,12 @@ use crate::core::ports::{Log, Seq};
 use crate::time::Wall;
 use crate::wire::message::Outcome;
 use crate::wire::rejection::{Code, Rejection};
-use crate::wire::{Envelope, Keypair, Verified};
+use crate::wire::{Envelope, Keypair, NodeId, Verified};
+
+/// The group of readers by which this node reads a stream.
+pub(super) fn group_of(node: NodeId) -> String {
+    format!("mesh-out:{node}")
+}
 
 /// A stream whose entries are published.
 #[derive(Clone)]
@@ -139,7 +144,7 @@ impl Intake {
     ) -> Intake {
         // The node's id, never the process's: what a crash left pending belongs to the next process.
         let consumer = settings.node.to_string();
-        let group = format!("mesh-out:{consumer}");
+        let group = group_of(settings.node);
         let read_upto = format!("entries:{}", source.stream);
         Intake { settings, source, log, publications, counters, report, shutdown, group, consumer, read_upto }
     }

@@ -1,22 +1,24 @@
 //! Readers and the length of a stream: catch-up waits for them, and what they missed is told.
 //!
 //! A stream keeps about `maxlen` entries. When it is full of entries that a group of readers has not
-//! read, the bridge waits: the journal keeps what follows. A group that stands still for
-//! [`Timing::patience`](super::Timing::patience) is waited for no longer, so that one that was forgotten cannot
-//! hold the others up; it is told when it reads again. Others may trim the stream as well. Whatever
-//! was trimmed before a group read it is counted, once (with Redis 7 or Valkey 7 and later: before
-//! that nobody can tell).
+//! read, the bridge waits: the journal keeps what follows. It waits for a group as long as that makes room
+//! for another batch within [`Timing::patience`](super::Timing::patience). One that does not, forgotten or
+//! too slow, is waited for no longer until it has caught up, so that it cannot hold the others up; all
+//! who hold the bridge up lose their patience at the same time. What is known of groups outlives
+//! connections, and is forgotten with them. The group by which this node itself once read a stream is none.
+//!
+//! Others may trim the stream as well. Whatever was trimmed before a group read it is counted, once (with
+//! Redis 7 or Valkey 7 and later: before that nobody can tell).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::streams::StreamInfoGroupsReply;
 use redis::{Cmd, Value};
 use tokio::time::Instant;
 
 use super::connection::Script;
-use super::trouble::Trouble;
+use super::trouble::{Trouble, printable};
 
 /// The readers of one stream, as far as the bridge remembers them.
 pub(super) struct Readers {
@@ -24,16 +26,21 @@ pub(super) struct Readers {
     maxlen: u64,
     patience: Duration,
     script: Script,
-    waiting: Option<(Place, Instant)>,
+    /// Groups that the bridge waits for, and since when.
+    waiting: BTreeMap<Name, Instant>,
     /// Somebody was waited for since this was last asked.
     waited: bool,
-    /// Groups that are not waited for, and where they stood still.
-    given_up: BTreeMap<Vec<u8>, Vec<u8>>,
-    known: BTreeMap<String, Known>,
+    /// Groups that are not waited for until they have caught up.
+    given_up: BTreeSet<Name>,
+    known: BTreeMap<Name, Known>,
+    /// Our own group, unless we read this stream.
+    left_behind: Option<Name>,
+    /// The end of the stream when it was last looked at.
+    end: String,
 }
 
-/// A group, and the id it stands at.
-type Place = (Vec<u8>, Vec<u8>);
+/// What a group is called: any bytes.
+type Name = Vec<u8>;
 
 /// May more be appended?
 #[derive(Debug)]
@@ -42,21 +49,24 @@ pub(super) enum Room {
     Free,
     /// Not before this group reads on.
     Waits(String),
-    /// Yes: this group stood still for too long.
-    WentOn(String),
+    /// Yes, when asked again: these groups are waited for no longer.
+    WentOn(Vec<String>),
 }
 
 impl Readers {
-    pub(super) fn new(stream: &str, maxlen: u64, patience: Duration) -> Readers {
+    /// `left_behind` is a group that nobody reads by any more.
+    pub(super) fn new(stream: &str, maxlen: u64, patience: Duration, left_behind: Option<String>) -> Readers {
         Readers {
             stream: stream.to_owned(),
             maxlen,
             patience,
             script: Script::new(include_str!("trim.lua")),
-            waiting: None,
+            waiting: BTreeMap::new(),
             waited: false,
-            given_up: BTreeMap::new(),
+            given_up: BTreeSet::new(),
             known: BTreeMap::new(),
+            left_behind: left_behind.map(String::into_bytes),
+            end: String::new(),
         }
     }
 
@@ -74,60 +84,116 @@ impl Readers {
     pub(super) async fn make_room(&mut self, redis: &mut MultiplexedConnection) -> Result<Room, Trouble> {
         let arguments = |call: &mut Cmd| {
             call.arg(self.maxlen);
-            for (group, id) in &self.given_up {
-                call.arg(group).arg(id);
+            for group in self.given_up.iter().chain(&self.left_behind) {
+                call.arg(group);
             }
         };
-        let answer: Vec<Vec<u8>> = self.script.run(redis, &[&self.stream], arguments).await?;
-        let Ok([group, id]) = <[Vec<u8>; 2]>::try_from(answer) else {
-            self.waiting = None;
-            return Ok(Room::Free);
-        };
-        let name = String::from_utf8_lossy(&group).into_owned();
-        self.waited = true;
-        match &self.waiting {
-            Some((place, since)) if *place == (group.clone(), id.clone()) => {
-                if since.elapsed() < self.patience {
-                    return Ok(Room::Waits(name));
-                }
-                self.waiting = None;
-                self.given_up.insert(group, id);
-                Ok(Room::WentOn(name))
-            }
-            _ => {
-                self.given_up.remove(&group);
-                self.waiting = Some(((group, id), Instant::now()));
-                Ok(Room::Waits(name))
-            }
-        }
+        let behind: BTreeSet<Name> = self.script.run(redis, &[&self.stream], arguments).await?;
+        Ok(self.judge(behind, Instant::now()))
     }
 
-    /// Entries that were trimmed before their groups read them, since the last look.
+    /// What it means that these hold the bridge up at this moment.
+    fn judge(&mut self, behind: BTreeSet<Name>, now: Instant) -> Room {
+        self.waiting.retain(|group, _| behind.contains(group));
+        if behind.is_empty() {
+            return Room::Free;
+        }
+        self.waited = true;
+        for group in behind {
+            self.waiting.entry(group).or_insert(now);
+        }
+        let is_over = |since: &Instant| now.duration_since(*since) >= self.patience;
+        let over: Vec<Name> =
+            self.waiting.iter().filter(|(_, since)| is_over(since)).map(|(group, _)| group.clone()).collect();
+        if over.is_empty() {
+            let first = self.waiting.iter().min_by_key(|(_, since)| **since);
+            return Room::Waits(first.map(|(group, _)| text(group)).unwrap_or_default());
+        }
+        let names = over.iter().map(|group| text(group)).collect();
+        for group in over {
+            self.waiting.remove(&group);
+            self.given_up.insert(group);
+        }
+        Room::WentOn(names)
+    }
+
+    /// Entries that were trimmed before their groups read them, since the last look. Whoever was given up
+    /// and has caught up by now is waited for again.
     pub(super) async fn missed(&mut self, redis: &mut MultiplexedConnection) -> Result<Vec<(String, u64)>, Trouble> {
         let mut ask = redis::pipe();
         ask.atomic().cmd("XINFO").arg("STREAM").arg(&self.stream).cmd("XINFO").arg("GROUPS").arg(&self.stream);
         let answer: Result<(Value, Value), _> = ask.query_async(redis).await;
         let (stream, groups) = match answer {
             Ok(answer) => answer,
-            // There is no stream yet, and so nobody who reads it.
-            Err(error) if error.to_string().contains("no such key") => return Ok(Vec::new()),
+            // There is no stream, and so nobody who reads it.
+            Err(error) if error.to_string().contains("no such key") => {
+                self.keep(&[]);
+                self.end.clear();
+                return Ok(Vec::new());
+            }
             Err(error) => return Err(error.into()),
         };
-        // A reply of an older server, or a name that is no text: then nothing can be told.
-        let stream = redis::from_redis_value::<HashMap<String, Value>>(stream).ok().and_then(Reach::read);
-        let groups = redis::from_redis_value::<StreamInfoGroupsReply>(groups);
-        let (Some(stream), Ok(groups)) = (stream, groups) else { return Ok(Vec::new()) };
-        self.known.retain(|name, _| groups.groups.iter().any(|group| group.name == *name));
+        let Ok(groups) = redis::from_redis_value::<Vec<HashMap<String, Value>>>(groups) else { return Ok(Vec::new()) };
+        let mut groups: Vec<Group> = groups.into_iter().filter_map(Group::read).collect();
+        groups.retain(|group| Some(&group.name) != self.left_behind.as_ref());
+        self.keep(&groups);
+        let Ok(mut about) = redis::from_redis_value::<HashMap<String, Value>>(stream) else { return Ok(Vec::new()) };
+        if let Some(end) = about.get("last-generated-id").and_then(|id| redis::from_redis_value_ref(id).ok()) {
+            self.forgive(&groups, end);
+        }
+        // Nothing of it: an older server, which cannot tell.
+        let Some(reach) = Reach::read(&mut about) else { return Ok(Vec::new()) };
         let mut missed = Vec::new();
-        for group in &groups.groups {
-            let Some(lag) = group.lag.and_then(|lag| u64::try_from(lag).ok()) else { continue };
-            let known = self.known.entry(group.name.clone()).or_default();
-            let entries = known.look(&stream, &group.last_delivered_id, lag);
+        for group in groups {
+            let Some(lag) = group.lag else { continue };
+            let entries = self.known.entry(group.name.clone()).or_default().look(&reach, &group.at, lag);
             if entries > 0 {
-                missed.push((group.name.clone(), entries));
+                missed.push((text(&group.name), entries));
             }
         }
         Ok(missed)
+    }
+
+    /// Forgets every group but these.
+    fn keep(&mut self, groups: &[Group]) {
+        let is_there = |name: &Name| groups.iter().any(|group| group.name == *name);
+        self.known.retain(|name, _| is_there(name));
+        self.given_up.retain(is_there);
+        self.waiting.retain(|name, _| is_there(name));
+    }
+
+    /// Who has read all that was there at the last look is as good a reader as any.
+    fn forgive(&mut self, groups: &[Group], end: String) {
+        let before = std::mem::replace(&mut self.end, end);
+        let has_caught_up =
+            |name: &Name| groups.iter().any(|group| group.name == *name && order(&group.at) >= order(&before));
+        if !before.is_empty() {
+            self.given_up.retain(|name| !has_caught_up(name));
+        }
+    }
+}
+
+/// A name for people.
+fn text(group: &[u8]) -> String {
+    printable(&String::from_utf8_lossy(group))
+}
+
+/// One group of readers, as Redis tells of it.
+#[derive(Clone, Debug)]
+struct Group {
+    name: Name,
+    /// The last id it was given.
+    at: String,
+    /// Entries behind it; `None` = Redis cannot tell.
+    lag: Option<u64>,
+}
+
+impl Group {
+    fn read(mut reply: HashMap<String, Value>) -> Option<Group> {
+        let name = redis::from_redis_value(reply.remove("name")?).ok()?;
+        let at = redis::from_redis_value(reply.remove("last-delivered-id")?).ok()?;
+        let lag = reply.remove("lag").and_then(|lag| redis::from_redis_value(lag).ok());
+        Some(Group { name, at, lag })
     }
 }
 
@@ -142,7 +208,7 @@ struct Reach {
 }
 
 impl Reach {
-    fn read(mut reply: HashMap<String, Value>) -> Option<Reach> {
+    fn read(reply: &mut HashMap<String, Value>) -> Option<Reach> {
         let mut take = |name: &str| reply.remove(name);
         let added: u64 = redis::from_redis_value(take("entries-added")?).ok()?;
         let length: u64 = redis::from_redis_value(take("length")?).ok()?;
@@ -231,6 +297,43 @@ mod tests {
         let mut known = Known::default();
         assert_eq!(known.look(&reach(100, 30), "0-0", 70), 0, "as Redis tells of a group made at 0");
         assert_eq!(known.look(&reach(110, 45), "0-0", 65), 15);
+    }
+
+    fn readers() -> Readers {
+        Readers::new("s", 100, Duration::from_secs(60), None)
+    }
+
+    fn names(of: &[&str]) -> BTreeSet<Name> {
+        of.iter().map(|name| name.as_bytes().to_vec()).collect()
+    }
+
+    fn group(name: &str, at: &str) -> Group {
+        Group { name: name.into(), at: at.into(), lag: None }
+    }
+
+    #[test]
+    fn whoever_makes_room_in_time_is_waited_for_and_the_others_lose_patience_together() {
+        let (mut readers, start) = (readers(), Instant::now());
+        let after = |seconds| start + Duration::from_secs(seconds);
+        assert!(matches!(readers.judge(names(&["a", "b", "c"]), start), Room::Waits(_)));
+        assert!(matches!(readers.judge(names(&["a", "b", "d"]), after(59)), Room::Waits(_)), "c has read on");
+        let Room::WentOn(gone) = readers.judge(names(&["a", "b", "c"]), after(60)) else { panic!("still waiting") };
+        assert_eq!(gone, ["a", "b"]);
+        assert!(matches!(readers.judge(names(&["c"]), after(61)), Room::Waits(_)), "its time began anew");
+        assert!(matches!(readers.judge(names(&[]), after(62)), Room::Free));
+        assert_eq!(readers.given_up, names(&["a", "b"]));
+    }
+
+    #[test]
+    fn a_group_counts_again_when_it_has_caught_up_and_is_forgotten_when_it_is_gone() {
+        let mut readers = readers();
+        readers.given_up = names(&["slow", "back", "gone"]);
+        readers.forgive(&[group("back", "5-0")], "90-0".into());
+        assert_eq!(readers.given_up.len(), 3, "there is nothing yet to compare with");
+        let groups = [group("slow", "89-0"), group("back", "90-0")];
+        readers.keep(&groups);
+        readers.forgive(&groups, "120-0".into());
+        assert_eq!(readers.given_up, names(&["slow"]));
     }
 
     #[test]

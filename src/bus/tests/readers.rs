@@ -104,3 +104,83 @@ async fn a_stream_without_readers_is_only_trimmed() {
     assert!(length(&server).await < 400);
     assert_eq!(node.counters.unread.load(Ordering::Relaxed), 0);
 }
+
+/// Has the bridge waited for anybody, ever, from now until `is_over`?
+async fn waited_until(node: &Node, is_over: impl AsyncFnMut() -> bool) -> bool {
+    let mut states = node.state.subscribe();
+    let watcher =
+        tokio::spawn(async move { states.wait_for(|state| stream_of(state).waits_for.is_some()).await.is_ok() });
+    until("the end of the watch", is_over).await;
+    let has_waited = watcher.is_finished();
+    watcher.abort();
+    has_waited
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_that_was_given_up_stays_so_when_the_connection_breaks_and_its_loss_is_told_once() {
+    let server = Server::start().await;
+    let mut node = with_reader(&server, Duration::from_millis(300)).await;
+    node.start();
+    node.catches_up().await;
+    node.reaches("the wait to be over", |state| stream_of(state).waits_for.is_none()).await;
+    let lost = 2_000 - length(&server).await;
+    node.reaches("the whole loss to be told", |state| stream_of(state).missed == lost).await;
+    let troubles = node.counters.troubles.load(Ordering::Relaxed);
+    server.type_in(&["CLIENT", "KILL", "TYPE", "normal"]).await;
+    until("trouble", async || node.counters.troubles.load(Ordering::Relaxed) > troubles).await;
+    node.catches_up().await;
+    node.log.append(events(&neighbour(), "a.b", 2_000, 2_000), None);
+    let is_over = async || node.log.cursor("bus:mesh:events") == Some(node.log.head());
+    assert!(!waited_until(&node, is_over).await, "it was waited for again");
+    let lost = 4_000 - length(&server).await;
+    node.reaches("the whole loss to be told", |state| stream_of(state).missed >= lost).await;
+    assert_eq!(stream_of(&node.state.borrow()).missed, lost, "each once");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_group_by_which_this_node_once_read_the_stream_is_no_reader() {
+    let server = Server::start().await;
+    let mut node = Node::at(&server.url());
+    let ours = format!("mesh-out:{}", node.settings.node);
+    server.type_in(&["XGROUP", "CREATE", STREAM, &ours, "0", "MKSTREAM"]).await;
+    node.settings.maxlen = 200;
+    node.log.append(events(&neighbour(), "a.b", 0, 2_000), None);
+    node.start();
+    let is_over = async || node.log.cursor("bus:mesh:events") == Some(node.log.head());
+    assert!(!waited_until(&node, is_over).await);
+    node.catches_up().await;
+    assert_eq!(node.counters.unread.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_abandoned_groups_cost_no_more_patience_than_one() {
+    let server = Server::start().await;
+    let mut node = with_reader(&server, Duration::from_secs(1)).await;
+    for number in 0..20 {
+        server.type_in(&["XGROUP", "CREATE", STREAM, &format!("gone-{number}"), "0"]).await;
+    }
+    node.start();
+    // Twenty times the patience would be more than this test has.
+    node.catches_up().await;
+    assert!(length(&server).await < 400);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_that_reads_one_entry_now_and_then_does_not_set_the_pace() {
+    let server = Server::start().await;
+    let mut node = with_reader(&server, Duration::from_millis(300)).await;
+    node.start();
+    let mut redis = server.connect().await;
+    let reader = tokio::spawn(async move {
+        let mut slowly = tokio::time::interval(Duration::from_millis(50));
+        loop {
+            slowly.tick().await;
+            let mut read = redis::cmd("XREADGROUP");
+            read.arg("GROUP").arg(GROUP).arg("me").arg("COUNT").arg(1).arg("NOACK");
+            read.arg("STREAMS").arg(STREAM).arg(">").exec_async(&mut redis).await.expect("a group");
+        }
+    });
+    node.catches_up().await;
+    reader.abort();
+    assert!(length(&server).await < 400);
+}
