@@ -27,9 +27,10 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::batch::{Batch, Target};
+use super::burials::Burials;
 use super::connection::Script;
 use super::cursor::{self, Found, Hint, Plan};
-use super::dead::{self, Cause, Kind};
+use super::dead::{self, Kind};
 use super::judge::Judge;
 use super::layout::{Fields, Layout};
 use super::outlet::Outlet;
@@ -54,6 +55,7 @@ pub(super) struct Egress {
     pub(super) policy: watch::Receiver<Policy>,
     pub(super) counters: Arc<Counters>,
     pub(super) report: Report,
+    pub(super) burials: Burials,
     /// How far each stream is, for the gauge of the lag.
     pub(super) progress: watch::Sender<Vec<Seq>>,
     /// Somebody mended a cursor.
@@ -71,9 +73,10 @@ impl Egress {
             self.counters.troubles.fetch_add(1, Ordering::Relaxed);
             self.report.trouble(&trouble);
             if !self.pause(backoff.after(&trouble)).await {
-                return;
+                break;
             }
         }
+        self.burials.end();
     }
 
     /// What is known of the readers of this stream outlives every connection.
@@ -103,6 +106,7 @@ impl Egress {
         loop {
             let mut at = self.settle(&stream, &mut redis).await?;
             self.look_at(readers, &mut redis).await?;
+            self.burials.tell();
             let survey_at = Instant::now() + timing.survey;
             while Instant::now() < survey_at {
                 if has_ended(&self.shutdown) {
@@ -128,7 +132,7 @@ impl Egress {
                 };
                 misses = 0;
                 at = batch.upto;
-                self.count(&batch);
+                self.count(batch);
                 self.advance(at);
                 self.well(backoff);
                 if readers.is_long(length) && !self.make_room(readers, &mut redis).await? {
@@ -243,9 +247,8 @@ impl Egress {
         self.progress.send_modify(|progress| progress[self.number] = at);
     }
 
-    fn count(&self, batch: &Batch) {
+    fn count(&mut self, mut batch: Batch) {
         let number = |count: usize| u64::try_from(count).expect("a batch is small");
-        let stream = &self.outlet.stream;
         let letters = number(batch.letters.len());
         self.counters.bridged.fetch_add(number(batch.entries.len()) - letters, Ordering::Relaxed);
         let quarantined = number(batch.letters.iter().filter(|cause| cause.kind == Kind::Quarantine).count());
@@ -256,13 +259,12 @@ impl Egress {
             // Every stream passes over what is for the others: told once.
             self.counters.skipped.fetch_add(batch.skipped, Ordering::Relaxed);
         }
-        if let Some(Cause { kind, code, field, reason }) = batch.letters.first() {
-            let (kind, others) = (kind.as_str(), letters - 1);
-            warn!(%stream, kind, %code, field, reason, others, "bus: events went to the dead letters");
+        if let Some(last) = batch.letters.pop() {
+            self.burials.add(letters, last);
         }
         if batch.lost > 0 {
             self.counters.lost.fetch_add(batch.lost, Ordering::Relaxed);
-            warn!(%stream, lost = batch.lost, "bus: retention dropped events before they were bridged");
+            warn!(stream = %self.outlet.stream, lost = batch.lost, "bus: retention dropped events before they were bridged");
         }
     }
 }

@@ -28,8 +28,8 @@ use redis::streams::StreamInfoStreamReply;
 use redis::{Pipeline, RedisError, Value};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout};
-use tracing::warn;
 
+use super::burials::Burials;
 use super::dead::{self, Cause};
 use super::layout::Layout;
 use super::outbox::{self, Sealer, Taken, time_of};
@@ -116,6 +116,7 @@ pub(super) struct Intake {
     shutdown: watch::Receiver<bool>,
     group: String,
     consumer: String,
+    burials: Burials,
     /// The name in the journal of how far the entries were read, in milliseconds of their ids.
     read_upto: String,
 }
@@ -146,7 +147,8 @@ impl Intake {
         let consumer = settings.node.to_string();
         let group = group_of(settings.node);
         let read_upto = format!("entries:{}", source.stream);
-        Intake { settings, source, log, publications, counters, report, shutdown, group, consumer, read_upto }
+        let burials = Burials::of(&source.stream);
+        Intake { settings, source, log, publications, counters, report, shutdown, group, consumer, burials, read_upto }
     }
 
     /// Runs until shutdown, or until the driver takes no more. Entries in hand are finished.
@@ -155,9 +157,10 @@ impl Intake {
             self.counters.troubles.fetch_add(1, Ordering::Relaxed);
             self.report.trouble(&trouble);
             if !pause(backoff.after(&trouble), &mut self.shutdown).await {
-                return;
+                break;
             }
         }
+        self.burials.end();
     }
 
     /// One pair of connections: a blocking read would hold up the acknowledgements behind it.
@@ -186,6 +189,7 @@ impl Intake {
                 }
                 backoff.reset();
                 self.report.running();
+                self.burials.tell();
                 let taken = self.wait_for_entries(&mut reader).await?;
                 self.settle(&mut redis, &taken).await?;
             }
@@ -315,7 +319,7 @@ impl Intake {
         if !done.is_empty() {
             self.end(&mut redis::pipe(), &done).exec_async(redis).await?;
         }
-        self.bury(redis, &work.dead).await?;
+        self.bury(redis, work.dead).await?;
         if self.source.is_shared()
             && let Some(last) = taken.last()
         {
@@ -382,23 +386,25 @@ impl Intake {
 
     /// What can never be an event goes where people find it. One transaction: none is lost, none doubled;
     /// but one that fails in its middle takes nothing back, so what could fail is asked before.
-    async fn bury(&self, redis: &mut MultiplexedConnection, dead: &[(Taken, Cause)]) -> Result<(), Trouble> {
-        let Some((first, why)) = dead.first() else { return Ok(()) };
+    async fn bury(&mut self, redis: &mut MultiplexedConnection, mut dead: Vec<(Taken, Cause)>) -> Result<(), Trouble> {
+        if dead.is_empty() {
+            return Ok(());
+        }
         connection::check_stream(redis, &dead::stream_of(&self.source.stream)).await?;
         let mut burial = redis::pipe();
         burial.atomic();
-        for (taken, cause) in dead {
+        for (taken, cause) in &dead {
             let fields = taken.fields.as_deref().unwrap_or_default();
             let me = self.settings.node.to_string();
             dead::add_entry(&mut burial, &self.source.stream, me, (&taken.id, fields), cause, now());
         }
         let ids: Vec<&str> = dead.iter().map(|(taken, _)| taken.id.as_str()).collect();
         self.end(&mut burial, &ids).exec_async(redis).await?;
-        self.counters.dead.fetch_add(u64::try_from(dead.len()).expect("a batch is small"), Ordering::Relaxed);
-        warn!(
-            stream = %self.source.stream, entry = %first.id, field = %why.field, code = %why.code,
-            reason = %why.reason, others = dead.len() - 1, "bus: entries went to the dead letters"
-        );
+        let letters = u64::try_from(dead.len()).expect("a batch is small");
+        self.counters.dead.fetch_add(letters, Ordering::Relaxed);
+        if let Some((_, last)) = dead.pop() {
+            self.burials.add(letters, last);
+        }
         Ok(())
     }
 

@@ -40,6 +40,7 @@ use crate::wire::message::Outcome;
 use crate::wire::{Envelope, Interests, Keypair, Verified};
 
 mod batch;
+mod burials;
 mod connection;
 mod cursor;
 mod dead;
@@ -131,6 +132,7 @@ pub async fn run(settings: Settings, ends: Ends) {
     let mended = Arc::new(Notify::new());
     let egress = |(number, outlet): (usize, &Arc<outlet::Outlet>)| {
         let egress = egress::Egress {
+            burials: burials::Burials::of(&outlet.stream),
             settings: Arc::clone(&settings),
             outlet: Arc::clone(outlet),
             number,
