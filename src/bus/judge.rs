@@ -23,8 +23,9 @@ pub(super) enum Fate {
     Skip,
 }
 
-/// Decides what becomes of events on one stream, by the interests and the policy of this moment: what
-/// waited while Redis was away, or is replayed after a flush, is not to be trusted by rules that are
+/// Decides what becomes of events on one stream. What others gave counts as wanted, as it did when it was
+/// taken; of this node's own events, the interests of this moment choose. Policy is that of this moment:
+/// what waited while Redis was away, or is replayed after a flush, is not to be trusted by rules that are
 /// gone. That an event expired meanwhile does not matter, since it was stored in time.
 pub(super) struct Judge {
     outlet: Arc<Outlet>,
@@ -73,13 +74,16 @@ impl Judge {
         if event.kind.is_reserved() || !self.outlet.takes(event) {
             return false;
         }
+        // `to` names exactly those it is for: whoever it does not name only carries it.
+        if !event.to.is_empty() && !event.to.contains(&self.node) {
+            return false;
+        }
         if event.source == self.node {
             let is_there = self.mark.as_ref().is_some_and(|mark| event.id.starts_with(&**mark));
-            if !self.own || is_there {
-                return false;
-            }
+            return self.own && !is_there && (!event.to.is_empty() || self.interests.matches(&event.kind));
         }
-        // `to` names exactly those it is for: whoever it does not name only carries it.
-        if event.to.is_empty() { self.interests.matches(&event.kind) } else { event.to.contains(&self.node) }
+        // What others gave was taken because it was wanted then: admission stores nothing else. Who wants it
+        // no more must not lose what was acknowledged while Redis was away.
+        true
     }
 }

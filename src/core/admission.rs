@@ -45,7 +45,8 @@ impl Memory {
     }
 }
 
-/// Judges one event given to us by `from`.
+/// Judges one event given to us by `from`. What is admitted is for this node, reserved types apart: who puts
+/// it on the local bus later counts on that, and asks no interests again.
 pub(super) fn admit(
     node: &Node,
     from: Option<NodeId>,

@@ -7,7 +7,7 @@
 //!
 //! Trust never travels. Admission asks once, at the door: what is [`Verdict::Dropped`] there is refused
 //! and never stored. Everything else is stored and forwarded alike, and whoever reads the journal for
-//! local programs asks *again, when it reads*, as it does with interests. So the policy of the moment
+//! local programs asks *again, when it reads*. So the policy of the moment
 //! counts: what waits while Redis is away is bridged by the rules that hold when it comes back, a source
 //! muted now is not heard of again by a replay of last week, and the journal keeps no opinion that
 //! somebody would have to correct. What a program has read already stays read.
