@@ -18,7 +18,8 @@ local found = redis.call('HMGET', KEYS[2], 'epoch', 'seq')
 if (found[1] or '') ~= ARGV[1] or (found[2] or '') ~= ARGV[2] then
   return -1
 end
--- Errors before anything is written when the letters are not a stream: Redis takes nothing back.
+-- Errors before anything is written when one of them is not a stream: Redis takes nothing back.
+redis.call('XLEN', KEYS[1])
 redis.call('XLEN', KEYS[3])
 local at, letters = 6, 0
 while at <= #ARGV do

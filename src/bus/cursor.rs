@@ -28,15 +28,15 @@ fn has_hash_tag(key: &str) -> bool {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Found {
     /// Which journal positions are meant.
-    pub(super) epoch: Option<String>,
+    pub(super) epoch: Option<Vec<u8>>,
     /// The last position bridged.
-    pub(super) seq: Option<String>,
+    pub(super) seq: Option<Vec<u8>>,
 }
 
 impl Found {
     /// What a cursor of ours looks like.
     pub(super) fn at(incarnation: u64, seq: Seq) -> Found {
-        Found { epoch: Some(incarnation.to_string()), seq: Some(seq.0.to_string()) }
+        Found { epoch: Some(incarnation.to_string().into_bytes()), seq: Some(seq.0.to_string().into_bytes()) }
     }
 }
 
@@ -75,7 +75,7 @@ pub(super) async fn survey(redis: &mut MultiplexedConnection, stream: &str, key:
     if !is_one(&beside, "stream") {
         return Err(wrong_type(&letters, "stream", "bus.stream"));
     }
-    let [epoch, seq] = fields.map(|field| field.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()));
+    let [epoch, seq] = fields;
     let stream = kind == "stream" && !is_untouched(redis, stream).await?;
     Ok(Survey { stream, cursor: Found { epoch, seq } })
 }
@@ -132,10 +132,11 @@ pub(super) fn plan(survey: &Survey, journal: &Journal) -> Plan {
     // What was never bridged begins where this stream does.
     let resume = journal.bridged.unwrap_or(journal.first);
     // Only as we write it: the script compares text.
-    let position = |text: &str| text.parse::<u64>().ok().filter(|seq| seq.to_string() == text).ok_or(());
+    let number = |text: &[u8]| std::str::from_utf8(text).ok().and_then(|text| text.parse::<u64>().ok());
+    let position = |text: &[u8]| number(text).filter(|seq| seq.to_string().as_bytes() == text).ok_or(());
     let seq = survey.cursor.seq.as_deref().map(position);
+    let is_ours = survey.cursor.epoch.as_deref() == Some(journal.incarnation.to_string().as_bytes());
     if let (None, Some(from)) = (journal.bridged, journal.renamed) {
-        let is_ours = survey.cursor.epoch.as_deref() == Some(&*journal.incarnation.to_string());
         return match seq {
             // Bridged already, by a process that died before it could remember.
             Some(Ok(seq)) if is_ours && seq >= from.0 => Plan::GoOn(Seq(seq.min(journal.head.0))),
@@ -151,7 +152,7 @@ pub(super) fn plan(survey: &Survey, journal: &Journal) -> Plan {
         },
         // Somebody said where to go on without knowing our epoch: that is an answer.
         (None, Some(Ok(seq))) => Plan::Place(Seq(seq)),
-        (Some(epoch), Some(Ok(seq))) if *epoch == journal.incarnation.to_string() => {
+        (Some(_), Some(Ok(seq))) if is_ours => {
             // Only a journal that was set back ends before its cursor. All it holds was bridged.
             if seq > journal.head.0 { Plan::Place(journal.head) } else { Plan::GoOn(Seq(seq)) }
         }
@@ -244,7 +245,7 @@ mod tests {
     };
 
     fn found(stream: bool, epoch: Option<&str>, seq: Option<&str>) -> Survey {
-        Survey { stream, cursor: Found { epoch: epoch.map(str::to_owned), seq: seq.map(str::to_owned) } }
+        Survey { stream, cursor: Found { epoch: epoch.map(Into::into), seq: seq.map(Into::into) } }
     }
 
     fn asks(survey: &Survey) -> bool {

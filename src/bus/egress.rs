@@ -182,8 +182,9 @@ impl Egress {
         let journal = Hint::of(&stream.name).journal(&*self.log);
         let mut plan = cursor::plan(&survey, &journal);
         let start = self.settings.start;
+        let is_first_look = std::mem::take(&mut self.is_new);
         if let Plan::GoOn(at) = plan
-            && std::mem::take(&mut self.is_new)
+            && is_first_look
             && start > Seq(0)
             && at > start
         {
@@ -319,7 +320,7 @@ impl Stream {
         entries: &[(Target, Fields)],
     ) -> Result<Option<u64>, Trouble> {
         let arguments = |call: &mut Cmd| {
-            call.arg(from.epoch.as_deref().unwrap_or("")).arg(from.seq.as_deref().unwrap_or(""));
+            call.arg(from.epoch.as_deref().unwrap_or_default()).arg(from.seq.as_deref().unwrap_or_default());
             call.arg(self.incarnation).arg(to.0).arg(dead::LETTERS_MAX);
             for (target, fields) in entries {
                 call.arg(*target as u8).arg(fields.len() * 2);

@@ -19,12 +19,12 @@
 //! bus begins at the end of what is there when the node first sees it; how far it read is remembered in
 //! the journal, so that a group that was lost with its Redis goes on from there.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use redis::aio::MultiplexedConnection;
-use redis::streams::StreamInfoStreamReply;
 use redis::{Pipeline, RedisError, Value};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout};
@@ -242,8 +242,12 @@ impl Intake {
     async fn begin(&self, redis: &mut MultiplexedConnection) -> Result<Option<String>, Trouble> {
         let mut ask = redis::cmd("XINFO");
         ask.arg("STREAM").arg(&self.source.stream);
-        let last = match ask.query_async::<StreamInfoStreamReply>(redis).await {
-            Ok(stream) => stream.last_generated_id,
+        // As values: the reply also holds entries, which may be any bytes.
+        let last: String = match ask.query_async::<HashMap<String, Value>>(redis).await {
+            Ok(mut stream) => {
+                let last = stream.remove("last-generated-id").unwrap_or_default();
+                redis::from_redis_value(last).map_err(RedisError::from)?
+            }
             Err(error) if error.to_string().contains("no such key") => {
                 if self.log.cursor(&self.read_upto).is_none() {
                     // Whatever comes, comes after us.

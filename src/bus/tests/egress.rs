@@ -253,6 +253,48 @@ async fn what_a_journal_that_was_set_back_stored_since_is_bridged() {
     assert_eq!(on_the_bus(&server).await, expected, "the fourth and the fifth too");
 }
 
+/// How often the bridge has looked at its stream: three keys each time.
+async fn looks(server: &Server) -> u64 {
+    let stats = server.type_in(&["INFO", "commandstats"]).await;
+    let stats: String = redis::from_redis_value(stats).expect("text");
+    let line = stats.lines().find_map(|line| line.strip_prefix("cmdstat_type:calls="));
+    let calls = line.and_then(|rest| rest.split(',').next()).and_then(|calls| calls.parse::<u64>().ok());
+    calls.unwrap_or_default() / 3
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_came_while_an_empty_redis_was_away_is_not_appended_twice() {
+    let mut server = Server::absent(&[]);
+    let mut node = Node::at(&server.url());
+    node.log.append(events(&neighbour(), "a.b", 0, 5), None);
+    node.settings.start = node.log.head();
+    node.start();
+    node.waits("nothing listens there").await;
+    node.log.append(events(&neighbour(), "a.b", 5, 5), None);
+    server.rise().await;
+    node.catches_up().await;
+    let before = looks(&server).await;
+    until("some more looks", async || looks(&server).await >= before + 3).await;
+    assert_eq!(on_the_bus(&server).await, numbers(0..10));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cursor_that_is_no_text_is_mended_like_any_other() {
+    let server = Server::start().await;
+    let mut node = Node::at(&server.url());
+    node.log.append(events(&neighbour(), "a.b", 0, 5), None);
+    node.start();
+    node.catches_up().await;
+    let mut spoil = redis::cmd("HSET");
+    spoil.arg(cursor::key(STREAM, node.settings.node)).arg("seq").arg(&b"\xff\xfe"[..]);
+    spoil.exec_async(&mut server.connect().await).await.expect("a hash");
+    node.stops("damaged").await;
+    node.order(|answer| Order::Mend { replay: false, answer }).await.expect("it is stopped");
+    node.log.append(events(&neighbour(), "a.b", 5, 5), None);
+    node.catches_up().await;
+    assert_eq!(on_the_bus(&server).await, numbers(0..10));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_that_makes_the_stream_after_a_flush_does_not_stop_the_replay() {
     let server = Server::start().await;

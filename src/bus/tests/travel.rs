@@ -67,6 +67,23 @@ async fn entries_that_ask_to_travel_do_and_all_stay_on_the_bus() {
     assert_eq!(column(&mut redis, &dead, "entry.entity").await, ["96"]);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entry_that_is_no_text_keeps_no_other_from_travelling() {
+    let server = Server::start().await;
+    let mut add = redis::cmd("XADD");
+    add.arg(BUS).arg("*").arg(&b"\xff"[..]).arg("x");
+    add.exec_async(&mut server.connect().await).await.expect("room");
+    let mut node = node_on(&server);
+    node.start();
+    let driver = Driver::default();
+    driver.serve(&mut node);
+    node.reaches("all sides to be well", BusState::is_well).await;
+    group_exists(&server, &node).await;
+    write(&server, 0, "public", &[]).await;
+    driver.has(1).await;
+    assert_eq!(driver.subjects(), subjects(0, 1));
+}
+
 async fn pending(server: &Server, node: &Node) -> i64 {
     let group = format!("mesh-out:{}", node.settings.node);
     let reply: Vec<redis::Value> =
