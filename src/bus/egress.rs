@@ -69,7 +69,8 @@ impl Egress {
     /// Runs until shutdown. A batch in hand is finished; what is left waits in the journal.
     pub(super) async fn run(mut self, mut backoff: Backoff) {
         let mut readers = self.readers();
-        while let Err(trouble) = self.session(&mut readers, &mut backoff).await {
+        while !self.has_all() {
+            let Err(trouble) = self.session(&mut readers, &mut backoff).await else { break };
             self.counters.troubles.fetch_add(1, Ordering::Relaxed);
             self.report.trouble(&trouble);
             if !self.pause(backoff.after(&trouble)).await {
@@ -77,6 +78,9 @@ impl Egress {
             }
         }
         self.burials.end();
+        if self.has_all() {
+            self.let_go().await;
+        }
     }
 
     /// What is known of the readers of this stream outlives every connection.
@@ -85,6 +89,28 @@ impl Egress {
         let is_read_by_us = settings.layout == Layout::Teleclaude && self.outlet.stream == settings.stream;
         let left_behind = (!is_read_by_us).then(|| intake::group_of(settings.node));
         Readers::new(&self.outlet.stream, settings.maxlen, settings.timing.patience, left_behind)
+    }
+
+    /// Nothing more is for this stream: the configuration has it no longer, and all it was to get is there.
+    fn has_all(&self) -> bool {
+        let Some(end) = self.outlet.ends() else { return false };
+        Hint::of(&self.outlet.stream).journal(&*self.log).bridged >= Some(end)
+    }
+
+    /// Until the next start forgets it, such a stream only keeps the journal from being held back by it.
+    async fn let_go(&mut self) {
+        info!(stream = %self.outlet.stream, "bus: this stream is in the configuration no more, and has all it was to get");
+        self.report.waits_for(None);
+        self.report.off();
+        while !has_ended(&self.shutdown) {
+            let head = *self.head.borrow_and_update();
+            self.advance(head);
+            tokio::select! {
+                // Dropping either loses nothing: the next look sees the same values.
+                grown = self.head.changed() => if grown.is_err() { return },
+                _ = self.shutdown.wait_for(|ended| *ended) => return,
+            }
+        }
     }
 
     /// Waits, less when a person mended something; false when the bridge is to end instead.
@@ -97,7 +123,7 @@ impl Egress {
         }
     }
 
-    /// One connection, until shutdown (`Ok`) or trouble.
+    /// One connection, until shutdown or the end of the stream (`Ok`), or trouble.
     async fn session(&mut self, readers: &mut Readers, backoff: &mut Backoff) -> Result<(), Trouble> {
         let stream = Stream::new(&self.settings, &self.outlet, self.log.incarnation());
         let timing = self.settings.timing;
@@ -109,7 +135,7 @@ impl Egress {
             self.burials.tell();
             let survey_at = Instant::now() + timing.survey;
             while Instant::now() < survey_at {
-                if has_ended(&self.shutdown) {
+                if has_ended(&self.shutdown) || self.has_all() {
                     return Ok(());
                 }
                 let head = *self.head.borrow_and_update();
@@ -183,6 +209,10 @@ impl Egress {
         let mut plan = cursor::plan(&survey, &journal);
         let start = self.settings.start;
         let is_first_look = std::mem::take(&mut self.is_new);
+        if self.outlet.ends().is_some() && !survey.stream && survey.cursor == Found::default() {
+            // Flushed. Nobody wants again what was on a stream that is in the configuration no more.
+            plan = Plan::Place(journal.bridged.or(journal.renamed).unwrap_or(journal.first));
+        }
         if let Plan::GoOn(at) = plan
             && is_first_look
             && start > Seq(0)

@@ -71,7 +71,7 @@ impl Judge {
 
     fn is_wanted(&self, stored: &Stored) -> bool {
         let event = stored.entry.envelope.event();
-        if event.kind.is_reserved() || !self.outlet.takes(event) {
+        if event.kind.is_reserved() || !self.outlet.takes(event, stored.seq) {
             return false;
         }
         // `to` names exactly those it is for: whoever it does not name only carries it.

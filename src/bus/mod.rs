@@ -45,6 +45,7 @@ mod connection;
 mod cursor;
 mod dead;
 mod egress;
+mod history;
 mod intake;
 mod judge;
 mod layout;
@@ -71,9 +72,10 @@ pub mod bounds {
 
 pub use connection::{place, probe};
 pub use dead::{Cause, Kind};
+pub use history::{Era, History};
 pub use layout::{Layout, Mapping};
 pub use orders::{Answer, Mended, Order, Placed, Refusal, Retried};
-pub use outlet::streams;
+pub use outlet::{Routing, Takes, streams};
 pub use settings::{Route, Settings, Timing};
 pub use state::{BusState, Condition, Counters, StreamState};
 

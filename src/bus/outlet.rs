@@ -3,14 +3,15 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::settings::Settings;
+use crate::core::ports::Seq;
 use crate::wire::{Digest, Event, NodeId, Pattern};
 
-/// One stream, and what it takes.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Outlet {
-    /// Its key in Redis.
-    pub(super) stream: String,
+/// What one stream takes.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Takes {
     patterns: Vec<Pattern>,
     /// It takes what matches none of these, too.
     rest: Option<Vec<Pattern>>,
@@ -18,41 +19,102 @@ pub(super) struct Outlet {
     shard: Option<(u16, u16)>,
 }
 
-impl Outlet {
-    /// Is this event for this stream?
-    pub(super) fn takes(&self, event: &Event) -> bool {
+impl Takes {
+    fn takes(&self, event: &Event) -> bool {
         let matches = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(&event.kind));
         let is_rest = || self.rest.as_deref().is_some_and(|routed| !matches(routed));
         let is_mine = || self.shard.is_none_or(|(number, of)| shard_of(event.source, of) == number);
         matches(&self.patterns) || (is_rest() && is_mine())
     }
+
+    /// One of them replaces the other where only the name of the stream was changed.
+    pub(super) fn has_the_place_of(&self, other: &Takes) -> bool {
+        match (&self.rest, &other.rest) {
+            (Some(_), Some(_)) => self.shard == other.shard,
+            (None, None) => self.patterns == other.patterns,
+            _ => false,
+        }
+    }
 }
 
-/// Every stream of these settings, those of `bus.stream` first.
-pub(super) fn outlets(settings: &Settings) -> Vec<Outlet> {
-    let routed: Vec<Pattern> = settings.routes.iter().map(|route| route.pattern.clone()).collect();
-    let mut by_stream: BTreeMap<&str, Vec<Pattern>> = BTreeMap::new();
-    for route in &settings.routes {
-        by_stream.entry(&route.stream).or_default().push(route.pattern.clone());
+/// Which stream takes what: those of `bus.stream` first.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Routing(pub(super) Vec<(String, Takes)>);
+
+impl Routing {
+    /// As these settings say.
+    pub fn of(settings: &Settings) -> Routing {
+        let routed: Vec<Pattern> = settings.routes.iter().map(|route| route.pattern.clone()).collect();
+        let mut by_stream: BTreeMap<&str, Vec<Pattern>> = BTreeMap::new();
+        for route in &settings.routes {
+            by_stream.entry(&route.stream).or_default().push(route.pattern.clone());
+        }
+        let names = streams_of(&settings.stream, settings.shards);
+        let number = |at: usize| u16::try_from(at).expect("as many as there are shards");
+        let mut streams: Vec<(String, Takes)> = Vec::new();
+        for (at, stream) in names.into_iter().enumerate() {
+            let patterns = by_stream.remove(stream.as_str()).unwrap_or_default();
+            let shard = (settings.shards > 0).then(|| (number(at), settings.shards));
+            streams.push((stream, Takes { patterns, rest: Some(routed.clone()), shard }));
+        }
+        let routes = by_stream.into_iter();
+        streams
+            .extend(routes.map(|(stream, patterns)| (stream.to_owned(), Takes { patterns, rest: None, shard: None })));
+        Routing(streams)
     }
-    let names = streams_of(&settings.stream, settings.shards);
-    let number = |at: usize| u16::try_from(at).expect("as many as there are shards");
-    let mut outlets: Vec<Outlet> = names
-        .into_iter()
-        .enumerate()
-        .map(|(at, stream)| Outlet {
-            patterns: by_stream.remove(stream.as_str()).unwrap_or_default(),
-            rest: Some(routed.clone()),
-            shard: (settings.shards > 0).then(|| (number(at), settings.shards)),
-            stream,
-        })
-        .collect();
-    outlets.extend(by_stream.into_iter().map(|(stream, patterns)| Outlet {
-        stream: stream.to_owned(),
-        patterns,
-        rest: None,
-        shard: None,
-    }));
+
+    /// What this stream takes; `None` = nothing, it is none of these.
+    pub(super) fn of_stream(&self, stream: &str) -> Option<&Takes> {
+        self.0.iter().find(|(name, _)| name == stream).map(|(_, takes)| takes)
+    }
+
+    pub(super) fn rename(&mut self, old: &str, new: &str) {
+        for (name, _) in self.0.iter_mut().filter(|(name, _)| name == old) {
+            new.clone_into(name);
+        }
+    }
+}
+
+/// One stream, and what it takes of which part of the journal.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Outlet {
+    /// Its key in Redis.
+    pub(super) stream: String,
+    /// Up to these positions, one after the other; `None` = nothing.
+    former: Vec<(Seq, Option<Takes>)>,
+    /// From then on.
+    now: Option<Takes>,
+}
+
+impl Outlet {
+    /// Is this event for this stream?
+    pub(super) fn takes(&self, event: &Event, seq: Seq) -> bool {
+        let former = self.former.iter().find(|(upto, _)| seq <= *upto);
+        let takes = former.map_or(&self.now, |(_, takes)| takes);
+        takes.as_ref().is_some_and(|takes| takes.takes(event))
+    }
+
+    /// The last position of which it takes anything; `None` = it has no end.
+    pub(super) fn ends(&self) -> Option<Seq> {
+        let last = self.former.iter().rev().find(|(_, takes)| takes.is_some());
+        if self.now.is_some() { None } else { Some(last.map_or(Seq(0), |(upto, _)| *upto)) }
+    }
+}
+
+/// Every stream of these settings, those of `bus.stream` first, those that are bridged to their end last.
+pub(super) fn outlets(settings: &Settings) -> Vec<Outlet> {
+    let now = Routing::of(settings);
+    let mut outlets: Vec<Outlet> = Vec::new();
+    for routing in std::iter::once(&now).chain(settings.former.iter().map(|era| &era.routing)) {
+        for (stream, _) in &routing.0 {
+            if outlets.iter().any(|outlet| outlet.stream == *stream) {
+                continue;
+            }
+            let in_era = |routing: &Routing| routing.of_stream(stream).cloned();
+            let former = settings.former.iter().map(|era| (era.upto, in_era(&era.routing))).collect();
+            outlets.push(Outlet { stream: stream.clone(), former, now: in_era(&now) });
+        }
+    }
     outlets
 }
 
@@ -91,7 +153,7 @@ mod tests {
         let sealed = envelope::seal(&draft, &Keypair::from_seed(&[seed; 32])).expect("a good draft");
         outlets(settings)
             .into_iter()
-            .filter(|outlet| outlet.takes(sealed.event()))
+            .filter(|outlet| outlet.takes(sealed.event(), Seq(1)))
             .map(|outlet| outlet.stream)
             .collect()
     }

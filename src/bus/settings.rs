@@ -7,6 +7,7 @@ use crate::core::ports::Seq;
 use crate::wire::{Network, NodeId, Pattern};
 
 use super::connection;
+use super::history::Era;
 use super::layout::Layout;
 
 /// Everything the bridge needs to know before it starts.
@@ -22,6 +23,8 @@ pub struct Settings {
     pub shards: u16,
     /// Streams for certain types.
     pub routes: Vec<Route>,
+    /// Routing of the past, for what was stored until then: see [`super::History`].
+    pub former: Vec<Era>,
     /// The fields of an entry. With [`Layout::Teleclaude`] entries of `stream` that ask to travel are
     /// published too.
     pub layout: Layout,
@@ -104,6 +107,7 @@ impl fmt::Debug for Settings {
             .field("stream", &self.stream)
             .field("shards", &self.shards)
             .field("routes", &self.routes)
+            .field("former", &self.former)
             .field("layout", &self.layout)
             .field("outbox", &self.outbox)
             .field("maxlen", &self.maxlen)
@@ -126,6 +130,7 @@ mod tests {
             stream: "mesh:events".into(),
             shards: 0,
             routes: Vec::new(),
+            former: Vec::new(),
             layout: Layout::Plain,
             outbox: "mesh:outbox".into(),
             maxlen: 1_000,

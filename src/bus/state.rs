@@ -133,7 +133,10 @@ impl Report {
     /// It has nothing to do, ever.
     pub(super) fn off(&self) {
         self.state.send_modify(|state| match self.side {
-            Side::Egress(number) => state.streams[number].condition = Condition::Off,
+            Side::Egress(number) => {
+                state.streams[number].condition = Condition::Off;
+                state.egress = worst(&state.streams);
+            }
             Side::Intake => state.intake = Condition::Off,
             Side::Travel => state.travel = Condition::Off,
         });

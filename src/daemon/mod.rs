@@ -22,6 +22,7 @@ mod orders;
 mod record;
 mod reload;
 mod requests;
+mod streams;
 mod supervisor;
 mod trust;
 
@@ -211,7 +212,7 @@ async fn start(
     let metrics = Metrics::new(Arc::clone(&bus_counters), journal.sync_seconds());
     let hands = Hands {
         journal: journal.clone(),
-        dir,
+        dir: dir.clone(),
         orders: url.as_ref().map(|_| orders),
         net: context,
         reports: reports.clone(),
@@ -228,9 +229,9 @@ async fn start(
 
     let mut devices = JoinSet::new();
     let bus_settings = url.map(|url| bus_settings(&settings, url, &key, journal.head()));
-    let streams = bus_settings.as_ref().map(bus::streams).unwrap_or_default();
-    forget_other_cursors(&journal, &streams);
-    if let Some(bus_settings) = bus_settings {
+    let former = streams::take_up(&journal, &dir, bus_settings.as_ref().map(bus::Routing::of))?;
+    if let Some(mut bus_settings) = bus_settings {
+        bus_settings.former = former;
         let ends = bus::Ends {
             log: Arc::new(journal.clone()),
             head: heads.clone(),
@@ -334,6 +335,7 @@ fn bus_settings(settings: &Settings, url: String, key: &Keypair, start: Seq) -> 
         stream: settings.bus.stream.clone(),
         shards: settings.bus.shards,
         routes: settings.bus.routes.iter().map(route).collect(),
+        former: Vec::new(),
         layout: layout(&settings.bus.layout),
         outbox: settings.bus.outbox.clone(),
         maxlen: settings.bus.maxlen,
@@ -355,39 +357,6 @@ fn layout(layout: &config::Layout) -> bus::Layout {
         config::Layout::Teleclaude => bus::Layout::Teleclaude,
         config::Layout::Named(fields) => bus::Layout::Mapping(Arc::new(bus::Mapping(fields.clone()))),
     }
-}
-
-fn bus_cursor(stream: &str) -> String {
-    format!("bus:{stream}")
-}
-
-/// A stream that is bridged no more must not hold events back for ever. Where the streams of the
-/// configuration are others than before, the new ones begin where those ended that are gone, or else
-/// where `bus.stream` is: they get what no stream got yet, and nothing that another one got.
-fn forget_other_cursors(journal: &Journal, streams: &[String]) {
-    let before: Vec<(String, Seq)> =
-        journal.cursors().into_iter().filter(|(name, _)| name.starts_with("bus:")).collect();
-    // A position is told by the hint itself; the marks beside it only before there is one.
-    let is_position = |name: &str| name == hint_of(name) || !before.iter().any(|(other, _)| other == hint_of(name));
-    let is_kept = |name: &str| streams.iter().any(|stream| bus_cursor(stream) == hint_of(name));
-    let least = |of: &dyn Fn(&str) -> bool| {
-        before.iter().filter(|(name, _)| is_position(name) && of(name)).map(|(_, seq)| *seq).min()
-    };
-    let main = streams.first().map(|stream| bus_cursor(stream)).unwrap_or_default();
-    let renamed_at = least(&|name| !is_kept(name)).or_else(|| least(&|name| hint_of(name) == main));
-    for stream in streams {
-        // Before the others are forgotten, so that a crash between the two forgets nothing.
-        bus::pin(journal, stream, journal.head(), renamed_at);
-    }
-    for (name, _) in before.iter().filter(|(name, _)| !is_kept(name)) {
-        tracing::info!(cursor = name, "a stream that is bridged no more is forgotten");
-        journal.forget_cursor(name);
-    }
-}
-
-/// The name of the hint that a mark such as `bus:mesh:events#first` stands beside.
-fn hint_of(name: &str) -> &str {
-    ["#first", "#renamed"].into_iter().find_map(|mark| name.strip_suffix(mark)).unwrap_or(name)
 }
 
 fn add_configured_peers(driver: &mut Driver, settings: &Settings) {

@@ -68,6 +68,11 @@ impl DataDir {
         self.held.path.join("mutes")
     }
 
+    /// Which streams of the local bus took what.
+    pub fn routes_path(&self) -> PathBuf {
+        self.held.path.join("routes")
+    }
+
     /// The peer file.
     pub fn peers_path(&self) -> PathBuf {
         self.held.path.join("peers")

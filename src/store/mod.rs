@@ -7,6 +7,7 @@
 //!   record-seq              the number of our last node record
 //!   interests               what the command line asked for instead of the configuration
 //!   mutes                   sources muted, or listened to again, by the command line
+//!   routes                  which streams of the bus took what, as far as that still counts
 //!   peers                   whom we know, checksummed, replaced whole
 //!   journal/                every event that was acknowledged, the dedupe index, the cursors
 //! ```
@@ -29,6 +30,7 @@ pub mod journal;
 pub mod key;
 pub mod mutes;
 pub mod peers;
+pub mod routes;
 
 pub use directory::{DataDir, FORMAT};
 pub use error::StoreError;

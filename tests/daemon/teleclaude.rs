@@ -250,6 +250,31 @@ fn a_renamed_stream_gets_what_the_old_one_did_not() {
     assert_eq!(redis.digests(), [first]);
 }
 
+#[test]
+fn a_route_that_is_removed_gets_what_it_lacks_and_the_bus_what_comes_later() {
+    let redis = Redis::start();
+    redis.command(&["SET", "routed", "of another program"]);
+    let a = Daemon::running("a", &[], "", "");
+    let mut b = Daemon::new("b", &["t.*"], &redis.url(), "");
+    let plain = std::fs::read_to_string(b.config()).expect("readable");
+    let route = "[[bus.route]]\nmatch = \"t.routed.*\"\nstream = \"routed\"\n";
+    std::fs::write(b.config(), plain.clone() + route).expect("writable");
+    b.start();
+    a.befriend(&b);
+    let (first, second) = (a.publish("t.routed.x", "0"), a.publish("t.x", "1"));
+    eventually("the other stream goes on", PATIENCE, || (redis.digests() == [second.clone()]).then_some(()));
+    assert_eq!(b.stop(), Some(0));
+    std::fs::write(b.config(), plain).expect("writable");
+    redis.command(&["DEL", "routed"]);
+    b.start();
+    let third = a.publish("t.routed.x", "2");
+    eventually("both get theirs", PATIENCE, || {
+        let routed = redis.entries("routed");
+        let is_first = routed.len() == 1 && routed[0].1["mesh_digest"] == first;
+        (is_first && redis.digests() == [second.clone(), third.clone()]).then_some(())
+    });
+}
+
 fn in_an_hour() -> String {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
     let later = afferent::time::Wall::default() + now + std::time::Duration::from_secs(3_600);

@@ -159,6 +159,7 @@ pub(super) fn settings() -> Settings {
         stream: STREAM.to_owned(),
         shards: 0,
         routes: Vec::new(),
+        former: Vec::new(),
         layout: Layout::Plain,
         outbox: OUTBOX.to_owned(),
         maxlen: 1_000_000,

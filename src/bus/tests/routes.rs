@@ -71,7 +71,7 @@ async fn a_renamed_stream_goes_on_where_the_old_one_ended() {
     node.catches_up().await;
     node.stop().await;
     more(&node, 10);
-    // As the daemon does it: see `forget_other_cursors`.
+    // As the daemon does it: see `daemon::streams`.
     pin(&*node.log, "renamed", node.log.head(), node.log.cursor("bus:mesh:events"));
     node.settings.stream = "renamed".into();
     node.start();
@@ -114,4 +114,70 @@ async fn shards_share_the_events_and_keep_each_source_in_order() {
         }
     }
     assert_eq!(seen, 180);
+}
+
+/// Another configuration, taken up as the daemon does it when it starts: see `daemon::streams`.
+fn start_with(node: &mut Node, history: &mut History, change: impl FnOnce(&mut Settings)) {
+    change(&mut node.settings);
+    let log = Arc::clone(&node.log);
+    let position =
+        |stream: &str| ["", "#renamed", "#first"].iter().find_map(|mark| log.cursor(&format!("bus:{stream}{mark}")));
+    history.take_up(Routing::of(&node.settings), log.head(), position);
+    node.settings.former = history.former().to_vec();
+    for stream in history.streams() {
+        pin(&*log, stream, log.head(), history.begins(stream));
+    }
+    node.start();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removed_route_gets_what_it_lacks_and_then_holds_nothing_back() {
+    let server = Server::start().await;
+    server.type_in(&["SET", "deploys", "mine"]).await;
+    let mut node = Node::at(&server.url());
+    node.settings.routes = vec![route("a.deploy.*", "deploys")];
+    let mut history = History::begin(77, Routing::of(&node.settings));
+    start_with(&mut node, &mut history, |_| {});
+    more(&node, 0);
+    node.stops("WRONGTYPE: the key `deploys`").await;
+    until("the other stream", async || node.log.cursor("bus:mesh:events") == Some(node.log.head())).await;
+    node.stop().await;
+
+    start_with(&mut node, &mut history, |settings| settings.routes.clear());
+    more(&node, 10);
+    node.stops("WRONGTYPE: the key `deploys`").await;
+    server.type_in(&["DEL", "deploys"]).await;
+    all_caught_up(&node).await;
+    assert_eq!(ids(&server, "deploys").await, every_second(0, 20), "what was stored for it");
+    assert_eq!(on_the_bus(&server).await, [every_second(1, 20), numbers(20..40)].concat(), "and later nothing");
+    let is_over = |state: &BusState| state.is_well() && state.lag == 0 && state.streams[1].condition == Condition::Off;
+    node.reaches("the end of the removed stream", is_over).await;
+    more(&node, 20);
+    all_caught_up(&node).await;
+    node.stop().await;
+    start_with(&mut node, &mut history, |_| {});
+    assert_eq!(streams(&node.settings), [STREAM], "it is over");
+    all_caught_up(&node).await;
+    assert_eq!(on_the_bus(&server).await.len(), 10 + 40);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn types_that_move_to_another_stream_are_neither_lost_nor_doubled() {
+    let server = Server::start().await;
+    server.type_in(&["SET", "deploys", "mine"]).await;
+    let mut node = Node::at(&server.url());
+    node.settings.routes = vec![route("a.deploy.*", "deploys")];
+    let mut history = History::begin(77, Routing::of(&node.settings));
+    start_with(&mut node, &mut history, |_| {});
+    more(&node, 0);
+    node.stops("WRONGTYPE: the key `deploys`").await;
+    until("the other stream", async || node.log.cursor("bus:mesh:events") == Some(node.log.head())).await;
+    node.stop().await;
+
+    server.type_in(&["DEL", "deploys"]).await;
+    start_with(&mut node, &mut history, |settings| settings.routes = vec![route("a.other", "deploys")]);
+    more(&node, 10);
+    all_caught_up(&node).await;
+    assert_eq!(ids(&server, "deploys").await, [every_second(0, 20), every_second(21, 40)].concat());
+    assert_eq!(on_the_bus(&server).await, [every_second(1, 20), every_second(20, 40)].concat());
 }
