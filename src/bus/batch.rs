@@ -92,8 +92,8 @@ impl Batch {
 
 /// Entries of one batch: enough that a round trip costs little for each, few enough that Redis, which
 /// runs one script at a time, keeps others waiting for well under a millisecond.
-const ENTRIES_MAX: usize = 64;
+pub const ENTRIES_MAX: usize = 64;
 /// Bytes of one batch. One event may be larger than what is left and is taken alone then.
-const BYTES_MAX: usize = 256 << 10;
+pub const BYTES_MAX: usize = 256 << 10;
 /// Events passed over before the cursor moves all the same, so a crash does not read them all again.
-const SKIPPED_MAX: u64 = 4_096;
+pub const SKIPPED_MAX: u64 = 4_096;

@@ -136,7 +136,7 @@ impl History {
 
 /// Changes of the configuration that may wait for streams. Each needs an edit and a restart while a stream
 /// is stopped; past this, what the oldest left undone stays in the journal.
-const ERAS_MAX: usize = 16;
+pub const ERAS_MAX: usize = 16;
 
 #[cfg(test)]
 mod tests {

@@ -112,7 +112,7 @@ fn letter(stream: &str, (id, fields): Raw) -> Letter {
 }
 
 /// Longest text about a letter, in characters.
-const ABOUT_MAX: usize = 512;
+pub const ABOUT_MAX: usize = 512;
 
 /// The event of a letter, whose signature is checked again: others may write to Redis.
 pub(super) fn event_of(letter: &Letter) -> Result<Stored, Rejection> {
@@ -125,6 +125,7 @@ pub(super) fn event_of(letter: &Letter) -> Result<Stored, Rejection> {
         hops,
         duty: false,
         received: timestamp::parse(&letter.first_seen).unwrap_or_else(|_| now()),
+        claims: Box::default(),
     };
     Ok(Stored { seq: Seq(0), entry })
 }

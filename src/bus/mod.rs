@@ -61,11 +61,13 @@ mod trouble;
 
 /// What bounds this room, for whoever prints it.
 pub mod bounds {
+    pub use super::batch::{BYTES_MAX, ENTRIES_MAX, SKIPPED_MAX};
     pub use super::dead::{ENTRY_BYTES_MAX, ENTRY_FIELDS_MAX, ENTRY_NAME_MAX, LETTERS_MAX};
-    pub use super::egress::{BYTES_MAX, ENTRIES_MAX, MISSES_MAX, SKIPPED_MAX};
+    pub use super::egress::MISSES_MAX;
+    pub use super::history::ERAS_MAX;
     pub use super::intake::RETRY_MAX;
     pub use super::layout::teleclaude::VERSION_DIGITS_MAX;
-    pub use super::orders::ABOUT_MAX;
+    pub use super::letters::ABOUT_MAX;
     pub use super::outbox::{EXTENSION_BYTES_MAX, FIELDS_MAX};
     pub use super::trouble::TEXT_MAX;
 }

@@ -174,6 +174,7 @@ fn redis(settings: &Settings) -> Vec<Row> {
         ("bus batch bytes", bytes(bus::bounds::BYTES_MAX), "the same in bytes"),
         ("bus skipped", bus::bounds::SKIPPED_MAX.to_string(), "events passed over before the cursor of a stream moves"),
         ("bus misses", bus::bounds::MISSES_MAX.to_string(), "batches in a row that may find the cursor elsewhere"),
+        ("bus eras", bus::bounds::ERAS_MAX.to_string(), "changes of streams that may still count at once"),
         ("outbox fields", bus::bounds::FIELDS_MAX.to_string(), "fields of an entry of the outbox"),
         ("outbox extension", bytes(bus::bounds::EXTENSION_BYTES_MAX), "longest extension attribute in it"),
         ("outbox retry", span(bus::bounds::RETRY_MAX), "longest wait before an entry is tried again"),
@@ -212,5 +213,6 @@ fn files() -> Vec<Row> {
         ("peers file", file(store::peers::BYTES_MAX), "largest peer file"),
         ("interests file", file(store::interests::BYTES_MAX), "largest file of interests"),
         ("mutes file", file(store::mutes::BYTES_MAX), "largest file of mutes"),
+        ("routes file", file(store::routes::BYTES_MAX), "largest file of what streams took before a change"),
     ]
 }

@@ -114,7 +114,7 @@ mod tests {
         let entry = |number: u32| {
             let draft = Draft::new(number.to_string(), "a.b", NOON);
             let envelope = envelope::seal(&draft, &Keypair::from_seed(&[9; 32])).expect("a good draft");
-            Entry { envelope, from: None, hops: 1, duty: false, received: NOON }
+            Entry { envelope, from: None, hops: 1, duty: false, received: NOON, claims: Box::default() }
         };
         journal.append(BatchId(1), (0..4).map(entry).collect());
         while !matches!(told.recv().expect("it reports"), Report::Head(_)) {}

@@ -4,7 +4,7 @@
 use super::{DataDir, StoreError, files};
 
 /// A few hundred patterns and names for each of the changes that still count, all of the longest.
-const BYTES_MAX: u64 = 32 << 20;
+pub const BYTES_MAX: u64 = 32 << 20;
 
 /// What was remembered; `None` = nothing, or nothing that can be read.
 pub fn load(dir: &DataDir) -> Option<String> {
