@@ -262,7 +262,8 @@ impl Envelope {
 }
 
 /// Something whose signature was checked, or that we signed ourselves. Made by [`Unverified::verify`],
-/// [`seal`] and the journal's own re-reading alone, so what carries it into the core carries the proof.
+/// [`seal`], the texts of a zone and the journal's own re-reading alone, so what carries it into the core
+/// carries the proof.
 #[derive(Clone, Debug)]
 pub struct Verified<T>(T);
 

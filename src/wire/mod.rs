@@ -16,6 +16,7 @@ pub mod pattern;
 pub mod record;
 pub mod rejection;
 pub mod timestamp;
+pub mod zone;
 
 pub use address::{Host, HostPort, PeerAddress, Profile};
 pub use draft::{Draft, Scalar};
@@ -25,3 +26,4 @@ pub use identity::{Digest, Keypair, Keys, NodeId};
 pub use pattern::{Interests, Pattern};
 pub use record::{Record, RecordDraft};
 pub use rejection::{Blame, Code, Rejection};
+pub use zone::ZoneName;
