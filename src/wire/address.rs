@@ -9,6 +9,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::identity::NodeId;
 
+mod group;
+
+pub use group::{Block, Group};
+
 /// The receptor's port when an address names none.
 pub const PORT_DEFAULT: u16 = 7443;
 
@@ -241,7 +245,23 @@ impl Profile {
         }
     }
 
-    /// The same for an address as written: names pass here and are checked once resolved.
+    /// May somebody at `teller` tell us of this address? Besides what [`Profile::allows`] asks, loopback
+    /// addresses come from loopback only, private ones from private and loopback: to anybody else they
+    /// mean another machine than to us.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn may_relay(self, teller: IpAddr, address: SocketAddr) -> Result<(), AddressError> {
+        self.allows(address)?;
+        match (reach(address.ip()), reach(teller)) {
+            (Reach::Loopback, Reach::Loopback) | (Reach::Private, Reach::Loopback | Reach::Private) => Ok(()),
+            (Reach::Loopback, _) => Err(AddressError("a loopback address, told by another machine")),
+            (Reach::Private, _) => Err(AddressError("a private address, told from another network")),
+            (Reach::Global | Reach::Never(_), _) => Ok(()),
+        }
+    }
+
+    /// What [`Profile::allows`] asks of an address as written: names pass here and are checked once resolved.
     ///
     /// # Errors
     /// Why not.
@@ -293,8 +313,8 @@ fn reach_v6(ip: Ipv6Addr) -> Reach {
         [0, 0, 0, 0, 0, 0, ..] => Reach::Never("an unspecified or IPv4-compatible address"),
         [0x64, 0xff9b, ..] => Reach::Never("a NAT64 address"),
         [0x2001, 0, ..] => Reach::Never("a Teredo address"),
+        [0x2001, 0x0001..=0x01ff, ..] => Reach::Never("an IETF protocol address"),
         [0x2001, 0x0db8, ..] | [0x3fff, 0..=0x0fff, ..] => Reach::Never("a documentation address"),
-        [0x2001, 0x0002, 0, ..] => Reach::Never("a benchmarking address"),
         [0x2002, ..] => Reach::Never("a 6to4 address"),
         [0xfc00..=0xfdff, ..] => Reach::Private,
         [0xfe80..=0xfebf, ..] => Reach::Never("a link-local address"),
@@ -383,6 +403,8 @@ mod tests {
             "[2002:7f00:1::]:7443",
             "[2001:0:1::]:7443",
             "[2001:db8::1]:7443",
+            "[2001:2::1]:7443",
+            "[2001:20::1]:7443",
             "[ff02::1]:7443",
             "[::10.0.0.1]:7443",
             "8.8.8.8:53",
@@ -395,6 +417,34 @@ mod tests {
         for good in ["8.8.8.8:7443", "8.8.8.8:443", "[2a00:1450::1]:7443", "100.63.0.1:7443", "172.32.0.1:7443"] {
             assert_eq!(Profile::Public.allows(socket(good)), Ok(()), "{good}");
         }
+    }
+
+    #[test]
+    fn nobody_tells_us_of_places_nearer_to_us_than_to_him() {
+        let (loopback, private, global) = ("127.0.0.1:7443", "10.0.0.1:7443", "8.8.8.8:7443");
+        for (teller, told, good) in [
+            ("127.0.0.9", loopback, true),
+            ("::1", loopback, true),
+            ("10.0.0.2", loopback, false),
+            ("8.8.4.4", loopback, false),
+            ("127.0.0.9", private, true),
+            ("192.168.1.1", private, true),
+            ("fd00::1", private, true),
+            ("::ffff:8.8.4.4", private, false),
+            ("8.8.4.4", private, false),
+            ("169.254.1.1", private, false),
+            ("8.8.4.4", global, true),
+            ("10.0.0.2", global, true),
+            ("169.254.1.1", global, true),
+        ] {
+            let teller = teller.parse().expect("an address");
+            assert_eq!(Profile::Loopback.may_relay(teller, socket(told)).is_ok(), good, "{teller} {told}");
+        }
+        let neighbour = "10.0.0.2".parse().expect("an address");
+        assert!(Profile::Private.may_relay(neighbour, socket(private)).is_ok());
+        assert!(Profile::Public.may_relay(neighbour, socket(private)).is_err(), "the profile decides first");
+        assert!(Profile::Private.may_relay(neighbour, socket("169.254.169.254:443")).is_err());
+        assert!(Profile::Private.may_relay(neighbour, socket("10.0.0.1:6379")).is_err());
     }
 
     #[test]

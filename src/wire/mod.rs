@@ -18,7 +18,7 @@ pub mod rejection;
 pub mod timestamp;
 pub mod zone;
 
-pub use address::{Host, HostPort, PeerAddress, Profile};
+pub use address::{Block, Group, Host, HostPort, PeerAddress, Profile};
 pub use draft::{Draft, Scalar};
 pub use envelope::{Envelope, Line, Signature, Unverified, Verified};
 pub use event::{Event, EventType, Network};
