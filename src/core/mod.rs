@@ -21,6 +21,7 @@ mod peers;
 pub mod pick;
 pub mod ports;
 mod prospect;
+pub mod tier;
 pub mod trust;
 mod view;
 mod watched;
