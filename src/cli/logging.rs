@@ -35,10 +35,10 @@ pub(super) fn start_as(global: &Global, format: LogFormat) {
 /// Our own voice louder than that of the libraries: their debug lines are for their authors.
 fn level(global: &Global) -> &'static str {
     match (global.quiet, global.verbose) {
-        (true, 0) => "error",
-        // h2 warns of every attacker it closes: strangers must not write our log.
-        (_, 0) => "warn,h2=error,afferent=info",
-        (_, 1) => "info,h2=error,afferent=debug",
+        (true, 0) => "error,hickory=off",
+        // h2 warns of every attacker it closes, hickory of every odd datagram: strangers must not write our log.
+        (_, 0) => "warn,h2=error,hickory=off,afferent=info",
+        (_, 1) => "info,h2=error,hickory=off,afferent=debug",
         _ => "debug,afferent=trace",
     }
 }
@@ -94,8 +94,8 @@ mod tests {
     #[test]
     fn flags_choose_the_level() {
         let of = |quiet, verbose| level(&Global { quiet, verbose, ..Global::default() });
-        assert_eq!([of(false, 0), of(true, 0)], ["warn,h2=error,afferent=info", "error"]);
-        assert_eq!([of(false, 1), of(false, 3)], ["info,h2=error,afferent=debug", "debug,afferent=trace"]);
+        assert_eq!([of(false, 0), of(true, 0)], ["warn,h2=error,hickory=off,afferent=info", "error,hickory=off"]);
+        assert_eq!([of(false, 1), of(false, 3)], ["info,h2=error,hickory=off,afferent=debug", "debug,afferent=trace"]);
     }
 
     #[test]

@@ -360,8 +360,21 @@ impl Resolve for NoNames {
 /// # Errors
 /// Why there is no answer, for people.
 pub async fn identify(context: &Context, at: &HostPort) -> Result<NodeId, String> {
+    answering(context, at, true).await
+}
+
+/// The same at a place that others told us of, a zone without ids for one: the address policy decides
+/// whether it is called at all.
+///
+/// # Errors
+/// Why there is no answer, for people.
+pub async fn identify_told(context: &Context, at: &HostPort) -> Result<NodeId, String> {
+    answering(context, at, false).await
+}
+
+async fn answering(context: &Context, at: &HostPort, by_hand: bool) -> Result<NodeId, String> {
     let mut why = String::new();
-    for address in resolve(at, context.settings().profile, true).await? {
+    for address in resolve(at, context.settings().profile, by_hand).await? {
         match timeout(context.limits().connect, meet(context, at, address)).await {
             Ok(Ok(id)) if id == context.id() => return Err(format!("{at} is this node itself")),
             Ok(Ok(id)) => return Ok(id),

@@ -29,6 +29,7 @@ use crate::wire::{HostPort, NodeId, Record, Verified};
 mod connections;
 mod counters;
 mod dial;
+pub mod dns;
 mod events;
 mod exchange;
 mod lane;
@@ -52,7 +53,7 @@ pub mod bounds {
 }
 
 pub use counters::{Count, Counters, VerifySeconds};
-pub use dial::identify;
+pub use dial::{identify, identify_told};
 pub use lane::{Echo, LaneHandle, open};
 pub use receptor::Receptor;
 pub use settings::{Limits, Rate, Settings, StartError};

@@ -156,6 +156,8 @@ async fn forbidden_addresses_are_never_called_unless_typed_in_by_hand() {
         let why = broken(&mut birch).await;
         assert!(why.contains("is not dialled"), "{why}");
     }
+    let why = identify_told(&birch.context, &at).await.expect_err("not dialled");
+    assert!(why.contains("is not dialled"), "{why}");
     assert_eq!(count.load(Ordering::SeqCst), 0);
     let _lane = open(&birch.context, key(5).id(), LaneId(1), vec![at], true, birch.reports.clone());
     broken(&mut birch).await;
