@@ -108,7 +108,7 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("interests", "What it wants from others."),
     ("bus", "The local bus that programs read: a Redis stream, or the journal itself."),
     ("bus.route", "A stream of its own for certain types; one [[bus.route]] each. An event goes to all that match."),
-    ("discovery", "How peers are found. In this version: by [[peers]] and `afferent peers add` alone."),
+    ("discovery", "How peers are found, besides [[peers]] and `afferent peers add`."),
     ("peers", "A peer that is known by hand; one [[peers]] each. The same as `afferent peers add`."),
     ("trust", "Whom to listen to."),
     ("trust.rule", "Who may send which types, one [[trust.rule]] each. The first that fits decides; none: accept."),
@@ -289,14 +289,39 @@ pub const FIELDS: &[Field] = &[
         "none: every route has one",
         &["The stream they go to. Several routes may name one; `layout`, `maxlen` and `own` hold for all."],
     ),
-    field("discovery", "dns", Kind::List, "[]", &["Zones to look peers up in. Not in this version: [] alone."]),
+    field(
+        "discovery",
+        "dns",
+        Kind::List,
+        "[]",
+        &[
+            "Zones to look peers up in, at most 8: SRV records at _mesh._tcp.ZONE. Who writes the zone or",
+            "can forge its answers decides which strangers this node calls first, not who they are.",
+        ],
+    )
+    .like("[\"mesh.example\"]"),
     field(
         "discovery",
         "dns_server",
         Kind::Text,
         "\"\"",
-        &["The server to ask instead of the system's. Not in this version: \"\" alone."],
-    ),
+        &[
+            "The server to ask about zones, IP:PORT; \"\" = those of /etc/resolv.conf. Names that were typed",
+            "in by hand are never asked there.",
+        ],
+    )
+    .like("\"192.0.2.53:53\""),
+    field(
+        "discovery",
+        "dns_keys",
+        Kind::List,
+        "[]",
+        &[
+            "Keys of registrars, at most 8, written like node ids. Not empty = only what one of them has",
+            "signed counts, and zones written by hand do not.",
+        ],
+    )
+    .like("[\"<registrar key>\"]"),
     field(
         "discovery",
         "exchange",

@@ -1,7 +1,7 @@
 //! From texts to settings: defaults, file, environment, flags, each over the one before.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use super::document::{self, Document, Section};
@@ -194,7 +194,10 @@ fn put<T>(target: &mut T, value: Option<T>) {
     }
 }
 
-const BY_HAND: &str = "this version finds peers by [[peers]] and `afferent peers add` only";
+/// Zones, and keys of registrars, that one node may have.
+const ZONES_MAX: usize = 8;
+const DNS_PORT: u16 = 53;
+const BY_HAND: &str = "this version finds peers by [[peers]], `afferent peers add` and discovery.dns only";
 
 impl Layers {
     fn apply(&mut self, mut document: Document<'_>) -> Vec<Mistake> {
@@ -319,8 +322,19 @@ impl Layers {
     }
 
     fn discovery(&mut self, discovery: &mut Section<'_, '_>) {
-        for key in ["dns", "dns_server", "exchange", "seeds", "lan", "min_peers"] {
+        for key in ["exchange", "seeds", "lan", "min_peers"] {
             discovery.off(key, BY_HAND);
+        }
+        let target = &mut self.settings.discovery;
+        put(&mut target.dns, discovery.list("dns", str::parse));
+        put(&mut target.dns_server, discovery.text("dns_server", dns_server));
+        put(&mut target.dns_keys, discovery.list("dns_keys", registrar_key));
+        if target.dns.len() > ZONES_MAX || target.dns_keys.len() > ZONES_MAX {
+            discovery.refuse(
+                format!("more than {ZONES_MAX} zones, or keys of registrars"),
+                "each zone is asked again and again, and each manifest is held against every key",
+                "name those you trust most".to_owned(),
+            );
         }
         let peers_max = discovery.integer("max_peers", 1..=1_024);
         put(&mut self.settings.discovery.max_peers, peers_max.and_then(|count| usize::try_from(count).ok()));
@@ -343,6 +357,21 @@ impl Layers {
             known.push(Peer { id, at, alias });
         }
     }
+}
+
+/// An address of the operator's own choice: it may be on loopback, and on any port.
+fn dns_server(text: &str) -> Result<Option<SocketAddr>, &'static str> {
+    const SHAPE: &str = "an IP address and a port are expected, such as `192.0.2.53:53`; a DNS server has no name";
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let without_port = || text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, DNS_PORT));
+    let at = text.parse().or_else(|_| without_port()).map_err(|_| SHAPE)?;
+    if at.port() == 0 { Err(SHAPE) } else { Ok(Some(at)) }
+}
+
+fn registrar_key(text: &str) -> Result<NodeId, &'static str> {
+    text.parse().map_err(|_| "the key of a registrar is written like a node id: 56 characters of a-z and 2-7")
 }
 
 fn route(each: &mut Section<'_, '_>, bus: &mut Bus) {

@@ -10,7 +10,7 @@ use crate::core::params::Params;
 use crate::core::pick::Pick;
 use crate::core::trust::Rule;
 use crate::wire::message::Durability;
-use crate::wire::{HostPort, Interests, Network, NodeId, Pattern, Profile};
+use crate::wire::{HostPort, Interests, Network, NodeId, Pattern, Profile, ZoneName};
 
 /// Everything the operator can say. What each value costs stands in [`super::FIELDS`].
 #[derive(Clone, PartialEq, Debug)]
@@ -104,9 +104,15 @@ pub struct Route {
     pub stream: String,
 }
 
-/// `[discovery]`. In this version peers are found by `[[peers]]` and `afferent peers add` alone.
+/// `[discovery]`. In this version peers are found by `[[peers]]`, `afferent peers add` and the DNS.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Discovery {
+    /// Zones to look peers up in.
+    pub dns: Vec<ZoneName>,
+    /// Who is asked about them; `None` = the system's servers.
+    pub dns_server: Option<SocketAddr>,
+    /// Keys of registrars; not empty = only zones that one of them signed count.
+    pub dns_keys: Vec<NodeId>,
     /// Peers with a durable cursor, all manual ones counted.
     pub max_peers: usize,
 }
@@ -210,7 +216,7 @@ impl Settings {
                 maxlen: 100_000,
                 own: false,
             },
-            discovery: Discovery { max_peers: 64 },
+            discovery: Discovery { dns: Vec::new(), dns_server: None, dns_keys: Vec::new(), max_peers: 64 },
             peers: Vec::new(),
             trust: Trust::default(),
             limits: Limits { per_source: "50/s burst 200".parse().expect("a rate") },

@@ -81,8 +81,9 @@ _class = "=Order"
 match = "deployment.*"
 stream = "deploys"
 [discovery]
-dns = []
-dns_server = ""
+dns = ["mesh.example", "Mesh.Other.Example."]
+dns_server = "192.0.2.53"
+dns_keys = ["{ID}"]
 exchange = false
 seeds = ""
 lan = false
@@ -109,6 +110,10 @@ socket = "/run/user/7/birch.sock"
     assert_eq!(settings.node.listen.len(), 2);
     assert_eq!(settings.node.addresses[1].to_string(), "192.0.2.1:7443");
     assert_eq!((settings.node.network.as_str(), settings.node.profile), ("lab", Profile::Private));
+    let zones: Vec<_> = settings.discovery.dns.iter().map(ToString::to_string).collect();
+    assert_eq!(zones, ["mesh.example", "mesh.other.example"]);
+    assert_eq!(settings.discovery.dns_server, "192.0.2.53:53".parse().ok());
+    assert_eq!(settings.discovery.dns_keys, [ID.parse().expect("an id")]);
     assert_eq!(settings.node.durability, Durability::Interval);
     assert_eq!(settings.interests.patterns().len(), 2);
     let BusUrl::Redis(url) = &settings.bus.url else { panic!("a Redis") };
@@ -289,7 +294,7 @@ fn what_this_version_does_not_have_is_said_in_a_sentence() {
  --> /home/ann/a.toml:2:7
   |
 2 | lan = true
-  |       ^^^^ this version finds peers by [[peers]] and `afferent peers add` only
+  |       ^^^^ this version finds peers by [[peers]], `afferent peers add` and discovery.dns only
   |
 next: write `lan = false`, or leave the line out"
     );
@@ -331,6 +336,7 @@ fn every_mistake_names_its_place_its_reason_and_its_remedy() {
     let twice = format!("[[peers]]\naddress = \"{ID}@a.b\"\n[[peers]]\naddress = \"{ID}@c.d\"");
     let without_id = format!("[[peers]]\naddress = \"{no_id}\"");
     let broken_id = format!("[trust]\nmute = [\"{}\"]", ID.replace("25n", "35n"));
+    let nine_zones = format!("[discovery]\ndns = [{}]", ["\"mesh.example\""; 9].join(", "));
     let cases: &[Wrong<'_>] = &[
         ("[node]\nname = birch", "AF0102", (2, 8), "", "text in quotes"),
         ("[node\nname = \"x\"", "AF0102", (1, 6), "", ""),
@@ -391,7 +397,12 @@ fn every_mistake_names_its_place_its_reason_and_its_remedy() {
         ("[[bus.route]]\nmatch = \"a.*\"\nstream = \"mesh:outbox\"", "AF0105", (1, 3), "published again", ""),
         ("[[bus.route]]\nmatch = \"a.*\"\nstream = \"s\"\nlayout = \"x\"", "AF0103", (4, 1), "match, stream", ""),
         ("[bus.route]\nmatch = \"a.*\"", "AF0104", (1, 6), "may be many", "[[bus.route]]"),
-        ("[discovery]\ndns = [\"mesh.example\"]", "AF0106", (2, 7), "[[peers]] and `afferent peers add`", "dns = []"),
+        ("[discovery]\ndns = [\"mesh example\"]", "AF0105", (2, 8), "such as mesh.example", "mesh.example"),
+        ("[discovery]\ndns = [\"192.0.2.1\"]", "AF0105", (2, 8), "a zone is a DNS name", "mesh.example"),
+        (&nine_zones, "AF0105", (1, 2), "again and again", "trust most"),
+        ("[discovery]\ndns_server = \"dns.example\"", "AF0105", (2, 14), "an IP address and a port", "192.0.2.53:53"),
+        ("[discovery]\ndns_server = \"192.0.2.53:0\"", "AF0105", (2, 14), "an IP address and a port", "192.0.2.53:53"),
+        ("[discovery]\ndns_keys = [\"abc\"]", "AF0105", (2, 13), "written like a node id", "registrar key"),
         ("[discovery]\nexchange = true", "AF0106", (2, 12), "only", "exchange = false"),
         ("[discovery]\nseeds = \"stable\"", "AF0106", (2, 9), "only", "seeds = \"\""),
         ("[discovery]\nmin_peers = 8", "AF0106", (2, 13), "only", "min_peers = 0"),
