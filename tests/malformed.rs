@@ -5,9 +5,10 @@ use bytes::Bytes;
 
 use afferent::time::Wall;
 use afferent::wire::message::{Hello, Problem, Receipt};
+use afferent::wire::zone::{Label, Manifest, NodeText, Service, Tenure};
 use afferent::wire::{
     Draft, HostPort, Interests, Keypair, Keys, Line, Network, NodeId, Pattern, PeerAddress, Record, RecordDraft,
-    Scalar, envelope, json, timestamp,
+    Scalar, ZoneName, envelope, json, timestamp,
 };
 
 const NOW: Wall = Wall::from_millis(1_795_243_262_123);
@@ -168,4 +169,54 @@ fn injured_answers_and_texts_never_panic() {
             let _ = Line::split(&Bytes::from(bytes));
         }
     }
+}
+
+#[test]
+fn injured_texts_of_a_zone_never_panic_and_say_nothing_that_was_not_signed() {
+    let zone: ZoneName = "mesh.example".parse().expect("a zone");
+    let label = Label::of(&Keypair::from_seed(&[2; 32]).id());
+    let services = ["birch.example", "."].map(|target| Service::new(10, 5, 7443, target).expect("a service"));
+    let manifest = Manifest::sign(&key(), &zone, 7, 1_795_250_000, &services);
+    let tenure = Tenure::sign(&key(), &zone, &label, 1, 2, 3);
+    let node = NodeText {
+        id: key().id(),
+        network: Some(Network::default()),
+        seq: Some(1),
+        at: Some("birch.example:7443".parse().expect("a place")),
+    };
+    for seed in seeds() {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut injured = |strings: Vec<String>| {
+            let mut strings: Vec<Vec<u8>> = strings.into_iter().map(String::into_bytes).collect();
+            let at = rng.usize(0..strings.len());
+            injure(&mut rng, &mut strings[at]);
+            strings
+        };
+        let strings = injured(manifest.strings());
+        let _ = Manifest::is_meant(&strings);
+        if let Ok(read) = Manifest::parse(&strings)
+            && let Ok(verified) = read.verify(&zone, &[key().id()])
+        {
+            assert_eq!(*verified, manifest, "SEED={seed}");
+            verified.check(&services, NOW).unwrap_or_else(|error| panic!("SEED={seed}: {error}"));
+        }
+        if let Ok(read) = Tenure::parse(&injured(tenure.strings()))
+            && let Ok(verified) = read.verify(&zone, &label, &[key().id()])
+        {
+            assert_eq!(*verified, tenure, "SEED={seed}");
+        }
+        let _ = NodeText::parse(&injured(node.strings()));
+        for text in ["a.birch.example", "mesh.example", "b4.n.mesh.example"] {
+            let mut bytes = text.as_bytes().to_vec();
+            injure(&mut rng, &mut bytes);
+            let text = String::from_utf8_lossy(&bytes);
+            let _ = text.parse::<ZoneName>();
+            let _ = text.parse::<Label>();
+            let _ = zone.label_in(&text);
+            if let Ok(service) = Service::new(1, 2, 3, &text) {
+                assert!(service.target().is_none_or(|target| target.len() <= 253), "SEED={seed}");
+            }
+        }
+    }
+    assert!(Manifest::parse(&manifest.strings()).expect("whole").verify(&zone, &[key().id()]).is_ok());
 }

@@ -8,6 +8,7 @@ mod catch_up;
 mod configuration;
 mod crossing;
 mod disk;
+mod dns;
 mod kills;
 mod logs;
 mod metrics;

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
+#[path = "support/named.rs"]
+pub(crate) mod named;
 #[path = "support/tls.rs"]
 pub(crate) mod tls;
 
