@@ -22,6 +22,7 @@ pub mod pick;
 pub mod ports;
 mod prospect;
 pub mod tier;
+pub mod registrar;
 pub mod trust;
 mod view;
 mod watched;

@@ -14,6 +14,7 @@ pub mod json;
 pub mod message;
 pub mod pattern;
 pub mod record;
+pub mod registration;
 pub mod rejection;
 pub mod timestamp;
 pub mod zone;

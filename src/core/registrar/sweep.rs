@@ -1,0 +1,54 @@
+//! A round of visits to everybody listed, and what it changes.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use super::Listing;
+use crate::time::Wall;
+use crate::wire::NodeId;
+
+/// What came of one visit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Visit {
+    /// Where.
+    pub at: SocketAddr,
+    /// Did the node answer?
+    pub answered: bool,
+}
+
+/// A finished round.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Visits(pub BTreeMap<NodeId, Visit>);
+
+impl Visits {
+    /// How many did not answer.
+    pub fn missed(&self) -> usize {
+        self.0.values().filter(|visit| !visit.answered).count()
+    }
+
+    /// More than half did not answer: then it is our own network, and nobody is to blame.
+    pub fn blames_us(&self) -> bool {
+        self.missed() * 2 > self.0.len()
+    }
+
+    /// Notes the round in `listing`, which may have changed since it began: whoever came or moved
+    /// meanwhile was not visited there and keeps what it has. Gives who is out; when the round blames
+    /// ourselves, nothing changes.
+    pub fn note_in(&self, listing: &mut Listing, now: Wall) -> Vec<NodeId> {
+        if self.blames_us() {
+            return Vec::new();
+        }
+        let entries = listing.entries_mut();
+        let mut out = Vec::new();
+        for (id, visit) in &self.0 {
+            let Some(entry) = entries.get_mut(id).filter(|entry| entry.at == visit.at) else { continue };
+            if visit.answered {
+                entry.answered(now);
+            } else if entry.missed() {
+                entries.remove(id);
+                out.push(*id);
+            }
+        }
+        out
+    }
+}
