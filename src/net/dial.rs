@@ -94,32 +94,19 @@ impl Call {
     /// # Errors
     /// Why the client cannot be made.
     pub(super) fn new(context: &Context, peer: NodeId, place: &HostPort, at: SocketAddr) -> Result<Call, String> {
-        let limits = context.limits();
         let pin = context.0.identity.pin(Some(peer));
-        let mut builder = reqwest::Client::builder()
-            .tls_backend_preconfigured(context.0.identity.client(&pin))
-            .dns_resolver(NoNames)
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .referer(false)
-            .https_only(true)
-            .connect_timeout(limits.connect)
-            .timeout(limits.call)
-            .pool_max_idle_per_host(1)
-            .pool_idle_timeout(None)
-            .http2_keep_alive_interval(limits.keep_alive)
-            .http2_keep_alive_timeout(limits.write_stall)
-            .http2_keep_alive_while_idle(true)
-            .local_address(context.settings().source_ip(at.ip()));
-        let origin = match &place.host {
-            Host::Ip(_) => format!("https://{at}"),
-            Host::Name(name) => {
-                builder = builder.resolve_to_addrs(name, &[at]);
-                format!("https://{name}:{}", at.port())
-            }
-        };
-        let client = builder.build().map_err(|_| "the HTTPS client cannot be made".to_owned())?;
+        let (client, origin) = client(context, context.0.identity.client(&pin), place, at)?;
         Ok(Call { context: context.clone(), peer, at, pin, client, origin })
+    }
+
+    /// Any route, which must answer 200.
+    pub(super) async fn get(&self, route: &str, bytes_max: usize) -> Result<Bytes, Trouble> {
+        Ok(self.call(self.client.get(format!("{}{route}", self.origin)), bytes_max).await?.body)
+    }
+
+    /// Somebody else answered there.
+    pub(super) fn met_another(&self) -> bool {
+        self.pin.found().is_some_and(|found| found != self.peer)
     }
 
     /// Who are you? The first one makes the connection.
@@ -215,6 +202,43 @@ impl Call {
     fn lost(&self, error: &reqwest::Error) -> Trouble {
         Trouble::Lost(reason(error, self.at, &self.peer, self.pin.found()))
     }
+}
+
+/// A client for one place at one checked address, and how URLs there begin.
+///
+/// # Errors
+/// Why it cannot be made.
+pub(super) fn client(
+    context: &Context,
+    tls: rustls::ClientConfig,
+    place: &HostPort,
+    at: SocketAddr,
+) -> Result<(reqwest::Client, String), String> {
+    let limits = context.limits();
+    let mut builder = reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .dns_resolver(NoNames)
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .referer(false)
+        .https_only(true)
+        .connect_timeout(limits.connect)
+        .timeout(limits.call)
+        .pool_max_idle_per_host(1)
+        .pool_idle_timeout(None)
+        .http2_keep_alive_interval(limits.keep_alive)
+        .http2_keep_alive_timeout(limits.write_stall)
+        .http2_keep_alive_while_idle(true)
+        .local_address(context.settings().source_ip(at.ip()));
+    let origin = match &place.host {
+        Host::Ip(_) => format!("https://{at}"),
+        Host::Name(name) => {
+            builder = builder.resolve_to_addrs(name, &[at]);
+            format!("https://{name}:{}", at.port())
+        }
+    };
+    let client = builder.build().map_err(|_| "the HTTPS client cannot be made".to_owned())?;
+    Ok((client, origin))
 }
 
 impl Answered {
@@ -339,7 +363,8 @@ fn words(error: &io::Error, at: SocketAddr) -> Option<String> {
     })
 }
 
-fn nonce() -> Result<String, String> {
+/// 16 random bytes as text.
+pub(super) fn nonce() -> Result<String, String> {
     let mut bytes = [0u8; 16];
     getrandom::fill(&mut bytes).map_err(|_| "the system has no random bytes".to_owned())?;
     Ok(BASE64URL_NOPAD.encode(&bytes))

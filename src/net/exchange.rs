@@ -111,7 +111,8 @@ pub(super) fn record_of(
     Record::read(&line.verify()?).map(Some)
 }
 
-fn spend(context: &Context, caller: Caller, lines: usize) -> Result<(), Reply> {
+/// Takes the price of so many lines from the caller's rate.
+pub(super) fn spend(context: &Context, caller: Caller, lines: usize) -> Result<(), Reply> {
     let key = Neighbour::of(caller.id, caller.address.ip());
     let is_known = caller.id.is_some_and(|id| context.is_neighbour(&id));
     for _ in 0..lines.max(1) {

@@ -97,7 +97,8 @@ impl Rates {
     }
 }
 
-struct Limiter<K: Hash + Eq + Clone> {
+/// One bucket for each key.
+pub(super) struct Limiter<K: Hash + Eq + Clone> {
     limiter: RateLimiter<K, Buckets<K>, DefaultClock>,
     clock: DefaultClock,
 }
@@ -106,16 +107,31 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
     fn new(rate: &Rate, keys_max: usize) -> Limiter<K> {
         let at_least_one = |number: u32| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
         let quota = Quota::per_second(at_least_one(rate.per_second)).allow_burst(at_least_one(rate.burst));
+        Limiter::of(quota, keys_max)
+    }
+
+    /// One in each `period`, that is not zero, and `burst` at once.
+    pub(super) fn every(period: Duration, burst: u32, keys_max: usize) -> Self {
+        let quota = Quota::with_period(period).expect("a period is longer than nothing");
+        Limiter::of(quota.allow_burst(NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN)), keys_max)
+    }
+
+    fn of(quota: Quota, keys_max: usize) -> Self {
         let clock = DefaultClock::default();
         let buckets = Buckets { own: Mutex::default(), shared: InMemoryState::default(), keys_max };
         Limiter { limiter: RateLimiter::new(quota, buckets, clock.clone()), clock }
     }
 
-    fn check(&self, key: &K) -> Result<(), Duration> {
+    /// One more for this key.
+    ///
+    /// # Errors
+    /// When the next one is welcome.
+    pub(super) fn check(&self, key: &K) -> Result<(), Duration> {
         self.limiter.check_key(key).map_err(|until| until.wait_time_from(self.clock.now()))
     }
 
-    fn sweep(&self) {
+    /// Forgets the keys that have their whole burst again.
+    pub(super) fn sweep(&self) {
         self.limiter.retain_recent();
     }
 }

@@ -36,6 +36,7 @@ mod lane;
 mod limits;
 mod meter;
 mod receptor;
+pub mod registrar;
 mod resolve;
 mod routes;
 mod settings;
@@ -57,6 +58,7 @@ pub use dial::{identify, identify_told};
 pub use lane::{Echo, LaneHandle, open};
 pub use receptor::Receptor;
 pub use settings::{Limits, Rate, Settings, StartError};
+pub use tls::Certificate;
 
 /// What the network tells the driver.
 #[derive(Debug)]
@@ -130,6 +132,15 @@ pub struct Answer {
 /// Where reports go.
 pub type Reports = mpsc::Sender<Report>;
 
+/// What stands behind a receptor.
+#[derive(Clone)]
+enum Desk {
+    /// The routes of a node; reports go to its driver.
+    Mesh(Reports),
+    /// Those of a registrar.
+    Registrar(registrar::Registrar),
+}
+
 /// Everything that the receptor and the lanes share. Cheap to clone; the last clone to go ends the
 /// verification workers.
 #[derive(Clone)]
@@ -153,7 +164,15 @@ impl Context {
     /// # Errors
     /// [`StartError`] when the key cannot be used for TLS or a thread cannot be started.
     pub fn new(settings: Settings) -> Result<Context, StartError> {
-        let identity = tls::Identity::new(&settings.key)?;
+        Context::serving(settings, None)
+    }
+
+    /// The same; callers are shown `certificate` instead of our own.
+    fn serving(settings: Settings, certificate: Option<&Certificate>) -> Result<Context, StartError> {
+        let identity = match certificate {
+            None => tls::Identity::new(&settings.key)?,
+            Some(shown) => tls::Identity::showing(&settings.key, shown)?,
+        };
         let workers = verify::Workers::start(&settings.limits).map_err(StartError::Threads)?;
         let rates = limits::Rates::new(&settings.rate, settings.limits.rate_keys_max);
         let rates = RwLock::new(Arc::new(rates));

@@ -25,10 +25,11 @@ use tokio_rustls::server::TlsStream;
 
 use super::connections::{Gate, Place};
 use super::meter::{Cutter, Frames, Heads};
+use super::registrar::Registrar;
 use super::routes::{self, Caller};
 use super::settings::StartError;
 use super::watch::{Activity, Answering, Verdict, Watched};
-use super::{Context, Limits, Report, Reports, tls};
+use super::{Context, Desk, Limits, Report, Reports, tls};
 use crate::wire::NodeId;
 
 /// Sockets that listen, not yet served.
@@ -62,14 +63,23 @@ impl Receptor {
 
     /// Serves until `shutdown` says true or its sender is gone; then accepts no more, lets requests
     /// under way finish within [`Limits::stop`], and returns when every connection is closed.
-    pub async fn run(self, reports: Reports, mut shutdown: watch::Receiver<bool>) {
+    pub async fn run(self, reports: Reports, shutdown: watch::Receiver<bool>) {
+        self.serve(Desk::Mesh(reports), shutdown).await;
+    }
+
+    /// The same for a registrar, whose context this receptor was made of.
+    pub async fn run_registrar(self, registrar: Registrar, shutdown: watch::Receiver<bool>) {
+        self.serve(Desk::Registrar(registrar), shutdown).await;
+    }
+
+    async fn serve(self, desk: Desk, mut shutdown: watch::Receiver<bool>) {
         let Receptor { context, listeners, .. } = self;
         let house = House {
             gate: Gate::new(context.limits(), context.settings().profile),
             handshakes: Arc::new(Semaphore::new(context.limits().handshakes)),
             shutdown: shutdown.clone(),
             context,
-            reports,
+            desk,
         };
         let counters = house.context.counters();
         let mut connections = JoinSet::new();
@@ -84,7 +94,7 @@ impl Receptor {
                 // Cancel safe; the ended task's result stays in the set until taken.
                 Some(_) = connections.join_next() => counters.ended.one(),
                 // Cancel safe; the next tick comes all the same.
-                _ = sweep.tick() => house.context.rates().sweep(),
+                _ = sweep.tick() => house.sweep(),
                 // A connection stays in the listener's queue until poll_accept returns it.
                 accepted = accept(&listeners, &mut turn) => match accepted {
                     Ok((stream, address)) => {
@@ -151,11 +161,18 @@ struct House {
     context: Context,
     gate: Arc<Gate>,
     handshakes: Arc<Semaphore>,
-    reports: Reports,
+    desk: Desk,
     shutdown: watch::Receiver<bool>,
 }
 
 impl House {
+    fn sweep(&self) {
+        self.context.rates().sweep();
+        if let Desk::Registrar(registrar) = &self.desk {
+            registrar.sweep_rates();
+        }
+    }
+
     fn welcome(&self, stream: TcpStream, address: SocketAddr, connections: &mut JoinSet<()>) {
         let counters = self.context.counters();
         counters.accepted.one();
@@ -165,7 +182,7 @@ impl House {
                     context: self.context.clone(),
                     place,
                     address: SocketAddr::new(address.ip().to_canonical(), address.port()),
-                    reports: self.reports.clone(),
+                    desk: self.desk.clone(),
                     shutdown: self.shutdown.clone(),
                 };
                 counters.let_in.one();
@@ -181,7 +198,7 @@ struct Newcomer {
     context: Context,
     place: Place,
     address: SocketAddr,
-    reports: Reports,
+    desk: Desk,
     shutdown: watch::Receiver<bool>,
 }
 
@@ -208,7 +225,7 @@ impl Newcomer {
             return counters.turned_away.one();
         }
         let caller = Caller { id, address: self.address };
-        let contact = announce(self.reports.clone(), id);
+        let contact = announce(self.desk.clone(), id);
         // Requests are served meanwhile: they are told at once when the driver is behind.
         let patience = self.context.limits().request;
         let _ = tokio::join!(timeout(patience, contact), Box::pin(self.serve(stream, caller, is_http2)));
@@ -221,10 +238,10 @@ impl Newcomer {
         let io = TokioIo::new(Watched::new(stream, &activity, cutter, limits));
         let service = service_fn(|request: Request<Incoming>| {
             let begun = activity.begin(Instant::now());
-            let (context, reports) = (self.context.clone(), self.reports.clone());
+            let (context, desk) = (self.context.clone(), self.desk.clone());
             let activity = Arc::clone(&activity);
             async move {
-                let reply = routes::answer(&context, &reports, caller, &activity, request).await;
+                let reply = routes::answer(&context, &desk, caller, &activity, request).await;
                 Ok::<Response<Answering>, Infallible>(reply.into_response(begun, is_http2))
             }
         });
@@ -250,8 +267,8 @@ impl Newcomer {
 }
 
 /// Tells the driver who called. When it is gone there is nobody to tell.
-async fn announce(reports: Reports, caller: Option<NodeId>) {
-    if let Some(peer) = caller {
+async fn announce(desk: Desk, caller: Option<NodeId>) {
+    if let (Desk::Mesh(reports), Some(peer)) = (desk, caller) {
         let _ = reports.send(Report::Contact { peer }).await;
     }
 }

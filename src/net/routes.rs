@@ -15,8 +15,9 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::watch::{Activity, Answering, Begun};
-use super::{Context, Reports, events, exchange};
+use super::{Context, Desk, Reports, events, exchange, registrar};
 use crate::wire::message::{EVENTS_ROUTE, HEALTH_ROUTE, HELLO_ROUTE, LINES_TYPE, PEERS_ROUTE, PROBLEM_TYPE, Problem};
+use crate::wire::registration::{LIVENESS_ROUTE, REANNOUNCE_AFTER};
 use crate::wire::{Code, NodeId, Rejection};
 
 /// Who asks.
@@ -36,8 +37,10 @@ pub(super) struct Reply {
     pub(super) body: Bytes,
     pub(super) retry_after: Option<Duration>,
     pub(super) allow: Option<&'static str>,
+    /// A registrar's: when the node should announce itself again.
+    pub(super) reannounce_after: Option<Duration>,
     /// HTTP/1.1: the connection ends with this answer.
-    closes: bool,
+    pub(super) closes: bool,
 }
 
 /// What requests are told while we are behind.
@@ -49,7 +52,8 @@ impl Reply {
     }
 
     pub(super) fn with(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Reply {
-        Reply { status, kind, body: body.into(), retry_after: None, allow: None, closes: false }
+        let body = body.into();
+        Reply { status, kind, body, retry_after: None, allow: None, reannounce_after: None, closes: false }
     }
 
     /// An error of the route itself.
@@ -57,7 +61,8 @@ impl Reply {
         Reply::problem_after(status, code, title, None)
     }
 
-    fn problem_after(status: StatusCode, code: &str, title: &str, after: Option<Duration>) -> Reply {
+    /// The same, with when to ask again.
+    pub(super) fn problem_after(status: StatusCode, code: &str, title: &str, after: Option<Duration>) -> Reply {
         let problem = Problem {
             status: status.as_u16(),
             code: code.to_owned(),
@@ -94,6 +99,9 @@ impl Reply {
         if let Some(allow) = self.allow {
             headers.insert(header::ALLOW, HeaderValue::from_static(allow));
         }
+        if let Some(after) = self.reannounce_after {
+            headers.insert(REANNOUNCE_AFTER, HeaderValue::from(after.as_secs()));
+        }
         if self.closes && !is_http2 {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
@@ -104,7 +112,7 @@ impl Reply {
 /// Answers one request, within the time that a request may take.
 pub(super) async fn answer(
     context: &Context,
-    reports: &Reports,
+    desk: &Desk,
     caller: Caller,
     activity: &Activity,
     request: Request<Incoming>,
@@ -115,7 +123,13 @@ pub(super) async fn answer(
         return Reply { closes: true, ..reply };
     }
     let has_body = !request.body().is_end_stream();
-    let reply = match timeout(context.limits().request, route(context, reports, caller, request)).await {
+    let answer = async {
+        match desk {
+            Desk::Mesh(reports) => route(context, reports, caller, request).await,
+            Desk::Registrar(registrar) => registrar.answer(caller, request).await,
+        }
+    };
+    let reply = match timeout(context.limits().request, answer).await {
         Ok(reply) => reply,
         Err(_) => {
             context.counters().overloaded.one();
@@ -131,6 +145,7 @@ async fn route(context: &Context, reports: &Reports, caller: Caller, request: Re
         EVENTS_ROUTE => ("POST", EVENTS_ROUTE),
         PEERS_ROUTE => ("POST", PEERS_ROUTE),
         HELLO_ROUTE => ("GET", HELLO_ROUTE),
+        LIVENESS_ROUTE => ("GET", LIVENESS_ROUTE),
         HEALTH_ROUTE => ("GET", HEALTH_ROUTE),
         _ => return Reply::problem(StatusCode::NOT_FOUND, "not_found", "no such route"),
     };
@@ -142,6 +157,7 @@ async fn route(context: &Context, reports: &Reports, caller: Caller, request: Re
         EVENTS_ROUTE => events::post(context, reports, caller, request).await,
         PEERS_ROUTE => exchange::peers(context, reports, caller, request).await,
         HELLO_ROUTE => exchange::hello(context, caller, request.uri().query()),
+        LIVENESS_ROUTE => registrar::liveness(context, caller, request.uri().query()),
         _ => health(context),
     }
 }

@@ -51,6 +51,12 @@ impl Settings {
         record: &Verified<Record>,
         clock: impl Fn() -> Wall + Send + Sync + 'static,
     ) -> Settings {
+        let record = watch::Sender::new(record.envelope().line(0, false).into()).subscribe();
+        Settings { record, ..Settings::without_record(key, clock) }
+    }
+
+    /// For somebody who is no node: it has no record, has seen nothing, and listens nowhere.
+    pub(super) fn without_record(key: Arc<Keypair>, clock: impl Fn() -> Wall + Send + Sync + 'static) -> Settings {
         Settings {
             key,
             network: Network::default(),
@@ -58,7 +64,7 @@ impl Settings {
             listen: Vec::new(),
             known: Arc::new(NothingKnown),
             clock: Arc::new(clock),
-            record: watch::Sender::new(record.envelope().line(0, false).into()).subscribe(),
+            record: watch::Sender::new(Arc::<str>::from("")).subscribe(),
             neighbours: watch::Sender::default().subscribe(),
             ready: watch::Sender::default().subscribe(),
             rate: Rate::default(),
@@ -201,6 +207,9 @@ pub enum StartError {
     /// The key makes no certificate.
     #[error("the node key makes no TLS certificate: {0}")]
     Certificate(String),
+    /// The certificate for callers, or its key, cannot be used.
+    #[error("the server certificate cannot be used: {0}")]
+    ServerCertificate(String),
     /// A thread could not be started.
     #[error("cannot start a verification thread")]
     Threads(#[source] std::io::Error),

@@ -13,12 +13,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{NoServerSessionStorage, ParsedCertificate};
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, PeerIncompatible, ServerConfig,
-    SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, PeerIncompatible, RootCertStore,
+    ServerConfig, SignatureScheme,
 };
 
 use super::settings::StartError;
@@ -37,9 +38,47 @@ pub(super) struct Identity {
     server: Arc<ServerConfig>,
 }
 
+/// A certificate for a public name, with its key: for a registrar that is known by name.
+pub struct Certificate {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl Certificate {
+    /// Reads two PEM texts: the chain, the server's own certificate first, and the private key.
+    ///
+    /// # Errors
+    /// What is missing; neither text is quoted.
+    pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Certificate, &'static str> {
+        let chain: Vec<_> = CertificateDer::pem_slice_iter(chain)
+            .collect::<Result<_, _>>()
+            .map_err(|_| "the certificate is not PEM")?;
+        if chain.is_empty() {
+            return Err("there is no certificate in it");
+        }
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| "there is no private key in PEM")?;
+        Ok(Certificate { chain, key })
+    }
+}
+
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Certificate({} in the chain)", self.chain.len())
+    }
+}
+
 impl Identity {
     /// Certifies `key` by itself. Validity is 1975 to 4096: readers are asked to ignore it.
     pub(super) fn new(key: &Keypair) -> Result<Identity, StartError> {
+        Identity::made(key, None)
+    }
+
+    /// The same; callers are shown `shown` instead.
+    pub(super) fn showing(key: &Keypair, shown: &Certificate) -> Result<Identity, StartError> {
+        Identity::made(key, Some(shown))
+    }
+
+    fn made(key: &Keypair, shown: Option<&Certificate>) -> Result<Identity, StartError> {
         let wrong = |error: &dyn fmt::Display| StartError::Certificate(error.to_string());
         let der = PrivatePkcs8KeyDer::from(key.to_pkcs8_der());
         let signer =
@@ -50,7 +89,11 @@ impl Identity {
         let certificate = params.self_signed(&signer).map_err(|error| wrong(&error))?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let chain = vec![certificate.der().clone()];
-        let server = server_config(&provider, &chain, &der).map_err(|error| wrong(&error))?;
+        let server = match shown {
+            None => server_config(&provider, &chain, der.clone_key().into()).map_err(|error| wrong(&error))?,
+            Some(shown) => server_config(&provider, &shown.chain, shown.key.clone_key())
+                .map_err(|error| StartError::ServerCertificate(error.to_string()))?,
+        };
         Ok(Identity { provider, chain, key: der, server: Arc::new(server) })
     }
 
@@ -73,6 +116,18 @@ impl Identity {
         config
     }
 
+    /// For a server that is known by its name. It is not told who we are.
+    pub(super) fn web_client(&self, roots: RootCertStore) -> ClientConfig {
+        let mut config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .expect("ring speaks TLS 1.3")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = ALPN.map(<[u8]>::to_vec).to_vec();
+        config.resumption = rustls::client::Resumption::disabled();
+        config
+    }
+
     /// Watches for `expected`, or for anybody.
     pub(super) fn pin(&self, expected: Option<NodeId>) -> Arc<Pin> {
         Arc::new(Pin { expected, found: Mutex::new(None), provider: Arc::clone(&self.provider) })
@@ -82,12 +137,12 @@ impl Identity {
 fn server_config(
     provider: &Arc<CryptoProvider>,
     chain: &[CertificateDer<'static>],
-    key: &PrivatePkcs8KeyDer<'static>,
+    key: PrivateKeyDer<'static>,
 ) -> Result<ServerConfig, Error> {
     let mut config = ServerConfig::builder_with_provider(Arc::clone(provider))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(Arc::new(Callers { provider: Arc::clone(provider) }))
-        .with_single_cert(chain.to_vec(), key.clone_key().into())?;
+        .with_single_cert(chain.to_vec(), key)?;
     config.alpn_protocols = ALPN.map(<[u8]>::to_vec).to_vec();
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;

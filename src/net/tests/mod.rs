@@ -27,6 +27,8 @@ mod framing;
 mod identity;
 mod items;
 mod lanes;
+mod named;
+mod registrar;
 mod slow;
 
 /// Longer than anything here takes; reached only when a test fails.
