@@ -115,6 +115,11 @@ pub(super) enum Command {
     Config(Config),
     /// Say what a code such as AF0301 means; without one, list them all
     Explain(Explain),
+    /// Keep the list of nodes in a DNS zone: a role of its own, for whoever has a zone
+    ///
+    /// Takes registrations over HTTPS, visits who registers, and writes the zone by DNS update. The
+    /// table [registrar] of the configuration says which zone; nothing is kept but its key.
+    Registrar(Overrides),
     /// Print the completions of a shell, to be put where it looks for them
     Completions(Completions),
     /// Print the manual page, or write one for each command into a directory
@@ -200,6 +205,7 @@ mod tests {
             "bench e2e --count 9 --rate 50 --size 100",
             "bench e2e --to cedar",
             "bench e2e --via b.sock --to cedar --socket a.sock",
+            "registrar --config a.toml --set registrar.zone=mesh.example",
         ] {
             assert!(parse(line).is_ok(), "{line}: {}", parse(line).expect_err("refused"));
         }

@@ -10,6 +10,8 @@ pub(super) const SYSTEM: &str = "AF0001";
 pub(super) const USAGE: &str = "AF0002";
 /// The daemon stopped with an error.
 pub(super) const DAEMON: &str = "AF0004";
+/// The configuration is no registrar's.
+pub(super) const LACKING: &str = "AF0005";
 /// Nobody listens on the socket.
 pub(super) const ABSENT: &str = "AF0211";
 /// The socket is not for this user.
@@ -39,6 +41,7 @@ const OWN: &[(&str, &str)] = &[
     (SYSTEM, "the operating system refused something"),
     (USAGE, "an argument that cannot be used"),
     (DAEMON, "the daemon stopped with an error"),
+    (LACKING, "a key of [registrar] is missing, without which there is no registrar"),
     (ABSENT, "no daemon listens on the socket: it does not run, or listens elsewhere"),
     (DENIED, "the socket is not open to this user: its group may use it"),
     (BROKEN, "the connection to the daemon broke off: it stopped, or was killed"),

@@ -36,6 +36,7 @@ mod peers;
 mod ping;
 mod publish;
 mod reach;
+mod registrar;
 mod run;
 mod status;
 mod sub;
@@ -81,6 +82,7 @@ fn perform(arguments: &Arguments, output: &mut Output) -> Result<Exit, Failure> 
     let global = &arguments.global;
     match &arguments.command {
         Command::Run(run) => return run::perform(run, global, output),
+        Command::Registrar(overrides) => return registrar::perform(overrides, global),
         Command::Demo(demo) => return demo::perform(demo, global, output),
         Command::Init(init) => return init::perform(init, global, output),
         Command::Config(config) => return configuration::perform(config, global, output),
@@ -112,6 +114,7 @@ fn perform(arguments: &Arguments, output: &mut Output) -> Result<Exit, Failure> 
             Command::Mute(mute) => mute::perform(&mute.sources, &[], global, output).await,
             Command::Unmute(unmute) => mute::perform(&[], &unmute.sources, global, output).await,
             Command::Run(_)
+            | Command::Registrar(_)
             | Command::Demo(_)
             | Command::Init(_)
             | Command::Config(_)

@@ -1,5 +1,7 @@
 //! The one table of all keys: the reader, the commented template and the suggestions all use it.
 
+use super::registrar;
+
 /// What kind of TOML value a key takes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
@@ -53,7 +55,7 @@ pub struct Field {
 
 impl Field {
     /// With another example than the default, where that says little.
-    const fn like(self, example: &'static str) -> Field {
+    pub(super) const fn like(self, example: &'static str) -> Field {
         Field { example, ..self }
     }
 
@@ -73,7 +75,7 @@ impl Field {
     }
 }
 
-const fn field(
+pub(super) const fn field(
     section: &'static str,
     key: &'static str,
     kind: Kind,
@@ -83,7 +85,7 @@ const fn field(
     Field { section, key, kind, preset: Preset::Value(value), example: value, purpose }
 }
 
-const fn derived(
+pub(super) const fn derived(
     section: &'static str,
     key: &'static str,
     kind: Kind,
@@ -117,6 +119,10 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("metrics", "Numbers for Prometheus. The local API has them too, at /metrics."),
     ("log", "What the daemon writes to standard error."),
     ("admin", "The local API that the commands of `afferent` speak to."),
+    (
+        "registrar",
+        "The list of nodes that others begin with, kept in the DNS: `afferent registrar`, a role of its own.",
+    ),
 ];
 
 /// Tables that may stand many times, each with two brackets.
@@ -354,6 +360,7 @@ pub const FIELDS: &[Field] = &[
             "Each costs a connection and up to 1 MiB of memory while it is behind.",
         ],
     ),
+    registrar::DISCOVERY,
     derived(
         "peers",
         "address",
@@ -485,4 +492,17 @@ pub const FIELDS: &[Field] = &[
             "so that two daemons with two data directories never meet at one socket.",
         ],
     ),
+    registrar::ZONE,
+    registrar::SERVER,
+    registrar::TSIG,
+    registrar::KEY,
+    registrar::FELLOWS,
+    registrar::LISTEN,
+    registrar::ORIGIN,
+    registrar::CERTIFICATE,
+    registrar::CERTIFICATE_KEY,
+    registrar::PLACES,
+    registrar::NEWCOMERS_PERCENT,
+    registrar::NEWCOMERS_PER_HOUR,
+    registrar::WORK_BITS,
 ];

@@ -8,9 +8,9 @@ use super::document::{self, Document, Section};
 use super::fields::{FIELDS, Field, SECTIONS};
 use super::mistake::{Mistake, Mistakes, Source};
 use super::place::{self, Surroundings};
-use super::rules;
 use super::settings::{Bus, Layout, LogFormat, Peer, Route, Settings};
 use super::values::{self, NodeName};
+use super::{registrar, rules};
 use crate::core::pick::Pick;
 use crate::core::trust::RULES_MAX;
 use crate::wire::message::Durability;
@@ -239,6 +239,7 @@ impl Layers {
                 self.socket = Some(path);
             }
         });
+        document.section("registrar", |section| registrar::read(section, &mut self.settings.registrar));
         document.close()
     }
 
@@ -337,6 +338,7 @@ impl Layers {
             );
         }
         let peers_max = discovery.integer("max_peers", 1..=1_024);
+        put(&mut self.settings.discovery.registrar, discovery.text("registrar", registrar::origin));
         put(&mut self.settings.discovery.max_peers, peers_max.and_then(|count| usize::try_from(count).ok()));
     }
 

@@ -24,6 +24,7 @@ mod layers;
 mod mistake;
 mod origin;
 mod place;
+mod registrar;
 mod rules;
 mod schema;
 mod settings;
@@ -37,7 +38,8 @@ pub use origin::{Group, Loaded, Origin, Shown, load_whole};
 pub use place::{Found, SOCKET_BYTES_MAX, SYSTEM_SOCKET, Surroundings, find, usual_file};
 pub use schema::schema;
 pub use settings::{
-    Admin, Bus, Discovery, Journal, Layout, Limits, Log, LogFormat, Metrics, Node, Peer, Route, Settings, Trust,
+    Admin, Bus, Discovery, Journal, Layout, Limits, Log, LogFormat, Metrics, Node, Peer, Registrar, Route, Settings,
+    Trust,
 };
 pub use template::template;
 pub use values::{BusUrl, NodeName, Rate, RedisUrl};

@@ -8,8 +8,10 @@ use std::time::Duration;
 use super::values::{BusUrl, NodeName, Rate};
 use crate::core::params::Params;
 use crate::core::pick::Pick;
+use crate::core::registrar::Policy;
 use crate::core::trust::Rule;
 use crate::wire::message::Durability;
+use crate::wire::registration::Origin;
 use crate::wire::{HostPort, Interests, Network, NodeId, Pattern, Profile, ZoneName};
 
 /// Everything the operator can say. What each value costs stands in [`super::FIELDS`].
@@ -39,6 +41,8 @@ pub struct Settings {
     pub log: Log,
     /// `[admin]`: the local API.
     pub admin: Admin,
+    /// `[registrar]`: that role, of a process of its own.
+    pub registrar: Registrar,
 }
 
 /// `[node]`.
@@ -115,6 +119,8 @@ pub struct Discovery {
     pub dns_keys: Vec<NodeId>,
     /// Peers with a durable cursor, all manual ones counted.
     pub max_peers: usize,
+    /// Who lists this node in the DNS.
+    pub registrar: Option<Origin>,
 }
 
 /// One `[[peers]]`: the same as `afferent peers add`.
@@ -190,7 +196,56 @@ pub struct Admin {
     pub socket: PathBuf,
 }
 
+/// `[registrar]`.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Registrar {
+    /// What it writes to; `None` = this is no registrar.
+    pub zone: Option<ZoneName>,
+    /// The primary of the zone.
+    pub server: Option<SocketAddr>,
+    /// The file with the key shared with it.
+    pub tsig: Option<PathBuf>,
+    /// The file with the key that signs; `None` = `registrar.key` in the data directory.
+    pub key: Option<PathBuf>,
+    /// Keys of other registrars of the zone.
+    pub fellows: Vec<NodeId>,
+    /// Where nodes register.
+    pub listen: Vec<SocketAddr>,
+    /// What nodes call it.
+    pub origin: Option<Origin>,
+    /// The certificate for the name in `origin`.
+    pub certificate: Option<PathBuf>,
+    /// Its private key.
+    pub certificate_key: Option<PathBuf>,
+    /// Who may stand in the zone.
+    pub policy: Policy,
+}
+
+impl Default for Registrar {
+    fn default() -> Registrar {
+        Registrar {
+            zone: None,
+            server: None,
+            tsig: None,
+            key: None,
+            fellows: Vec::new(),
+            listen: vec!["[::]:8443".parse().expect("a socket address")],
+            origin: None,
+            certificate: None,
+            certificate_key: None,
+            policy: Policy::default(),
+        }
+    }
+}
+
 impl Settings {
+    /// The key of `[registrar]` that is missing to start one: section.key, why, and what to write.
+    pub fn registrar_lacks(&self) -> Option<(String, &'static str, String)> {
+        let (field, why) = super::registrar::lacks(&self.registrar)?;
+        let name = format!("{}.{}", field.section, field.key);
+        Some((name, why, format!("write `{} = {}` below [{}]", field.key, field.example, field.section)))
+    }
+
     /// The settings of a node that nobody configured, living here.
     pub fn default_at(name: NodeName, data_dir: &Path, socket: &Path) -> Settings {
         Settings {
@@ -216,7 +271,13 @@ impl Settings {
                 maxlen: 100_000,
                 own: false,
             },
-            discovery: Discovery { dns: Vec::new(), dns_server: None, dns_keys: Vec::new(), max_peers: 64 },
+            discovery: Discovery {
+                dns: Vec::new(),
+                dns_server: None,
+                dns_keys: Vec::new(),
+                max_peers: 64,
+                registrar: None,
+            },
             peers: Vec::new(),
             trust: Trust::default(),
             limits: Limits { per_source: "50/s burst 200".parse().expect("a rate") },
@@ -224,6 +285,7 @@ impl Settings {
             metrics: Metrics::default(),
             log: Log::default(),
             admin: Admin { socket: socket.to_owned() },
+            registrar: Registrar::default(),
         }
     }
 

@@ -12,6 +12,7 @@
 //! takes a decision of the protocol, and nothing here is shared: devices get channels, the driver has
 //! the rest.
 
+mod announce;
 mod clock;
 mod driver;
 mod facts;
@@ -20,6 +21,7 @@ mod metrics;
 mod notes;
 mod orders;
 mod record;
+mod registrar;
 mod reload;
 mod requests;
 mod streams;
@@ -54,6 +56,7 @@ use trust::Trust;
 pub use driver::Fatal;
 pub use metrics::LATENCY_MAX;
 pub use notes::AWAY_MAX;
+pub use registrar::run_registrar;
 pub use reload::{Reread, Rereader};
 
 /// Reports of the network that wait for the driver; full = requests are told 503.
@@ -142,6 +145,7 @@ async fn start(
 
     let wanted = interests::load(&dir, &settings.interests).unwrap_or_else(|| settings.interests.clone());
     let (record_line, record_lines) = watch::channel(Arc::<str>::from(""));
+    let announced = record_lines.clone();
     let (neighbours, neighbours_seen) = watch::channel(Arc::default());
     let (head, heads) = watch::channel(Seq(0));
     let (interests, interests_seen) = watch::channel(Interests::default());
@@ -214,7 +218,7 @@ async fn start(
         journal: journal.clone(),
         dir: dir.clone(),
         orders: url.as_ref().map(|_| orders),
-        net: context,
+        net: context.clone(),
         reports: reports.clone(),
         neighbours,
         head,
@@ -272,6 +276,10 @@ async fn start(
             tracing::error!("the local API has ended: {error}");
         }
     });
+    if let Some(origin) = settings.discovery.registrar.clone() {
+        let network = settings.node.network.clone();
+        devices.spawn(announce::run(context, origin, network, announced, stopping.clone()));
+    }
     devices.spawn(receptor.run(reports, stopping));
     let (reloads, reloads_inbox) = mpsc::channel(1);
     let inbox = Inbox {
