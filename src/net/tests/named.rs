@@ -39,7 +39,8 @@ impl Named {
              recursion no; dnssec-validation no; notify no; pid-file \"{}\"; session-keyfile \"{}\"; }};\n\
              controls {{ }};\n\
              zone \"{ZONE}\" {{ type primary; file \"zone\"; {transfers}\n\
-             update-policy {{ grant reg subdomain {ZONE}. SRV TXT A AAAA; }}; }};\n",
+             update-policy {{ grant reg subdomain _tcp.{ZONE}. SRV TXT; grant reg subdomain n.{ZONE}. TXT A AAAA; }};\n\
+             }};\n",
             dir.path().display(),
             at("named.pid"),
             at("session.key"),
