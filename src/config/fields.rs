@@ -121,7 +121,7 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("admin", "The local API that the commands of `afferent` speak to."),
     (
         "registrar",
-        "The list of nodes that others begin with, kept in the DNS: `afferent registrar`, a role of its own.",
+        "The list of nodes in the DNS that others begin with: `afferent registrar`, a role of its own.",
     ),
 ];
 

@@ -58,8 +58,8 @@ pub(super) const KEY: Field = derived(
     "\"/var/lib/afferent/registrar.key\"",
     "registrar.key in node.data_dir",
     &[
-        "The file with the key that signs the list; made at the first start. Clients pin it, so keep a copy:",
-        "another key is another registrar. Registrars of one zone share it, or name one another in `fellows`.",
+        "The file with the key that signs the list, made at the first start. Clients pin it: keep a copy,",
+        "another key is another registrar. Registrars of one zone share it, or are `fellows`.",
     ],
 );
 pub(super) const FELLOWS: Field = field(
@@ -69,13 +69,13 @@ pub(super) const FELLOWS: Field = field(
     "[]",
     &["Keys of other registrars of this zone, as the log of each says at its start."],
 )
-.like("[\"<key>\"]");
+.like("[\"<id>\"]");
 pub(super) const LISTEN: Field = field(
     NAME,
     "listen",
     Kind::List,
     "[\"[::]:8443\"]",
-    &["Where nodes register, by HTTPS. A proxy in front would hide who calls: nodes come to it themselves."],
+    &["Where nodes register, by HTTPS. No proxy in front: it would hide who calls."],
 );
 pub(super) const ORIGIN: Field = derived(
     NAME,
@@ -104,7 +104,7 @@ pub(super) const NEWCOMERS_PERCENT: Field = field(
     Kind::Integer,
     "20",
     &[
-        "How many of the places nodes may have that were listed less than 7 days ago, in percent, 1 to 100.",
+        "Percent of the places for nodes that were listed less than 7 days ago, 1 to 100.",
         "More fills a new zone sooner, and lets somebody with many addresses in sooner.",
     ],
 );
@@ -184,4 +184,58 @@ fn server(text: &str) -> Result<SocketAddr, &'static str> {
 fn absolute(text: &str) -> Result<PathBuf, &'static str> {
     let path = PathBuf::from(text);
     if path.is_absolute() { Ok(path) } else { Err("an absolute path is expected") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::layers::read as read_all;
+    use super::super::place::Surroundings;
+    use super::super::settings::Settings;
+    use super::*;
+
+    fn settings(text: &str) -> Settings {
+        let home = std::path::Path::new("/srv/a.toml");
+        let surroundings = Surroundings { is_root: true, host: "birch".to_owned(), ..Surroundings::default() };
+        read_all(Some((home, text)), &[], &surroundings).unwrap_or_else(|mistakes| panic!("{mistakes}"))
+    }
+
+    #[test]
+    fn everything_about_a_registrar_is_read() {
+        let id = crate::wire::Keypair::from_seed(&[1; 32]).id();
+        let text = format!(
+            "[discovery]\nregistrar = \"mesh://{id}@192.0.2.9:8443\"\n[registrar]\nzone = \"mesh.example\"\n\
+             server = \"192.0.2.53:53\"\ntsig = \"/a\"\nkey = \"/b\"\nfellows = [\"{id}\"]\nlisten = [\"0.0.0.0:443\"]\n\
+             origin = \"https://registrar.example\"\ncertificate = \"/c\"\ncertificate_key = \"/d\"\nplaces = 30\n\
+             newcomers_percent = 50\nnewcomers_per_hour = 9\nwork_bits = 12\n"
+        );
+        let Settings { registrar, discovery, .. } = settings(&text);
+        assert!(lacks(&registrar).is_none());
+        let policy = &registrar.policy;
+        let figures = (policy.places, policy.newcomers_percent, policy.newcomers_per_hour, policy.work_bits);
+        assert_eq!(figures, (30, 50, 9, 12));
+        assert_eq!(registrar.origin.map(|origin| origin.to_string()), Some("https://registrar.example".to_owned()));
+        assert_eq!(discovery.registrar.map(|origin| origin.place().port), Some(8443));
+        assert_eq!((registrar.fellows, registrar.listen.len()), (vec![id], 1));
+    }
+
+    #[test]
+    fn a_configuration_of_a_node_is_no_registrar_and_says_what_it_lacks() {
+        let mut text = "[registrar]\n".to_owned();
+        for (lacking, line) in
+            [("zone", "zone = \"mesh.example\""), ("server", "server = \"192.0.2.53:53\""), ("tsig", "tsig = \"/a\"")]
+        {
+            let (name, _, next) = settings(&text).registrar_lacks().expect("something");
+            assert_eq!(name, format!("registrar.{lacking}"));
+            assert!(next.contains(&format!("{lacking} = ")), "{next}");
+            text += &format!("{line}\n");
+        }
+        assert_eq!(settings(&text).registrar_lacks(), None);
+        for (half, other) in [("certificate", "certificate_key"), ("certificate_key", "certificate")] {
+            let text = format!("{text}{half} = \"/c\"\n");
+            let lacking = settings(&text).registrar_lacks().map(|(name, ..)| name);
+            assert_eq!(lacking, Some(format!("registrar.{other}")));
+        }
+        let nameless = settings(&format!("{text}certificate = \"/c\"\ncertificate_key = \"/d\"\n")).registrar_lacks();
+        assert_eq!(nameless.map(|(name, ..)| name), Some("registrar.origin".to_owned()));
+    }
 }

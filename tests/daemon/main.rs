@@ -14,6 +14,7 @@ mod logs;
 mod metrics;
 mod people;
 mod publishing;
+mod registrar;
 mod schemas;
 mod service;
 mod support;

@@ -294,16 +294,16 @@ fn hundred_days(attackers: &[(NodeId, SocketAddr)]) -> Vec<usize> {
     let mut rng = fastrand::Rng::with_seed(7);
     let mut listing = settled(40);
     let honest: Vec<_> = (0..80u8).map(|number| (id(number.into()), at(20, number, 1))).collect();
+    let places: BTreeMap<NodeId, usize> = honest.iter().enumerate().map(|(i, (id, _))| (*id, i)).collect();
     let mut back = vec![0u64; honest.len()];
     let mut shares = Vec::new();
     for hour in 0..100 * 24u64 {
-        for (i, back) in back.iter_mut().enumerate() {
-            if *back <= hour && rng.u32(0..240) == 0 {
+        for back in back.iter_mut().filter(|back| **back <= hour) {
+            if rng.u32(0..240) == 0 {
                 *back = hour + 24;
             }
-            debug_assert!(i < 80);
         }
-        let is_away = |id: &NodeId| honest.iter().position(|(other, _)| other == id).is_some_and(|i| back[i] > hour);
+        let is_away = |id: &NodeId| places.get(id).is_some_and(|i| back[*i] > hour);
         let start = NOW + Duration::from_secs(hour * 3_600);
         for (id, at) in attackers.iter().chain(&honest).filter(|(id, _)| !is_away(id)) {
             // Most are refused, which is the point.
@@ -340,6 +340,8 @@ fn in_its_first_week_not_even_an_attacker_in_28_networks_has_more_than_a_fifth()
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn no_order_of_announcements_breaks_a_quota(
         steps in proptest::collection::vec((0u32..60, 0u8..8, 0u8..4, 0u64..40, any::<u64>(), any::<bool>()), 1..120),
@@ -370,9 +372,9 @@ proptest! {
                 prop_assert!(group <= PER_GROUP_MAX);
             }
             prop_assert!(ips.len() <= policy.places);
-            let book = book();
-            let zone = apply(&BTreeSet::new(), &book.write(&BTreeSet::new(), &listing, now));
-            prop_assert_eq!(book.read(&zone, now), listing.clone());
         }
+        let book = book();
+        let zone = apply(&BTreeSet::new(), &book.write(&BTreeSet::new(), &listing, now));
+        prop_assert_eq!(book.read(&zone, now), listing);
     }
 }

@@ -1,16 +1,15 @@
-//! A real BIND in the foreground, whose zone takes signed updates.
+//! A real BIND in the foreground, whose zone takes signed updates. Used by tests of the processes too.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::PATIENCE;
-use crate::net::registrar::{NameServer, Tsig};
-
+/// Longer than it ever takes to start; reached only when a test fails.
+const PATIENCE: Duration = Duration::from_secs(30);
 pub(super) const ZONE: &str = "mesh.test";
 const SECRET: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
@@ -70,7 +69,7 @@ impl Named {
                 return;
             }
             assert!(child.try_wait().expect("a child").is_none() && Instant::now() < end, "named:\n{said}");
-            std::thread::park_timeout(std::time::Duration::from_millis(20));
+            std::thread::park_timeout(Duration::from_millis(20));
         }
     }
 
@@ -82,16 +81,13 @@ impl Named {
         }
     }
 
-    /// The client of a registrar that has the key.
-    pub(super) fn server(&self) -> NameServer {
-        self.server_with("reg", SECRET)
+    pub(super) fn at(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
     }
 
-    /// The client of one that has another.
-    pub(super) fn server_with(&self, name: &str, secret: &str) -> NameServer {
-        let tsig = format!("key \"{name}\" {{ algorithm hmac-sha256; secret \"{secret}\"; }};");
-        let at = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
-        NameServer::new(at, &ZONE.parse().expect("a zone"), Tsig::parse(&tsig).expect("a key")).expect("a client")
+    /// The key that it knows, as `tsig-keygen` prints it.
+    pub(super) fn tsig() -> String {
+        format!("key \"reg\" {{\n\talgorithm hmac-sha256;\n\tsecret \"{SECRET}\";\n}};\n")
     }
 }
 

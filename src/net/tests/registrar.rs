@@ -8,15 +8,24 @@ use super::*;
 use crate::core::registrar::{Applicant, Book, Data, Entry, Policy, challenge};
 use crate::net::dial::client;
 use crate::net::registrar::{
-    AnnounceError, DnsError, NameServer, Registrar, Settings as RegistrarSettings, context, leave, register,
+    AnnounceError, DnsError, NameServer, Registrar, Settings as RegistrarSettings, Tsig, context, leave, register,
 };
 use crate::wire::registration::{Challenge, Origin, Refused, Registration};
 use crate::wire::zone::{Label, Manifest, Service};
-use crate::wire::{HostPort, RecordDraft, Scalar};
+use crate::wire::{Host, Scalar};
 
 /// Everybody may come at once, and work is next to none.
 const OPEN: Policy =
     Policy { places: 40, newcomers_percent: 100, newcomers_per_hour: 1_000, is_spread: true, work_bits: 6 };
+
+/// What a registrar asks this server with that has this key.
+fn server_with(named: &Named, tsig: &str) -> NameServer {
+    NameServer::new(named.at(), &book().zone, Tsig::parse(tsig).expect("a key")).expect("a client")
+}
+
+fn server(named: &Named) -> NameServer {
+    server_with(named, &Named::tsig())
+}
 
 fn book() -> Book {
     Book {
@@ -37,13 +46,17 @@ struct Office {
 
 impl Office {
     async fn open(server: NameServer, policy: Policy) -> Office {
+        Office::showing(None, server, policy).await
+    }
+
+    async fn showing(certificate: Option<&Certificate>, server: NameServer, policy: Policy) -> Office {
         let book = book();
         let clock = Arc::new(Mutex::new(NOW));
         let reads = Arc::clone(&clock);
         let listen = vec!["127.0.0.9:0".parse().expect("an address")];
         let key = Arc::new(book.key.clone());
         let now = move || *reads.lock().expect("unpoisoned");
-        let context = context(key, Network::default(), Profile::Loopback, listen, None, now).expect("a context");
+        let context = context(key, Network::default(), Profile::Loopback, listen, certificate, now).expect("a context");
         let receptor = Receptor::bind(&context).await.expect("a free port");
         let origin = Origin::Pinned(book.key.id(), HostPort::from_socket(receptor.addresses()[0]));
         let settings =
@@ -110,12 +123,12 @@ fn refused(outcome: &Result<crate::net::registrar::Listed, AnnounceError>) -> Op
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_is_listed_and_struck_out_again() {
     let named = Named::start();
-    let office = Office::open(named.server(), OPEN).await;
+    let office = Office::open(server(&named), OPEN).await;
     let node = Node::resident(10).await;
     let listed = register(&node.context, &office.origin, &node.announces(1)).await.expect("listed");
     assert_eq!(listed.label, Label::of(&node.id()).to_string());
     assert!((3_300..3_600).contains(&listed.again.as_secs()), "{listed:?}");
-    let entries = zone(&named.server()).await;
+    let entries = zone(&server(&named)).await;
     assert_eq!(entries[&node.id()].at, node.at);
     assert_eq!((entries[&node.id()].seq, entries[&node.id()].since), (1, Wall::from_millis(NOW.as_secs() * 1_000)));
 
@@ -125,7 +138,7 @@ async fn a_node_is_listed_and_struck_out_again() {
     assert_eq!(refused(&older), Some((409, Refused::Older)));
 
     // What the zone says is signed by the registrar.
-    let records = named.server().read(&book()).await.expect("the zone");
+    let records = server(&named).read(&book()).await.expect("the zone");
     let services: Vec<Service> = records
         .iter()
         .filter_map(|record| match &record.data {
@@ -145,7 +158,7 @@ async fn a_node_is_listed_and_struck_out_again() {
     let no_goodbye = leave(&node.context, &office.origin, &node.announces(6)).await;
     assert!(matches!(no_goodbye, Err(AnnounceError::Refused { status: 400, .. })), "{no_goodbye:?}");
     leave(&node.context, &office.origin, &goodbye(&node.key, 7)).await.expect("struck out");
-    assert!(zone(&named.server()).await.is_empty());
+    assert!(zone(&server(&named)).await.is_empty());
     office.shutdown.send_replace(true);
 }
 
@@ -160,7 +173,7 @@ struct Crooked<'n> {
 impl<'n> Crooked<'n> {
     fn new(node: &'n Node, office: &'n Office) -> Crooked<'n> {
         let place = office.origin.place();
-        let crate::wire::Host::Ip(ip) = place.host else { panic!("an address") };
+        let Host::Ip(ip) = place.host else { panic!("an address") };
         let pin = node.context.0.identity.pin(None);
         let tls = node.context.0.identity.client(&pin);
         let (http, base) = client(&node.context, tls, place, SocketAddr::new(ip, place.port)).expect("a client");
@@ -203,7 +216,7 @@ fn no(status: u16, code: &str) -> (u16, String) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_is_not_what_or_where_it_says_is_refused() {
     let named = Named::start();
-    let office = Office::open(named.server(), OPEN).await;
+    let office = Office::open(server(&named), OPEN).await;
 
     let node = Node::resident(11).await;
     let crooked = Crooked::new(&node, &office);
@@ -230,13 +243,13 @@ async fn whoever_is_not_what_or_where_it_says_is_refused() {
     let near = Node::with(13, |settings| settings.listen = vec!["127.11.0.2:0".parse().expect("an address")]).await;
     let outcome = register(&near.context, &office.origin, &near.announces(1)).await;
     assert_eq!(refused(&outcome), Some((429, Refused::Rate)));
-    assert_eq!(zone(&named.server()).await.into_keys().collect::<Vec<_>>(), [node.id()]);
+    assert_eq!(zone(&server(&named)).await.into_keys().collect::<Vec<_>>(), [node.id()]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_work_and_with_anothers_challenge_nothing_is_looked_at() {
     let named = Named::start();
-    let office = Office::open(named.server(), OPEN).await;
+    let office = Office::open(server(&named), OPEN).await;
     let (node, other) = (Node::resident(14).await, Node::resident(15).await);
     let crooked = Crooked::new(&node, &office);
     let line = node.announces(1);
@@ -265,13 +278,13 @@ async fn without_work_and_with_anothers_challenge_nothing_is_looked_at() {
     let crooked = Crooked::new(&other, &office);
     let asked = crooked.challenge(&node.id()).await;
     assert_eq!(crooked.post(&with(&forged, &asked, solve(&asked))).await, no(400, "malformed"));
-    assert!(zone(&named.server()).await.is_empty());
+    assert!(zone(&server(&named)).await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_no_registration_is_refused_before_it_is_read() {
     let named = Named::start();
-    let office = Office::open(named.server(), OPEN).await;
+    let office = Office::open(server(&named), OPEN).await;
     let node = Node::resident(16).await;
     let crooked = Crooked::new(&node, &office);
     let json = "application/json";
@@ -301,7 +314,7 @@ async fn twenty_writers_at_once_lose_no_entry() {
     let named = Named::start();
     let mut writers = tokio::task::JoinSet::new();
     for number in 10..30u8 {
-        let server = named.server();
+        let server = server(&named);
         writers.spawn(async move {
             let (book, id) = (book(), key(number).id());
             let at = SocketAddr::from(([127, number, 0, 1], 7443));
@@ -319,13 +332,13 @@ async fn twenty_writers_at_once_lose_no_entry() {
     }
     let attempts: u32 = timeout(PATIENCE * 3, writers.join_all()).await.expect("in time").into_iter().sum();
     assert!(attempts > 20, "they did race: {attempts} attempts");
-    assert_eq!(zone(&named.server()).await.len(), 20);
+    assert_eq!(zone(&server(&named)).await.len(), 20);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_registrars_of_one_zone_list_twenty_nodes_at_once() {
     let named = Named::start();
-    let offices = [Office::open(named.server(), OPEN).await, Office::open(named.server(), OPEN).await];
+    let offices = [Office::open(server(&named), OPEN).await, Office::open(server(&named), OPEN).await];
     let mut nodes = Vec::new();
     for number in 30..50 {
         nodes.push(Node::resident(number).await);
@@ -338,14 +351,14 @@ async fn two_registrars_of_one_zone_list_twenty_nodes_at_once() {
         }
     });
     timeout(PATIENCE * 3, futures_util::future::join_all(asks)).await.expect("in time");
-    let entries = zone(&named.server()).await;
+    let entries = zone(&server(&named)).await;
     assert!(nodes.iter().all(|node| entries[&node.id()].at == node.at));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_is_told_yes_while_the_name_server_says_nothing_or_no() {
     let mut named = Named::start();
-    let office = Office::open(named.server(), OPEN).await;
+    let office = Office::open(server(&named), OPEN).await;
     let (first, second) = (Node::resident(51).await, Node::resident(52).await);
     register(&first.context, &office.origin, &first.announces(1)).await.expect("listed");
 
@@ -353,29 +366,30 @@ async fn nobody_is_told_yes_while_the_name_server_says_nothing_or_no() {
     let down = register(&second.context, &office.origin, &second.announces(1)).await;
     assert_eq!(refused(&down), Some((503, Refused::Unavailable)));
     named.run();
-    assert_eq!(zone(&named.server()).await.into_keys().collect::<Vec<_>>(), [first.id()], "nothing is lost");
+    assert_eq!(zone(&server(&named)).await.into_keys().collect::<Vec<_>>(), [first.id()], "nothing is lost");
     register(&second.context, &office.origin, &second.announces(1)).await.expect("listed");
 
     let third = Node::resident(53).await;
-    for (name, secret) in [("reg", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"), ("other", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")] {
-        let server = named.server_with(name, secret);
+    for name in ["reg", "other"] {
+        let tsig = format!("key {name} {{ algorithm hmac-sha256; secret \"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\"; }};");
+        let server = server_with(&named, &tsig);
         let why = server.read(&book()).await.expect_err("refused");
         assert!(matches!(&why, DnsError::Refused(why) if why.contains("clock")), "{why:?}");
         let wrong = Office::open(server, OPEN).await;
         let outcome = register(&third.context, &wrong.origin, &third.announces(1)).await;
         assert_eq!(refused(&outcome), Some((503, Refused::Unavailable)));
     }
-    assert_eq!(zone(&named.server()).await.len(), 2);
+    assert_eq!(zone(&server(&named)).await.len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_zone_that_may_not_be_transferred_is_read_name_by_name() {
     let named = Named::that("allow-transfer { none; };");
-    let office = Office::open(named.server(), OPEN).await;
+    let office = Office::open(server(&named), OPEN).await;
     for number in [54, 55, 56] {
         let node = Node::resident(number).await;
         register(&node.context, &office.origin, &node.announces(1)).await.expect("listed");
-        assert_eq!(zone(&named.server()).await[&node.id()].at, node.at);
+        assert_eq!(zone(&server(&named)).await[&node.id()].at, node.at);
     }
     assert_eq!(office.registrar.look().await, Ok(3));
 }
@@ -383,14 +397,14 @@ async fn a_zone_that_may_not_be_transferred_is_read_name_by_name() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_does_not_answer_a_visit_is_struck_out_unless_most_do_not() {
     let named = Named::start();
-    let office = Office::open(named.server(), OPEN).await;
+    let office = Office::open(server(&named), OPEN).await;
     let mut nodes = Vec::new();
     for number in 57..60 {
         let node = Node::resident(number).await;
         register(&node.context, &office.origin, &node.announces(1)).await.expect("listed");
         nodes.push(node);
     }
-    let server = named.server();
+    let server = server(&named);
     let stop = |node: &Node| node.shutdown.send_replace(true);
     let gone = nodes.remove(0);
     stop(&gone);
@@ -418,4 +432,52 @@ async fn who_does_not_answer_a_visit_is_struck_out_unless_most_do_not() {
     assert_eq!(zone(&server).await.len(), 2);
     office.shutdown.send_replace(true);
     timeout(PATIENCE, rounds).await.expect("it stops").expect("no panic");
+}
+
+/// A certificate for this name and the authority that signed it.
+fn certified(name: &str) -> (Certificate, rustls::RootCertStore) {
+    let pem = |label: &str, der: &[u8]| {
+        let text = data_encoding::BASE64_MIME.encode(der);
+        format!("-----BEGIN {label}-----\n{}-----END {label}-----\n", text.replace('\r', ""))
+    };
+    let authority_key = rcgen::KeyPair::generate().expect("a key");
+    let mut params = rcgen::CertificateParams::new(Vec::<String>::new()).expect("parameters");
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let root = params.self_signed(&authority_key).expect("a certificate");
+    let authority = rcgen::Issuer::new(params, authority_key);
+    let own_key = rcgen::KeyPair::generate().expect("a key");
+    let params = rcgen::CertificateParams::new(vec![name.to_owned()]).expect("parameters");
+    let own = params.signed_by(&own_key, &authority).expect("a certificate");
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(root.der().clone()).expect("a root");
+    let (chain, private) = (pem("CERTIFICATE", own.der()), pem("PRIVATE KEY", &own_key.serialize_der()));
+    (Certificate::from_pem(chain.as_bytes(), private.as_bytes()).expect("a certificate"), roots)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_a_certificate_a_registrar_is_known_by_its_name() {
+    let named = Named::start();
+    let (certificate, roots) = certified("registrar.test");
+    let office = Office::showing(Some(&certificate), server(&named), OPEN).await;
+    let Host::Ip(ip) = office.origin.place().host else { panic!("an address") };
+    let at = SocketAddr::new(ip, office.origin.place().port);
+    let node = Node::resident(61).await;
+    let health = async |name: &str, roots: rustls::RootCertStore| {
+        let place: HostPort = format!("{name}:{}", at.port()).parse().expect("a place");
+        let tls = node.context.0.identity.web_client(roots);
+        let (http, base) = client(&node.context, tls, &place, at).expect("a client");
+        http.get(format!("{base}/v1/health")).send().await.map(|answer| answer.status().as_u16())
+    };
+    assert_eq!(health("registrar.test", roots.clone()).await.ok(), Some(200));
+    assert!(health("other.test", roots).await.is_err(), "another name");
+    let public = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    assert!(health("registrar.test", public).await.is_err(), "an authority that nobody trusts");
+    // Its key alone opens no door then: who pins it meets another one.
+    let outcome = register(&node.context, &office.origin, &node.announces(1)).await;
+    assert!(matches!(outcome, Err(AnnounceError::Unreachable(_))), "{outcome:?}");
+    for (chain, private) in
+        [("", ""), ("x", "y"), ("-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n", "")]
+    {
+        assert!(Certificate::from_pem(chain.as_bytes(), private.as_bytes()).is_err());
+    }
 }
