@@ -49,8 +49,9 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     }
     let (shutdown, stopping) = watch::channel(false);
     let mut parts = JoinSet::new();
+    let zone = settings.registrar.zone.as_ref().map(ToString::to_string).unwrap_or_default();
     for address in receptor.addresses() {
-        tracing::info!(key = %context.id(), %address, zone = ?registrar, "ready");
+        tracing::info!(key = %context.id(), %address, zone, "ready");
     }
     parts.spawn(receptor.run_registrar(registrar.clone(), stopping.clone()));
     parts.spawn(registrar.rounds(stopping));
