@@ -182,6 +182,7 @@ fn derived(field: &Field, settings: &Settings) -> Option<String> {
     match (field.section, field.key) {
         ("node", "name") => Some(settings.node.name.to_string()),
         ("node", "data_dir") => Some(settings.node.data_dir.display().to_string()),
+        ("registrar", "key") => Some(settings.registrar_key().display().to_string()),
         ("admin", "socket") => Some(settings.admin.socket.display().to_string()),
         _ => None,
     }

@@ -77,14 +77,17 @@ pub(super) const LISTEN: Field = field(
     "[\"[::]:8443\"]",
     &["Where nodes register, by HTTPS. No proxy in front: it would hide who calls."],
 );
-pub(super) const ORIGIN: Field = derived(
+pub(super) const ORIGIN: Field = field(
     NAME,
     "origin",
     Kind::Text,
-    "\"https://registrar.example.org\"",
-    "mesh://<key>@<the first of listen>",
-    &["What nodes call it: https://host with `certificate`, or mesh://<key>@host:port without."],
-);
+    "\"\"",
+    &[
+        "What nodes call it: https://host with `certificate`, mesh://<key>@host:port without;",
+        "\"\" = mesh://<key>@ and the first of `listen`.",
+    ],
+)
+.like("\"https://registrar.example.org\"");
 pub(super) const CERTIFICATE: Field = field(
     NAME,
     "certificate",
@@ -131,7 +134,7 @@ pub(super) fn read(section: &mut Section<'_, '_>, target: &mut Registrar) {
     put(&mut target.key, section.text("key", absolute).map(Some));
     put(&mut target.fellows, section.list("fellows", str::parse::<NodeId>));
     put(&mut target.listen, section.list("listen", server));
-    put(&mut target.origin, section.text("origin", |text| text.parse().map(Some)));
+    put(&mut target.origin, section.text("origin", origin));
     put(&mut target.certificate, section.text("certificate", |text| optional(text, absolute)));
     put(&mut target.certificate_key, section.text("certificate_key", |text| optional(text, absolute)));
     let policy = &mut target.policy;

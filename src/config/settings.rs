@@ -239,6 +239,11 @@ impl Default for Registrar {
 }
 
 impl Settings {
+    /// The file with the key that a registrar signs with.
+    pub fn registrar_key(&self) -> PathBuf {
+        self.registrar.key.clone().unwrap_or_else(|| self.node.data_dir.join("registrar.key"))
+    }
+
     /// The key of `[registrar]` that is missing to start one: section.key, why, and what to write.
     pub fn registrar_lacks(&self) -> Option<(String, &'static str, String)> {
         let (field, why) = super::registrar::lacks(&self.registrar)?;

@@ -113,7 +113,7 @@ async fn start(settings: &Settings) -> anyhow::Result<(net::Context, net::Recept
 
 /// Not the data directory's lock: a node may run beside, with the same configuration.
 fn signing_key(settings: &Settings) -> anyhow::Result<Keypair> {
-    let path = settings.registrar.key.clone().unwrap_or_else(|| settings.node.data_dir.join("registrar.key"));
+    let path = settings.registrar_key();
     if let Some(folder) = path.parent() {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
         made.with_context(|| format!("{} cannot be made", folder.display()))?;
