@@ -94,6 +94,7 @@ pub fn read(
     let mut settings = layers.settings;
     settings.file = file.map(|(path, _)| path.to_owned());
     settings.node.data_dir = home.data_dir;
+    settings.registrar.key = Some(settings.registrar_key());
     settings.node.credential = surroundings.credential();
     settings.admin.socket = home.socket;
     Ok(settings)
@@ -108,6 +109,8 @@ fn assemble(file: Option<(&Path, &str)>, flags: &[Override], surroundings: &Surr
         socket: None,
         layouts: BTreeMap::new(),
     };
+    // Beside the other files of the data directory, unless somebody writes another place.
+    layers.settings.registrar.key = None;
     let mut mistakes = Vec::new();
     if let Some((path, text)) = file {
         let shown = path.display().to_string();

@@ -196,6 +196,9 @@ pub struct Admin {
     pub socket: PathBuf,
 }
 
+/// The file in the data directory, where nobody names another.
+const REGISTRAR_KEY: &str = "registrar.key";
+
 /// `[registrar]`.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Registrar {
@@ -241,7 +244,7 @@ impl Default for Registrar {
 impl Settings {
     /// The file with the key that a registrar signs with.
     pub fn registrar_key(&self) -> PathBuf {
-        self.registrar.key.clone().unwrap_or_else(|| self.node.data_dir.join("registrar.key"))
+        self.registrar.key.clone().unwrap_or_else(|| self.node.data_dir.join(REGISTRAR_KEY))
     }
 
     /// The key of `[registrar]` that is missing to start one: section.key, why, and what to write.
@@ -290,7 +293,7 @@ impl Settings {
             metrics: Metrics::default(),
             log: Log::default(),
             admin: Admin { socket: socket.to_owned() },
-            registrar: Registrar::default(),
+            registrar: Registrar { key: Some(data_dir.join(REGISTRAR_KEY)), ..Registrar::default() },
         }
     }
 

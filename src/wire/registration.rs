@@ -132,7 +132,7 @@ pub struct Goodbye {
 /// It is in the zone, or out of it: the name server said so.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Registered {
-    /// The name of the node in the zone: `<label>.n.<zone>`.
+    /// The node stands at `<label>.n.<zone>`.
     pub label: String,
     /// Seconds that resolvers may keep it for.
     pub ttl: u32,
@@ -276,7 +276,7 @@ mod tests {
         assert!(!answer.is_answer_of(&key.id(), origin, "n-2", at));
         assert!(!answer.is_answer_of(&key.id(), origin, "n-1", "192.0.2.1:7444".parse().expect("an address")));
         assert!(!answer.is_answer_of(&other, origin, "n-1", at));
-        assert!(!Liveness { id: other, ..answer.clone() }.is_answer_of(&other, origin, "n-1", at));
+        assert!(!Liveness { id: other, ..answer }.is_answer_of(&other, origin, "n-1", at));
         assert_eq!(Liveness::answer(&key, &"x".repeat(256), "n", at), None);
     }
 

@@ -162,7 +162,7 @@ impl Book {
                 _ => None,
             })
             .collect();
-        let before = was.iter().filter_map(|record| manifest(record)).map(|manifest| manifest.seq).max();
+        let before = was.iter().filter_map(manifest).map(|manifest| manifest.seq).max();
         let seq = before.map_or(0, |seq| seq.saturating_add(1)).max(seconds(now));
         let manifest = Manifest::sign(&self.key, &self.zone, seq, seconds(now + MANIFEST_LIFE), &services);
         wanted.insert(Rr { owner: owner.clone(), ttl: LIST_TTL, data: Data::text(manifest.strings()) });
