@@ -15,6 +15,7 @@ mod calendar;
 mod duty;
 pub mod interest;
 pub mod letter;
+mod note;
 mod outbox;
 pub mod params;
 mod peers;
@@ -132,6 +133,8 @@ impl Node {
                 }
             }
             Input::Pong { peer, rtt } => self.peers.on_pong(peer, rtt, now),
+            Input::Mistaken { .. } | Input::Found { .. } | Input::Introduced { .. } => {}
+            Input::Heard { records, .. } => records.into_iter().for_each(|record| self.peers.on_record_heard(record)),
             Input::Sent { peer, shipment, result } => {
                 if result.is_ok() {
                     self.peers.on_answered(peer, now);

@@ -106,3 +106,5 @@ pub const JUMP_MAX: Duration = Duration::from_secs(120);
 pub const JUMP_BELIEVED_AFTER: Duration = Duration::from_secs(86_400);
 /// Shortest time between two dials of one peer, whoever asks for the second.
 pub const DIAL_PAUSE: Duration = Duration::from_secs(1);
+/// Introductions under way at once: dials of addresses whose key is not known or to be proved.
+pub const INTRODUCTIONS_MAX: usize = 4;

@@ -5,6 +5,7 @@
 //!   bus, admin   Emitted                                     ->| Node |-> Answer
 //!   store Appended, Scanned, Restored                        ->|      |-> Append, Remember, Scan, SaveCursor, ForgetCursor, SavePeers
 //!   people  PeerAdded, PeerRemoved, Interests, Trust, Members ->|      |-> Note
+//!   tiers Found, Introduced, Heard                           ->|      |-> Lookup, Introduce, Exchange
 //! ```
 //!
 //! The driver carries out every output in order and brings each answer back as an input. Nothing here
@@ -18,6 +19,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+pub use super::note::Note;
+use super::tier::{Find, Tier};
 use super::trust::Rule;
 use crate::time::Wall;
 use crate::wire::message::{Outcome, Receipt};
@@ -404,6 +407,44 @@ pub enum Input {
         /// What happened, for people: our own words, never the peer's.
         why: String,
     },
+    /// Another key than the peer's answered at one of the addresses of a `Dial`. `Connected` or `Broken`
+    /// says how the dial ends.
+    Mistaken {
+        /// Whom we meant.
+        peer: NodeId,
+        /// By which lane.
+        lane: LaneId,
+        /// Where, as `Dial` said it.
+        at: HostPort,
+        /// Whose key it was.
+        found: NodeId,
+    },
+    /// The answer to `Lookup`: what this tier names, or why it cannot be asked, for people. A tier that
+    /// is off answers with an error.
+    Found {
+        /// Which was asked.
+        tier: Tier,
+        /// In the order in which the tier prefers them.
+        result: Result<Vec<Find>, String>,
+    },
+    /// The answer to `Introduce`.
+    Introduced {
+        /// Where.
+        at: HostPort,
+        /// As it was asked.
+        tier: Tier,
+        /// The key that was proved there, or why there was none, for people.
+        result: Result<NodeId, String>,
+    },
+    /// Records of others that a node handed us, each checked like any line from a peer.
+    Heard {
+        /// Who handed them over, by its TLS key.
+        teller: NodeId,
+        /// They answer an `Exchange` of ours.
+        asked: bool,
+        /// The records, in no order that means anything.
+        records: Vec<Verified<Record>>,
+    },
     /// The daemon is about to end: remember what is worth it.
     Stop,
     /// A lane answered a probe.
@@ -457,6 +498,27 @@ pub enum Output {
         /// Typed in by hand: the address policy does not apply.
         by_hand: bool,
     },
+    /// Ask this tier, `Dns` or `Seed`, whom it names; then `Found`, always.
+    Lookup {
+        /// Which.
+        tier: Tier,
+    },
+    /// Dial here under the address policy (but for `Manual`), learn by TLS whose key answers, close; then
+    /// `Introduced`, always. Nothing of ours is handed over.
+    Introduce {
+        /// Where.
+        at: HostPort,
+        /// Echoed in the answer.
+        tier: Tier,
+    },
+    /// Ask this peer for others that it knows (`POST /mesh/v1/peers`); then `Heard`. Without an answer
+    /// nothing is lost: it is asked again.
+    Exchange {
+        /// Whom.
+        peer: NodeId,
+        /// By which lane.
+        lane: LaneId,
+    },
     /// Close the lane to this peer. No report follows.
     Hangup {
         /// Which.
@@ -505,51 +567,4 @@ pub enum Output {
     Neighbours(Arc<BTreeSet<NodeId>>),
     /// Something for the log and, later, the local bus.
     Note(Note),
-}
-
-/// What people and metrics want to hear of.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Note {
-    /// A lane stands.
-    PeerConnected(NodeId),
-    /// A lane is gone or was never made; the next try comes after `retry`.
-    PeerBackoff {
-        /// Who.
-        peer: NodeId,
-        /// What happened.
-        why: String,
-        /// When the next try comes.
-        retry: Duration,
-    },
-    /// The peer takes less than comes in; its cursor waits in the journal.
-    PeerLagging(NodeId),
-    /// The peer has all it is owed.
-    PeerCaughtUp(NodeId),
-    /// Retention overtook a peer: events up to `earliest` were never sent to it.
-    PeerGap {
-        /// Who.
-        peer: NodeId,
-        /// Where it goes on.
-        earliest: Seq,
-    },
-    /// A peer refused an event for good.
-    PeerRefused {
-        /// Who.
-        peer: NodeId,
-        /// Why.
-        code: Code,
-    },
-    /// A peer stored an event that is watched, or had it already.
-    Taken {
-        /// Who.
-        peer: NodeId,
-        /// Which.
-        event: Digest,
-    },
-    /// An event signed by our own key that we never made: the key is used on another machine.
-    OwnKeyElsewhere(Digest),
-    /// The journal takes no more; peers and publishers are told to wait.
-    JournalFull,
-    /// It takes events again.
-    JournalWell,
 }

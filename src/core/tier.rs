@@ -1,31 +1,33 @@
-//! What the tiers of discovery bring: where somebody may be, and who told.
+//! Where the mesh is looked for: the tiers of discovery, and what they bring (3-discovery.md).
 //!
-//! A find is a hint and nothing more. It is dialled when there is room, and only the key that answers
-//! there makes a peer of it.
+//! No tier gates another, and none is trusted more than a stranger: a find is a place to dial, and
+//! only the key that answers there proves anything.
+
+use serde::{Deserialize, Serialize};
 
 use crate::wire::{HostPort, NodeId};
 
-/// Where a find comes from. None of them gates another.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+/// How an address came to us.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Tier {
-    /// A peer that was good to us before the last restart.
+    /// We were connected to it when the last life of this node ended.
     Anchor,
-    /// A zone of the DNS.
+    /// A zone of the DNS names it.
     Dns,
-    /// A peer was asked for others.
+    /// A node that we know told us of it, or it came to us itself.
     Exchange,
     /// A person typed it in.
     Manual,
-    /// The list that came with the release.
+    /// It stands in the list that comes with the release.
     Seed,
 }
 
-/// One node that somebody told us of.
+/// One node that a tier names.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Find {
-    /// Whose key is said to answer there; `None` = not said, whoever answers is it.
+    /// Whose key should answer there; `None` = not said: whoever answers is taken for it.
     pub id: Option<NodeId>,
-    /// Where; at least one place. What the DNS brings are IP addresses that passed the address policy,
-    /// which is asked again at the socket.
+    /// Where, to be tried in order.
     pub at: Vec<HostPort>,
 }

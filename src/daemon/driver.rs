@@ -23,9 +23,10 @@ use crate::core::params::{Params, WATCHED_MAX};
 use crate::core::ports::{
     Emitted, Input, LaneId, Log, Note, Output, Page, PageError, SavedPeer, SendError, Seq, Ticket,
 };
+use crate::core::tier::Tier;
 use crate::store::{DataDir, Journal, journal, peers};
 use crate::wire::message::Outcome;
-use crate::wire::{Code, Digest, EventType, Interests, NodeId};
+use crate::wire::{Code, Digest, EventType, HostPort, Interests, NodeId};
 use crate::{admin, bus, net};
 
 /// What devices report by. All but `journal` and `scanned` are bounded; those two never hold more than
@@ -87,6 +88,8 @@ pub(super) struct Driver {
     next_ticket: u64,
     pub(super) lanes: BTreeMap<NodeId, (LaneId, net::LaneHandle)>,
     scanned: (mpsc::UnboundedSender<Scan>, mpsc::UnboundedReceiver<Scan>),
+    /// Never holds more than the core has asked for (`INTRODUCTIONS_MAX`).
+    introduced: (mpsc::UnboundedSender<Input>, mpsc::UnboundedReceiver<Input>),
     page_max: (usize, usize),
     /// As it was told last.
     bus_is_well: Option<bool>,
@@ -129,6 +132,7 @@ impl Driver {
             next_ticket: 0,
             lanes: BTreeMap::new(),
             scanned: mpsc::unbounded_channel(),
+            introduced: mpsc::unbounded_channel(),
             page_max,
             takers: BTreeMap::new(),
             bus_is_well: None,
@@ -181,6 +185,7 @@ impl Driver {
             tokio::select! {
                 Some(report) = inbox.journal.recv() => self.on_journal(report)?,
                 Some(scan) = self.scanned.1.recv() => self.feed(Input::Scanned { peer: scan.peer, after: scan.after, page: scan.page }),
+                Some(introduced) = self.introduced.1.recv() => self.feed(introduced),
                 Some(report) = inbox.net.recv() => self.on_net(report),
                 Some(publication) = inbox.publications.recv() => self.on_publication(publication),
                 Some(request) = inbox.requests.recv() => self.on_request(request),
@@ -229,6 +234,9 @@ impl Driver {
                 self.lanes.insert(peer, (lane, handle));
             }
             Output::Hangup { lane, peer } => self.close_lane(&peer, lane),
+            Output::Lookup { tier } => self.feed(Input::Found { tier, result: Err(String::from("this tier is off")) }),
+            Output::Introduce { at, tier } => self.introduce(at, tier),
+            Output::Exchange { .. } => {} // a lane exchanges its own records; others are not asked for yet
             Output::Send { peer, lane, shipment, lines } => {
                 let handle = self.lanes.get(&peer).filter(|(current, _)| *current == lane);
                 let given = handle.map_or(Err(SendError::Lost), |(_, handle)| handle.send(shipment, lines));
@@ -249,6 +257,16 @@ impl Driver {
                 self.tell_takers(&note);
             }
         }
+    }
+
+    /// Learns whose key answers there.
+    fn introduce(&self, at: HostPort, tier: Tier) {
+        let (context, answer) = (self.hands.net.clone(), self.introduced.0.clone());
+        tokio::spawn(async move {
+            let result = net::identify(&context, &at, tier == Tier::Manual).await;
+            // The driver has ended: nobody is left to care.
+            let _ = answer.send(Input::Introduced { at, tier, result });
+        });
     }
 
     fn answer(&mut self, ticket: Ticket, outcomes: Vec<Outcome>, credit: u32) {

@@ -379,8 +379,9 @@ impl Resolve for NoNames {
     }
 }
 
-/// Whose key answers there? For trust on first use: a person is shown the id and decides. The address
-/// counts as typed in by hand. The key is proved by a finished TLS handshake; nothing is sent.
+/// Whose key answers there? For trust on first use, where a person is shown the id and decides, and for
+/// discovery. `by_hand`: a person typed the address in, so the address policy does not apply. The key is
+/// proved by a finished TLS handshake; nothing is sent.
 ///
 /// # Errors
 /// Why there is no answer, for people.

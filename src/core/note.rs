@@ -1,0 +1,53 @@
+//! What the core says for people and metrics to hear; nobody answers to it.
+
+use std::time::Duration;
+
+use super::ports::Seq;
+use crate::wire::{Code, Digest, NodeId};
+
+/// What people and metrics want to hear of.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Note {
+    /// A lane stands.
+    PeerConnected(NodeId),
+    /// A lane is gone or was never made; the next try comes after `retry`.
+    PeerBackoff {
+        /// Who.
+        peer: NodeId,
+        /// What happened.
+        why: String,
+        /// When the next try comes.
+        retry: Duration,
+    },
+    /// The peer takes less than comes in; its cursor waits in the journal.
+    PeerLagging(NodeId),
+    /// The peer has all it is owed.
+    PeerCaughtUp(NodeId),
+    /// Retention overtook a peer: events up to `earliest` were never sent to it.
+    PeerGap {
+        /// Who.
+        peer: NodeId,
+        /// Where it goes on.
+        earliest: Seq,
+    },
+    /// A peer refused an event for good.
+    PeerRefused {
+        /// Who.
+        peer: NodeId,
+        /// Why.
+        code: Code,
+    },
+    /// A peer stored an event that is watched, or had it already.
+    Taken {
+        /// Who.
+        peer: NodeId,
+        /// Which.
+        event: Digest,
+    },
+    /// An event signed by our own key that we never made: the key is used on another machine.
+    OwnKeyElsewhere(Digest),
+    /// The journal takes no more; peers and publishers are told to wait.
+    JournalFull,
+    /// It takes events again.
+    JournalWell,
+}
