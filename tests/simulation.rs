@@ -96,3 +96,175 @@ fn two_kills_around_the_first_events_skip_none_of_them() {
         world.check().unwrap_or_else(|broken| panic!("SEED={seed}: {broken}"));
     }
 }
+
+mod search {
+    //! Nodes that look for each other. Each test says what it would take to break it.
+
+    use std::sync::{Arc, LazyLock};
+    use std::time::Duration;
+
+    use afferent::core::tier::Find;
+    use afferent::sim::Mesh;
+    use afferent::sim::mesh::{crowd, key};
+    use afferent::wire::{Record, Verified};
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const MINUTE: Duration = Duration::from_secs(60);
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    /// An attacker's: 4 600 ids on ten machines, as in the study of eclipse attacks on Bitcoin.
+    static CROWD: LazyLock<Arc<[Verified<Record>]>> = LazyLock::new(|| crowd(4_600, 10));
+
+    fn seeds(count: u64) -> impl Iterator<Item = u64> {
+        super::seeds().into_iter().take(usize::try_from(count).expect("few"))
+    }
+
+    /// Honest nodes with these ids, all started together; the DNS names the first.
+    fn honest(seed: u64, count: usize, pattern: u8) -> Mesh {
+        let mut mesh = Mesh::new(seed);
+        for number in 0..count {
+            let host = mesh.add(key(number, pattern));
+            mesh.start(host, Duration::ZERO);
+        }
+        mesh.dns = Some(vec![mesh.find(0, true)]);
+        mesh
+    }
+
+    #[test]
+    fn thirty_nodes_know_most_of_each_other_after_three_exchanges() {
+        for seed in seeds(5) {
+            let mut mesh = honest(seed, 30, 1);
+            mesh.run(MINUTE * 3 + SECOND * 15);
+            assert!(mesh.is_one(), "SEED={seed}");
+            for host in 0..30 {
+                let known = mesh.acquaintances(host);
+                assert!(known * 4 >= 29 * 3, "SEED={seed}: node {host} knows {known} of 29");
+            }
+        }
+    }
+
+    #[test]
+    fn thousands_of_ids_on_ten_machines_do_not_surround_a_node_that_starts_again() {
+        let mut alone = Vec::new();
+        let all: Vec<u64> = seeds(100).collect();
+        for seed in &all {
+            let mut mesh = honest(*seed, 6, 1);
+            mesh.run(MINUTE * 2);
+            mesh.lie(&CROWD);
+            mesh.flood(5);
+            mesh.run(SECOND * 5);
+            mesh.dns = None;
+            mesh.restart_from_book(5);
+            mesh.run(MINUTE);
+            if mesh.honest_neighbours(5) == 0 {
+                alone.push(*seed);
+            }
+        }
+        assert!(alone.is_empty(), "surrounded in {} of {}: {alone:?}", alone.len(), all.len());
+    }
+
+    #[test]
+    fn a_partition_heals_without_the_dns_however_long_it_was() {
+        for (length, ping) in [(MINUTE * 10, SECOND * 15), (HOUR * 2, MINUTE), (HOUR * 25, MINUTE * 5)] {
+            for seed in seeds(3) {
+                let mut mesh = honest(seed, 6, 1);
+                mesh.ping_every = ping;
+                mesh.run(MINUTE * 10);
+                assert!(mesh.is_one(), "SEED={seed}");
+                mesh.dns = None;
+                mesh.split(|host| u8::from(host >= 3));
+                mesh.run(length);
+                assert!(!mesh.is_one(), "SEED={seed}: it is split");
+                mesh.split(|_| 0);
+                let took = mesh.until(SECOND * 130, Mesh::is_one);
+                assert!(took.is_some(), "SEED={seed}: still split 130 s after {length:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_outage_of_the_own_network_costs_no_peer() {
+        for seed in seeds(5) {
+            let mut mesh = honest(seed, 8, 1);
+            mesh.run(MINUTE * 5);
+            assert!(mesh.honest_neighbours(7) > 3, "SEED={seed}");
+            mesh.dns = None;
+            mesh.set_down(7, true);
+            mesh.run(HOUR);
+            assert_eq!(mesh.honest_neighbours(7), 0, "SEED={seed}: it is down");
+            mesh.set_down(7, false);
+            let took = mesh.until(SECOND * 30, |mesh| mesh.honest_neighbours(7) > 0);
+            assert!(took.is_some(), "SEED={seed}");
+            assert_eq!(mesh.deaths(), 0, "SEED={seed}");
+        }
+    }
+
+    /// In the mesh that inspired this test the larger id dialled, and those who should never heard of it.
+    #[test]
+    fn whatever_the_ids_and_the_order_of_start_it_is_one_mesh() {
+        for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+            for pattern in [0x00, 0x55, 0xff] {
+                for (wait, seed) in [(Duration::ZERO, 1), (SECOND * 4, 2)] {
+                    let mut mesh = Mesh::new(seed);
+                    for number in 0..3 {
+                        mesh.add(key(number, pattern));
+                    }
+                    for (turn, host) in (0u32..).zip(order) {
+                        mesh.start(host, wait * turn);
+                    }
+                    mesh.run(wait * 3 + SECOND);
+                    // A chain: neither end was told of the other.
+                    mesh.type_in(0, 1);
+                    mesh.type_in(2, 1);
+                    let whole = |mesh: &Mesh| mesh.is_one() && (0..3).all(|host| mesh.acquaintances(host) == 2);
+                    assert!(mesh.until(MINUTE * 2, whole).is_some(), "{order:?} {pattern:#x} {wait:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_poisoned_list_of_living_liars_does_not_hide_an_honest_seed() {
+        for seed in seeds(20) {
+            let mut mesh = honest(seed, 3, 1);
+            mesh.run(SECOND);
+            let victim = mesh.add(key(77, 1));
+            mesh.lie(&CROWD);
+            let find = |record: &Verified<Record>| Find { id: Some(record.id()), at: record.addresses.clone() };
+            mesh.dns = Some(CROWD[..32].iter().map(find).collect());
+            mesh.seeds = vec![mesh.find(1, seed % 2 == 0)];
+            mesh.start(victim, Duration::ZERO);
+            let took = mesh.until(MINUTE * 3, |mesh| mesh.honest_neighbours(victim) > 0);
+            assert!(took.is_some(), "SEED={seed}");
+        }
+    }
+
+    #[test]
+    fn a_friend_is_reached_though_the_whole_table_is_a_liars() {
+        for seed in seeds(20) {
+            let mut mesh = honest(seed, 2, 1);
+            mesh.run(SECOND);
+            let victim = mesh.add(key(77, 1));
+            mesh.start(victim, Duration::ZERO);
+            mesh.lie(&CROWD);
+            mesh.dns = None;
+            mesh.run(SECOND);
+            mesh.flood(victim);
+            mesh.run(MINUTE);
+            mesh.type_in(victim, 0);
+            let took = mesh.until(SECOND * 10, |mesh| mesh.honest_neighbours(victim) > 0);
+            assert!(took.is_some(), "SEED={seed}");
+        }
+    }
+
+    #[test]
+    fn without_the_dns_the_seeds_are_enough_and_fast() {
+        for seed in seeds(20) {
+            let mut mesh = honest(seed, 4, 1);
+            mesh.dns = None;
+            mesh.seeds = vec![mesh.find(0, true), mesh.find(1, false)];
+            let took = mesh.until(SECOND * 15, |mesh| (2..4).all(|host| mesh.honest_neighbours(host) > 0));
+            assert!(took.is_some(), "SEED={seed}");
+        }
+    }
+}

@@ -174,12 +174,22 @@ impl Document for Peer {
 pub enum PeerState {
     /// A lane stands: events flow.
     Connected,
+    /// Its lane broke within the last half minute; it is dialled at once.
+    Suspect,
     /// Being dialled.
     Probing,
     /// It could not be reached; the next try has a time.
     Backoff,
-    /// Known, with no lane of ours and none wanted now: it calls us, or gave no address.
+    /// Its key answered within a day, and no lane to it is wanted now.
+    Verified,
+    /// Known, with no lane of ours and none wanted now: it calls us, gave no address, or was told of.
     Heard,
+    /// It did not answer for long; it is dialled now and then.
+    Dead,
+    /// It said goodbye.
+    Left,
+    /// It cheated: nothing is taken from it for a day.
+    Quarantine,
 }
 
 /// Who this node is and how others reach it. Schema `afferent.id/1`.

@@ -98,6 +98,11 @@ fn sentence(peer: &Peer) -> String {
             "calls us, gave no address".to_owned()
         }
         PeerState::Heard => format!("known, not called{why}{retry}"),
+        PeerState::Verified => "there, and not needed now".to_owned(),
+        PeerState::Suspect => format!("lost just now{why}{retry}"),
+        PeerState::Dead => format!("given up{why}; called now and then"),
+        PeerState::Left => format!("gone for good{why}"),
+        PeerState::Quarantine => format!("not listened to{why}"),
     }
 }
 
@@ -120,7 +125,12 @@ fn show(text: &str, output: &mut Output) -> Result<Exit, Failure> {
         row("address", &plain(&address.to_string()))?;
     }
     row("state", &sentence(&peer))?;
-    row("origin", if peer.origin == Origin::Manual { "added by hand" } else { "came by itself" })?;
+    let origin = match peer.origin {
+        Origin::Manual => "added by hand",
+        Origin::Inbound => "came by itself",
+        Origin::Found => "found and chosen by this node",
+    };
+    row("origin", origin)?;
     row("rtt", &words::round_trip(peer.rtt_ms))?;
     row("events", &format!("{} in, {} out, since the start", peer.events_in, peer.events_out))?;
     row("seen", &words::ago(peer.last_seen, now))?;

@@ -110,7 +110,7 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("interests", "What it wants from others."),
     ("bus", "The local bus that programs read: a Redis stream, or the journal itself."),
     ("bus.route", "A stream of its own for certain types; one [[bus.route]] each. An event goes to all that match."),
-    ("discovery", "How peers are found, besides [[peers]] and `afferent peers add`."),
+    ("discovery", "How peers are found, besides [[peers]] and `afferent peers add`. No way waits for another."),
     ("peers", "A peer that is known by hand; one [[peers]] each. The same as `afferent peers add`."),
     ("trust", "Whom to listen to."),
     ("trust.rule", "Who may send which types, one [[trust.rule]] each. The first that fits decides; none: accept."),
@@ -119,10 +119,7 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("metrics", "Numbers for Prometheus. The local API has them too, at /metrics."),
     ("log", "What the daemon writes to standard error."),
     ("admin", "The local API that the commands of `afferent` speak to."),
-    (
-        "registrar",
-        "The list of nodes in the DNS that others begin with: `afferent registrar`, a role of its own.",
-    ),
+    ("registrar", "The list of nodes in the DNS that others begin with: `afferent registrar`, a role of its own."),
 ];
 
 /// Tables that may stand many times, each with two brackets.
@@ -332,16 +329,23 @@ pub const FIELDS: &[Field] = &[
         "discovery",
         "exchange",
         Kind::Flag,
-        "false",
-        &["Ask peers for more peers. Not in this version: false alone."],
+        "true",
+        &[
+            "Ask connected peers whom else they know. What they tell of becomes a peer only when it answers",
+            "with its own key. false = peers are those typed in, and those that call.",
+        ],
     ),
     field(
         "discovery",
         "seeds",
         Kind::Text,
         "\"\"",
-        &["The channel of built-in first peers. Not in this version: \"\" alone."],
-    ),
+        &[
+            "The channel of first peers that come with the release, asked when nothing else leads anywhere:",
+            "1 to 32 letters, digits, `-` or `_`; \"\" = none.",
+        ],
+    )
+    .like("\"stable\""),
     field(
         "discovery",
         "lan",
@@ -349,7 +353,16 @@ pub const FIELDS: &[Field] = &[
         "false",
         &["Look for peers on the local network. Not in this version: false alone."],
     ),
-    field("discovery", "min_peers", Kind::Integer, "0", &["How many peers to look for. Not in this version: 0 alone."]),
+    field(
+        "discovery",
+        "min_peers",
+        Kind::Integer,
+        "8",
+        &[
+            "How many connections this node looks for by itself, the manual ones counted; 0 to 64, 0 = none.",
+            "More make it harder to cut it off from the mesh, and cost a connection each.",
+        ],
+    ),
     field(
         "discovery",
         "max_peers",

@@ -326,9 +326,7 @@ impl Layers {
     }
 
     fn discovery(&mut self, discovery: &mut Section<'_, '_>) {
-        for key in ["exchange", "seeds", "lan", "min_peers"] {
-            discovery.off(key, BY_HAND);
-        }
+        discovery.off("lan", BY_HAND);
         let target = &mut self.settings.discovery;
         put(&mut target.dns, discovery.list("dns", str::parse));
         put(&mut target.dns_server, discovery.text("dns_server", dns_server));
@@ -340,6 +338,10 @@ impl Layers {
                 "name those you trust most".to_owned(),
             );
         }
+        put(&mut self.settings.discovery.exchange, discovery.flag("exchange"));
+        put(&mut self.settings.discovery.seeds, discovery.text("seeds", values::channel));
+        let peers_min = discovery.integer("min_peers", 0..=64);
+        put(&mut self.settings.discovery.min_peers, peers_min.and_then(|count| usize::try_from(count).ok()));
         let peers_max = discovery.integer("max_peers", 1..=1_024);
         put(&mut self.settings.discovery.registrar, discovery.text("registrar", registrar::origin));
         put(&mut self.settings.discovery.max_peers, peers_max.and_then(|count| usize::try_from(count).ok()));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::values::{BusUrl, NodeName, Rate};
-use crate::core::params::Params;
+use crate::core::params::{Params, Tiers};
 use crate::core::pick::Pick;
 use crate::core::registrar::Policy;
 use crate::core::trust::Rule;
@@ -108,7 +108,7 @@ pub struct Route {
     pub stream: String,
 }
 
-/// `[discovery]`. In this version peers are found by `[[peers]]`, `afferent peers add` and the DNS.
+/// `[discovery]`: how peers are found besides `[[peers]]` and `afferent peers add`.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Discovery {
     /// Zones to look peers up in.
@@ -117,6 +117,12 @@ pub struct Discovery {
     pub dns_server: Option<SocketAddr>,
     /// Keys of registrars; not empty = only zones that one of them signed count.
     pub dns_keys: Vec<NodeId>,
+    /// Peers are asked whom they know.
+    pub exchange: bool,
+    /// The channel of first peers that come with the release; `None` = none.
+    pub seeds: Option<String>,
+    /// Connections that are looked for, manual ones counted.
+    pub min_peers: usize,
     /// Peers with a durable cursor, all manual ones counted.
     pub max_peers: usize,
     /// Who lists this node in the DNS.
@@ -283,6 +289,9 @@ impl Settings {
                 dns: Vec::new(),
                 dns_server: None,
                 dns_keys: Vec::new(),
+                exchange: true,
+                seeds: None,
+                min_peers: 8,
                 max_peers: 64,
                 registrar: None,
             },
@@ -306,6 +315,8 @@ impl Settings {
             rules: self.trust.rules.clone().into(),
             firehose: self.trust.firehose.clone(),
             peers_max: self.discovery.max_peers,
+            min_peers: self.discovery.min_peers,
+            tiers: Tiers { dns: false, exchange: self.discovery.exchange, seeds: self.discovery.seeds.is_some() },
             ..Params::default()
         }
     }

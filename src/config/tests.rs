@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::*;
+use crate::core::params::Tiers;
 use crate::core::pick::Pick;
 use crate::wire::message::Durability;
 use crate::wire::{Profile, Rejection};
@@ -85,9 +86,9 @@ dns = ["mesh.example", "Mesh.Other.Example."]
 dns_server = "192.0.2.53"
 dns_keys = ["{ID}"]
 exchange = false
-seeds = ""
+seeds = "stable"
 lan = false
-min_peers = 0
+min_peers = 2
 max_peers = 3
 [[peers]]
 address = "mesh://{ID}@cedar.example"
@@ -135,6 +136,8 @@ socket = "/run/user/7/birch.sock"
     assert_eq!(settings.admin.socket, Path::new("/run/user/7/birch.sock"));
     let params = settings.params();
     assert_eq!((params.peers_max, params.profile, params.allow.len()), (3, Profile::Private, 1));
+    assert_eq!((params.min_peers, params.tiers), (2, Tiers { dns: false, exchange: false, seeds: true }));
+    assert_eq!(settings.discovery.seeds.as_deref(), Some("stable"));
 }
 
 #[test]
@@ -403,9 +406,8 @@ fn every_mistake_names_its_place_its_reason_and_its_remedy() {
         ("[discovery]\ndns_server = \"dns.example\"", "AF0105", (2, 14), "an IP address and a port", "192.0.2.53:53"),
         ("[discovery]\ndns_server = \"192.0.2.53:0\"", "AF0105", (2, 14), "an IP address and a port", "192.0.2.53:53"),
         ("[discovery]\ndns_keys = [\"abc\"]", "AF0105", (2, 13), "written like a node id", "registrar key"),
-        ("[discovery]\nexchange = true", "AF0106", (2, 12), "only", "exchange = false"),
-        ("[discovery]\nseeds = \"stable\"", "AF0106", (2, 9), "only", "seeds = \"\""),
-        ("[discovery]\nmin_peers = 8", "AF0106", (2, 13), "only", "min_peers = 0"),
+        ("[discovery]\nseeds = \"no spaces\"", "AF0105", (2, 9), "1 to 32 letters", ""),
+        ("[discovery]\nmin_peers = 65", "AF0105", (2, 13), "from 0 to 64", ""),
         ("[discovery]\nmax_peers = 0", "AF0105", (2, 13), "from 1 to 1024", "64"),
         ("[[peers]]\nalias = \"x\"", "AF0107", (1, 1), "every one has it", "address = "),
         (&without_id, "AF0105", (2, 11), "the id is missing", "mesh://<id>@"),

@@ -234,6 +234,15 @@ pub(super) fn bytes(text: &str) -> Result<u64, &'static str> {
     number.checked_mul(unit).ok_or("more bytes than a disk can have")
 }
 
+/// A channel of seeds; empty = none.
+pub(super) fn channel(text: &str) -> Result<Option<String>, &'static str> {
+    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    if text.len() > 32 || !text.bytes().all(is_letter) {
+        return Err("a channel is 1 to 32 letters, digits, `-` or `_`");
+    }
+    Ok((!text.is_empty()).then(|| text.to_owned()))
+}
+
 /// A name of our own for a peer: a letter or digit, then letters, digits, `.`, `_` or `-`, 64 at most.
 pub(super) fn alias(text: &str) -> Result<String, &'static str> {
     let shaped = (1..=64).contains(&text.len())

@@ -7,11 +7,13 @@
 //!
 //! An event comes in by `Received` or `Emitted`, is admitted ([`admission`]), waits for the disk
 //! ([`appending`]), and only then is it answered and owed to others: [`duty`] says to whom,
-//! [`outbox`] keeps the accounts, [`peers`] the lanes. *Taken* is said only after `Appended`.
+//! [`outbox`] keeps the accounts, [`peers`] the lanes. *Taken* is said only after `Appended`. Whom to look for
+//! and when, [`discovery`] decides.
 
 mod admission;
 mod appending;
 mod calendar;
+mod discovery;
 mod duty;
 pub mod interest;
 pub mod letter;
@@ -22,8 +24,9 @@ mod peers;
 pub mod pick;
 pub mod ports;
 mod prospect;
-pub mod tier;
 pub mod registrar;
+mod saved;
+pub mod tier;
 pub mod trust;
 mod view;
 mod watched;
@@ -31,15 +34,17 @@ mod watched;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::time::{Mono, Now};
+use crate::time::{Mono, Now, Wall};
 use crate::wire::message::Outcome;
-use crate::wire::{Interests, NodeId, Rejection};
+use crate::wire::{Interests, NodeId, Record, Rejection, Verified};
 
 use appending::Appending;
 use calendar::Calendar;
+use discovery::Discovery;
 use outbox::Outbox;
-use params::{Params, RETRY_BUSY, SAVE_PAUSE};
+use params::{BOOK_PAUSE, Params, RETRY_BUSY, SAVE_PAUSE};
 use peers::Peers;
+pub use peers::{Standing, Turn};
 use ports::{AppendError, Appended, Arrived, BatchId, Emitted, Entry, Input, Output, SavedPeer, Seq, Stored, Ticket};
 pub use prospect::Prospect;
 pub use view::{Counts, PeerState, PeerView, View};
@@ -51,11 +56,14 @@ pub struct Node {
     interests: Interests,
     appending: Appending,
     peers: Peers,
+    discovery: Discovery,
     outbox: Outbox,
     calendar: Calendar,
     memory: admission::Memory,
     /// When the peer file is written at the latest.
     save_due: Option<Mono>,
+    /// The same for the book.
+    book_due: Option<Mono>,
     neighbours: Arc<BTreeSet<NodeId>>,
     counts: Counts,
 }
@@ -68,10 +76,12 @@ impl Node {
             interests: Interests::default(),
             appending: Appending::default(),
             peers: Peers::new(me, &params, seed),
+            discovery: Discovery::new(&params, seed),
             outbox: Outbox::new(&params),
             calendar: Calendar::default(),
             memory: admission::Memory::default(),
             save_due: None,
+            book_due: None,
             neighbours: Arc::default(),
             counts: Counts::default(),
             params,
@@ -82,9 +92,13 @@ impl Node {
     pub fn handle(&mut self, input: Input, now: Now, out: &mut Vec<Output>) {
         // By this date, not by the clock's, what is owed expires.
         let steady = self.calendar.believe(now);
+        if !input.is_traffic() {
+            self.discovery.touch();
+        }
         match input {
             Input::Tick => {}
-            Input::Restored { head, peers } => self.on_restored(head, peers, out),
+            Input::Remembered { nodes } => self.peers.remember(nodes, now.wall),
+            Input::Restored { head, peers } => self.on_restored(head, peers, now, out),
             Input::Interests(interests) => self.interests = interests,
             Input::Trust { mute, rules } => (self.params.mute, self.params.rules) = (mute, rules),
             Input::Members { allow, firehose, peers_max } => {
@@ -98,6 +112,7 @@ impl Node {
             Input::Unwatch(event) => self.outbox.unwatch(&event),
             Input::Appended { batch, result } => self.on_appended(batch, result, steady, out),
             Input::Scanned { peer, after, page } => self.outbox.on_scanned(peer, after, page, &self.peers, steady, out),
+            Input::Met { record } if record.bye => self.on_goodbye(record, now, out),
             Input::Met { record } => {
                 let peer = record.id();
                 let is_new = self.peers.on_met(record, now, out);
@@ -126,15 +141,29 @@ impl Node {
                 if self.peers.on_connected(peer, lane, rtt, now, out) {
                     self.outbox.on_connected(peer, lane);
                 }
+                self.discovery.stir(now.mono);
             }
             Input::Broken { peer, lane, why } => {
                 if self.peers.on_broken(peer, lane, why, now, out) {
                     self.outbox.on_broken(&peer);
                 }
+                self.discovery.stir(now.mono);
             }
             Input::Pong { peer, rtt } => self.peers.on_pong(peer, rtt, now),
-            Input::Mistaken { .. } | Input::Found { .. } | Input::Introduced { .. } => {}
-            Input::Heard { records, .. } => records.into_iter().for_each(|record| self.peers.on_record_heard(record)),
+            Input::Mistaken { peer, at, found, .. } => self.peers.on_mistaken(peer, &at, found, now, out),
+            Input::Found { tier, result } => self.discovery.on_found(tier, result, &mut self.peers, now, out),
+            Input::Introduced { at, tier, result } => {
+                self.discovery.on_introduced(at, tier, result, &mut self.peers, now, out);
+            }
+            Input::Heard { teller, records, .. } => {
+                for record in records {
+                    match record.bye {
+                        true => self.on_goodbye(record, now, out),
+                        false => self.peers.on_heard(record, teller, now, out),
+                    }
+                }
+                self.discovery.stir(now.mono);
+            }
             Input::Sent { peer, shipment, result } => {
                 if result.is_ok() {
                     self.peers.on_answered(peer, now);
@@ -145,9 +174,14 @@ impl Node {
                 self.outbox.save_all(out);
                 self.peers.hang_up_all(out);
                 self.save_peers(None, out);
+                self.save_book(out);
                 return;
             }
         }
+        let outbox = &self.outbox;
+        self.discovery.run(&mut self.peers, |id| outbox.figures(id).lagging, now, out);
+        self.close_cut();
+        self.close_forgotten(out);
         self.peers.dial_due(now, out);
         self.outbox.run(&self.peers, steady, out);
         self.save_if_due(now.mono, out);
@@ -156,7 +190,9 @@ impl Node {
 
     /// When to come back with [`Input::Tick`] if nothing happens before.
     pub fn deadline(&self) -> Option<Mono> {
-        [self.peers.deadline(), self.outbox.deadline(), self.save_due].into_iter().flatten().min()
+        let parts =
+            [self.peers.deadline(), self.discovery.deadline(), self.outbox.deadline(), self.save_due, self.book_due];
+        parts.into_iter().flatten().min()
     }
 
     /// Did a person type this peer in?
@@ -167,6 +203,22 @@ impl Node {
     /// A copy of what people may look at.
     pub fn view(&self) -> View {
         view::of(self)
+    }
+
+    /// The nodes that we heard of and that are no peers, as they would be looked at.
+    pub fn strangers(&self, now: Now) -> Vec<PeerView> {
+        view::strangers(self, now)
+    }
+
+    /// What became of one node, the oldest change first.
+    pub fn history(&self, id: &NodeId) -> Vec<Turn> {
+        self.peers.history(id)
+    }
+
+    /// The records that we may hand on, in the order of their ids: of nodes whose key answered us within
+    /// a day.
+    pub fn shareable(&self, now: Wall) -> Vec<Verified<Record>> {
+        self.peers.shareable(now)
     }
 
     fn on_received(
@@ -272,7 +324,7 @@ impl Node {
                 self.peers.count_in(&from);
             }
         }
-        if let Ok(record) = crate::wire::Record::read(&stored.entry.envelope) {
+        if let Ok(record) = Record::read(&stored.entry.envelope) {
             self.peers.on_record_heard(record);
         }
         self.outbox.on_stored(stored, &self.peers, now);
@@ -285,7 +337,7 @@ impl Node {
         out.push(Output::SaveCursor { peer, cursor: self.outbox.settled(&peer) });
     }
 
-    fn on_restored(&mut self, head: Seq, peers: Vec<SavedPeer>, out: &mut Vec<Output>) {
+    fn on_restored(&mut self, head: Seq, peers: Vec<SavedPeer>, now: Now, out: &mut Vec<Output>) {
         self.outbox.restore(head);
         for peer in peers {
             match peer.cursor {
@@ -295,6 +347,22 @@ impl Node {
             self.peers.restore(peer);
         }
         self.close_forgotten(out);
+        self.discovery.start(&self.peers, now);
+    }
+
+    /// A node said goodbye, to us or to somebody else.
+    fn on_goodbye(&mut self, record: Verified<Record>, now: Now, out: &mut Vec<Output>) {
+        let peer = record.id();
+        if self.peers.on_left(record, now, out) {
+            self.outbox.on_broken(&peer);
+        }
+    }
+
+    /// What was in hand for peers whose lane we closed goes back to their accounts.
+    fn close_cut(&mut self) {
+        for peer in self.peers.take_cut() {
+            self.outbox.on_broken(&peer);
+        }
     }
 
     /// Before the peer file is written: a peer that comes again begins anew.
@@ -313,6 +381,19 @@ impl Node {
         }
         if self.peers.take_joined() || self.save_due.is_some_and(|due| due <= now) {
             self.save_peers(None, out);
+        }
+        if self.peers.is_book_changed() {
+            self.book_due.get_or_insert(now + BOOK_PAUSE);
+        }
+        if self.book_due.is_some_and(|due| due <= now) {
+            self.save_book(out);
+        }
+    }
+
+    fn save_book(&mut self, out: &mut Vec<Output>) {
+        self.book_due = None;
+        if self.peers.is_book_changed() {
+            out.push(Output::SaveBook { nodes: self.peers.saved_book() });
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::peers::Standing;
 use super::ports::Seq;
 use crate::wire::{Code, Digest, NodeId};
 
@@ -18,6 +19,15 @@ pub enum Note {
         why: String,
         /// When the next try comes.
         retry: Duration,
+    },
+    /// A node changed its standing otherwise.
+    PeerMoved {
+        /// Who.
+        peer: NodeId,
+        /// To what.
+        to: Standing,
+        /// Why, in our own words; empty where it goes without saying.
+        why: String,
     },
     /// The peer takes less than comes in; its cursor waits in the journal.
     PeerLagging(NodeId),

@@ -32,6 +32,10 @@ pub struct Params {
     pub peer_queue_bytes_max: usize,
     /// Peers with a durable cursor, all manual ones counted.
     pub peers_max: usize,
+    /// Connections of our own choice that are looked for, manual ones counted; 0 = none.
+    pub min_peers: usize,
+    /// Which ways to find peers are used.
+    pub tiers: Tiers,
     /// Longest wait between two dials of a peer that came by itself.
     pub backoff_max: Duration,
     /// The same for a manual peer: somebody typed it in and waits for it.
@@ -57,12 +61,33 @@ impl Default for Params {
             peer_queue_max: 64,
             peer_queue_bytes_max: 1 << 20,
             peers_max: 64,
+            min_peers: 8,
+            tiers: Tiers::default(),
             backoff_max: Duration::from_secs(15 * 60),
             backoff_manual_max: Duration::from_secs(30),
             steady_after: Duration::from_secs(10),
             cursor_every: 256,
             cursor_delay: Duration::from_secs(1),
         }
+    }
+}
+
+/// The ways to find peers that an operator turns on. With none of them peers are those that were typed in,
+/// and those that come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Tiers {
+    /// Zones of the DNS.
+    pub dns: bool,
+    /// Neighbours are asked whom they know.
+    pub exchange: bool,
+    /// The list that comes with the release.
+    pub seeds: bool,
+}
+
+impl Tiers {
+    /// Is anybody looked for at all?
+    pub fn is_any_on(self) -> bool {
+        self.dns || self.exchange || self.seeds
     }
 }
 
@@ -108,3 +133,71 @@ pub const JUMP_BELIEVED_AFTER: Duration = Duration::from_secs(86_400);
 pub const DIAL_PAUSE: Duration = Duration::from_secs(1);
 /// Introductions under way at once: dials of addresses whose key is not known or to be proved.
 pub const INTRODUCTIONS_MAX: usize = 4;
+/// Addresses that wait for an introduction; of more a later answer of their tier brings them again.
+pub const INTRODUCTIONS_WAITING_MAX: usize = 32;
+/// Nodes taken from one answer of a tier (3-discovery.md, "take ≤ 32").
+pub const FINDS_MAX: usize = 32;
+/// An answer that a device owes for so long is given up; the tier is asked again.
+pub const ANSWER_MAX: Duration = Duration::from_secs(60);
+/// Dials of nodes that are in the book alone, under way at once.
+pub const PROBES_MAX: usize = 8;
+/// Nodes in the book with one and the same address.
+pub const IDS_PER_HOST_MAX: usize = 2;
+/// Nodes in the book from one IPv4 /24 or IPv6 /48.
+pub const IDS_PER_BLOCK_MAX: usize = 10;
+/// Addresses kept of one node; as many as a record may name.
+pub const PLACES_MAX: usize = crate::wire::record::ADDRESSES_MAX;
+/// Addresses remembered as wrong for one node.
+pub const STRUCK_MAX: usize = 8;
+/// Changes remembered of one node.
+pub const HISTORY_MAX: usize = 16;
+/// Longest pause between two dials while nobody answers at all: then it is our own network that is down.
+pub const OUTAGE_RETRY_MAX: Duration = Duration::from_secs(25);
+/// A peer whose steady lane broke is a suspect for so long, and dialled at once.
+pub const SUSPECT_FOR: Duration = Duration::from_secs(30);
+/// Longest pause between two dials of a suspect.
+pub const SUSPECT_RETRY_MAX: Duration = Duration::from_secs(4);
+/// For so long an answer proves that a node is there; only such nodes are told of to others.
+pub const VERIFIED_FOR: Duration = Duration::from_secs(24 * 3_600);
+/// A node of *tried* that answered this lately does not give way to another.
+pub const SETTLED_FOR: Duration = Duration::from_secs(4 * 3_600);
+/// Failures after which a node that never answered is dead.
+pub const NEVER_FAILURES_MAX: u32 = 3;
+/// Failures after which a node that answered once is dead, if it was away for [`AWAY_MAX`] too.
+pub const FAILURES_MAX: u32 = 10;
+/// A node that was not there for so long is forgotten.
+pub const PURGE_AFTER: Duration = Duration::from_secs(30 * 86_400);
+/// Dead nodes, and such as are in backoff, dialled in one round: what heals a partition.
+pub const HEAL_DIALS: usize = 2;
+/// Shortest and longest time between two rounds of them.
+pub const HEAL_EVERY: (Duration, Duration) = (Duration::from_secs(65), Duration::from_secs(125));
+/// Mean time between two feelers: dials that only learn whether a node is there.
+pub const FEELER_EVERY: Duration = Duration::from_secs(120);
+/// The same while fewer than [`FEW_VERIFIED`] nodes are known to be there.
+pub const FEELER_HURRY: Duration = Duration::from_secs(5);
+/// See [`FEELER_HURRY`].
+pub const FEW_VERIFIED: usize = 4;
+/// Records are asked for this often, give or take a quarter.
+pub const EXCHANGE_EVERY: Duration = Duration::from_secs(60);
+/// Pause after nobody was found to dial.
+pub const PICK_PAUSE: Duration = Duration::from_secs(1);
+/// When seeds are asked for the first time, if no connection stands by then.
+pub const SEEDS_AFTER: Duration = Duration::from_secs(3);
+/// The same when one stands, and more are wanted: what other tiers name may all be one liar's.
+pub const SEEDS_LATER: Duration = Duration::from_secs(30);
+/// When the DNS is asked for the first time by a node that knows enough nodes to begin with.
+pub const DNS_LATER: Duration = Duration::from_secs(11);
+/// First and longest of the growing spans in which a tier is asked again at some moment.
+pub const LOOKUP_EVERY: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(600));
+/// Shortest time between two questions to one tier.
+pub const LOOKUP_PAUSE: Duration = Duration::from_secs(5);
+/// Connections that are dialled first by the next life of this node.
+pub const ANCHORS_MAX: usize = 2;
+/// Nodes told of by one teller that turned out to be somebody else; then it is in quarantine.
+pub const MISTAKES_MAX: u32 = 8;
+/// How long a quarantine lasts.
+pub const QUARANTINE: Duration = Duration::from_secs(86_400);
+/// How long a goodbye counts.
+pub const LEFT_FOR: Duration = Duration::from_secs(86_400);
+/// The book is written this often at most.
+pub const BOOK_PAUSE: Duration = Duration::from_secs(60);

@@ -20,6 +20,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 pub use super::note::Note;
+pub use super::saved::{Origin, SavedNode, SavedPeer};
 use super::tier::{Find, Tier};
 use super::trust::Rule;
 use crate::time::Wall;
@@ -241,40 +242,6 @@ pub trait Claims: Send + Sync {
     fn claimed(&self, key: &Digest, now: Wall) -> Option<Claimed>;
 }
 
-/// How a peer came to be known.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Origin {
-    /// Typed in by a person: never evicted, its address exempt from the policy.
-    Manual,
-    /// It came to us.
-    Inbound,
-}
-
-/// A peer as the peer file keeps it.
-#[derive(Clone, Debug)]
-pub struct SavedPeer {
-    /// Who.
-    pub id: NodeId,
-    /// How it came to be known.
-    pub origin: Origin,
-    /// A name of our own for it.
-    pub alias: Option<String>,
-    /// Where it was typed in to be; empty for one that came by itself.
-    pub addresses: Vec<HostPort>,
-    /// A lane to it stood once.
-    pub proven: bool,
-    /// The last record it gave us.
-    pub record: Option<Verified<Record>>,
-    /// Where it stood in our journal when this was saved: everything up to there is settled. The
-    /// journal's own cursor is newer as a rule; the higher of the two counts. `None` = neither is there.
-    pub cursor: Option<Seq>,
-    /// When we first heard of it.
-    pub since: Wall,
-    /// When it last answered or called.
-    pub seen: Option<Wall>,
-}
-
 /// Why a shipment was not taken.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum SendError {
@@ -297,6 +264,11 @@ pub enum Input {
         head: Seq,
         /// The peer file.
         peers: Vec<SavedPeer>,
+    },
+    /// The book of the last life. Before `Restored`, if at all.
+    Remembered {
+        /// Everybody in it.
+        nodes: Vec<SavedNode>,
     },
     /// What we want from now on.
     Interests(Interests),
@@ -465,6 +437,17 @@ pub enum Input {
     },
 }
 
+impl Input {
+    /// Events on their way: they change nothing in who is known.
+    pub(super) fn is_traffic(&self) -> bool {
+        use Input::*;
+        matches!(
+            self,
+            Tick | Received { .. } | Emitted { .. } | Appended { .. } | Scanned { .. } | Sent { .. } | Pong { .. }
+        ) || matches!(self, Watch(_) | Unwatch(_) | Interests(_) | Trust { .. })
+    }
+}
+
 /// One thing to do.
 #[derive(Debug)]
 pub enum Output {
@@ -562,6 +545,11 @@ pub enum Output {
         ticket: Option<Ticket>,
         /// All of it.
         peers: Vec<SavedPeer>,
+    },
+    /// Replace the file of the book; what is lost of it in a crash is heard again.
+    SaveBook {
+        /// All of it.
+        nodes: Vec<SavedNode>,
     },
     /// The ids that now get the rates and connection slots of known peers.
     Neighbours(Arc<BTreeSet<NodeId>>),

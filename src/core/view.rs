@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Node;
-use super::peers::State;
+use super::peers::{Standing, State};
 use super::ports::{Origin, Seq};
-use crate::time::{Mono, Wall};
+use super::tier::Tier;
+use crate::time::{Mono, Now, Wall};
 use crate::wire::{Code, HostPort, Interests, NodeId};
 
 /// Counts since start.
@@ -43,8 +44,10 @@ pub struct View {
     pub appending: usize,
     /// The journal takes nothing now.
     pub journal_full: bool,
-    /// Everybody we know.
+    /// The peers: everybody that events are owed to.
     pub peers: Vec<PeerView>,
+    /// Nodes that we heard of beside them.
+    pub strangers: usize,
     /// Counts since start.
     pub counts: Counts,
 }
@@ -62,6 +65,10 @@ pub struct PeerView {
     pub state: PeerState,
     /// How it came to be known.
     pub origin: Origin,
+    /// What named it first.
+    pub tier: Tier,
+    /// It holds one of our outbound slots.
+    pub chosen: bool,
     /// The last round trip.
     pub rtt: Option<Duration>,
     /// Events it gave us, stored.
@@ -83,6 +90,10 @@ pub struct PeerView {
 /// Where a peer stands.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum PeerState {
+    /// Told of, and not dialled lately.
+    Heard,
+    /// Its key answered within a day.
+    Verified,
     /// A lane is being made.
     Dialling,
     /// A lane stands since this moment.
@@ -97,8 +108,82 @@ pub enum PeerState {
         /// What happened last.
         why: String,
     },
+    /// Its lane broke just now; the next dial comes at this moment.
+    Suspect {
+        /// When.
+        until: Mono,
+        /// What happened.
+        why: String,
+    },
     /// There is nowhere to dial: it must call.
     Waiting,
+    /// Given up, but for a dial now and then.
+    Dead {
+        /// What happened last.
+        why: String,
+    },
+    /// It said goodbye.
+    Left {
+        /// When it is looked for again.
+        until: Mono,
+    },
+    /// Nothing is taken from it.
+    Quarantine {
+        /// When that ends.
+        until: Mono,
+        /// What it did.
+        why: String,
+    },
+}
+
+impl PeerState {
+    fn of(state: &State) -> PeerState {
+        match state {
+            State::Dialling { .. } => PeerState::Dialling,
+            State::Connected { since, .. } => PeerState::Connected { since: *since },
+            State::Suspect { until, why } => PeerState::Suspect { until: *until, why: why.clone() },
+            State::Backoff { until, why } => PeerState::Backoff { until: *until, why: why.clone() },
+            State::Waiting => PeerState::Waiting,
+            State::Dead { why, .. } => PeerState::Dead { why: why.clone() },
+            State::Shut { until, standing: Standing::Left, .. } => PeerState::Left { until: *until },
+            State::Shut { until, why, .. } => PeerState::Quarantine { until: *until, why: why.clone() },
+        }
+    }
+
+    fn of_stranger(standing: Standing, until: Mono, why: &str) -> PeerState {
+        let why = why.to_owned();
+        match standing {
+            Standing::Heard => PeerState::Heard,
+            Standing::Verified => PeerState::Verified,
+            Standing::Probing | Standing::Connected => PeerState::Dialling,
+            Standing::Suspect | Standing::Backoff => PeerState::Backoff { until, why },
+            Standing::Dead => PeerState::Dead { why },
+            Standing::Left => PeerState::Left { until },
+            Standing::Quarantine => PeerState::Quarantine { until, why },
+        }
+    }
+}
+
+/// The nodes of the book that are no peers.
+pub(super) fn strangers(node: &Node, now: Now) -> Vec<PeerView> {
+    let of = |(id, known): (&NodeId, &super::peers::Known)| PeerView {
+        id: *id,
+        alias: None,
+        addresses: known.at.clone(),
+        state: PeerState::of_stranger(known.standing(now), known.until, &known.why),
+        origin: Origin::Found,
+        tier: known.tier,
+        chosen: false,
+        rtt: None,
+        events_in: 0,
+        events_out: 0,
+        in_hand: 0,
+        behind: 0,
+        lagging: false,
+        interests: known.record.as_ref().map(|record| record.interests.clone()).unwrap_or_default(),
+        seen: known.verified,
+    };
+    node.peers.strangers().map(of).collect()
 }
 
 pub(super) fn of(node: &Node) -> View {
@@ -108,13 +193,10 @@ pub(super) fn of(node: &Node) -> View {
             id: *id,
             alias: peer.alias.clone(),
             addresses: peer.addresses(),
-            state: match &peer.state {
-                State::Dialling { .. } => PeerState::Dialling,
-                State::Connected { since, .. } => PeerState::Connected { since: *since },
-                State::Backoff { until, why } => PeerState::Backoff { until: *until, why: why.clone() },
-                State::Waiting => PeerState::Waiting,
-            },
+            state: PeerState::of(&peer.state),
             origin: peer.origin,
+            tier: peer.tier,
+            chosen: peer.chosen,
             rtt: peer.rtt,
             events_in: peer.events_in,
             events_out: figures.taken,
@@ -132,6 +214,7 @@ pub(super) fn of(node: &Node) -> View {
         appending: node.appending.len(),
         journal_full: node.appending.is_full(),
         peers: peers.collect(),
+        strangers: node.peers.strangers().count(),
         counts: Counts { expired_unsent: node.outbox.expired_unsent, ..node.counts.clone() },
     }
 }

@@ -21,10 +21,10 @@ use crate::admin::{Fault, FaultCode};
 use crate::core::Node;
 use crate::core::params::{Params, WATCHED_MAX};
 use crate::core::ports::{
-    Emitted, Input, LaneId, Log, Note, Output, Page, PageError, SavedPeer, SendError, Seq, Ticket,
+    Emitted, Input, LaneId, Log, Note, Output, Page, PageError, SavedNode, SavedPeer, SendError, Seq, Ticket,
 };
 use crate::core::tier::Tier;
-use crate::store::{DataDir, Journal, journal, peers};
+use crate::store::{DataDir, Journal, book, journal, peers};
 use crate::wire::message::Outcome;
 use crate::wire::{Code, Digest, EventType, HostPort, Interests, NodeId};
 use crate::{admin, bus, net};
@@ -164,6 +164,11 @@ impl Driver {
         let interests = self.record.interests().clone();
         self.hands.interests.send_replace(interests.clone());
         self.feed(Input::Interests(interests));
+        let remembered = book::load(&self.hands.dir.book_path());
+        if let Some(warning) = remembered.warning {
+            tracing::warn!("{warning}");
+        }
+        self.feed(Input::Remembered { nodes: remembered.nodes });
         self.feed(Input::Restored { head, peers });
         self.hands.ready.send_replace(true);
     }
@@ -248,6 +253,7 @@ impl Driver {
             Output::SaveCursor { peer, cursor } => self.hands.journal.set_cursor(&cursor_name(&peer), cursor),
             Output::ForgetCursor { peer } => self.hands.journal.forget_cursor(&cursor_name(&peer)),
             Output::SavePeers { ticket, peers } => self.save_peers(ticket, peers),
+            Output::SaveBook { nodes } => self.save_book(&nodes),
             Output::Neighbours(neighbours) => drop(self.hands.neighbours.send_replace(neighbours)),
             Output::Note(note) => {
                 self.notes.tell(&note);
@@ -306,6 +312,13 @@ impl Driver {
         }
     }
 
+    /// What is lost of it is heard again, so a failure is said and nothing waits for it.
+    fn save_book(&self, nodes: &[SavedNode]) {
+        if let Err(error) = block_in_place(|| book::save(&self.hands.dir.book_path(), nodes)) {
+            tracing::warn!(number = STORAGE, "the book of known nodes is not saved: {error}");
+        }
+    }
+
     fn close_lane(&mut self, peer: &NodeId, lane: LaneId) {
         if self.lanes.get(peer).is_some_and(|(current, _)| *current == lane) {
             self.lanes.remove(peer);
@@ -350,6 +363,7 @@ impl Driver {
                 }
                 self.feed(Input::Connected { peer, lane, rtt });
             }
+            net::Report::Mistaken { peer, lane, at, found } => self.feed(Input::Mistaken { peer, lane, at, found }),
             net::Report::Broken { peer, lane, why } => {
                 self.close_lane(&peer, lane);
                 self.feed(Input::Broken { peer, lane, why });

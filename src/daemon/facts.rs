@@ -195,14 +195,23 @@ pub(super) fn state_of(peer: &PeerView) -> PeerState {
     match peer.state {
         crate::core::PeerState::Connected { .. } => PeerState::Connected,
         crate::core::PeerState::Dialling => PeerState::Probing,
+        crate::core::PeerState::Suspect { .. } => PeerState::Suspect,
         crate::core::PeerState::Backoff { .. } => PeerState::Backoff,
-        crate::core::PeerState::Waiting => PeerState::Heard,
+        crate::core::PeerState::Waiting | crate::core::PeerState::Heard => PeerState::Heard,
+        crate::core::PeerState::Verified => PeerState::Verified,
+        crate::core::PeerState::Dead { .. } => PeerState::Dead,
+        crate::core::PeerState::Left { .. } => PeerState::Left,
+        crate::core::PeerState::Quarantine { .. } => PeerState::Quarantine,
     }
 }
 
 fn describe(peer: &PeerView, now: Mono) -> Peer {
     let (why, retry) = match &peer.state {
-        crate::core::PeerState::Backoff { until, why } => (Some(why.clone()), Some(until.since(now))),
+        crate::core::PeerState::Backoff { until, why }
+        | crate::core::PeerState::Suspect { until, why }
+        | crate::core::PeerState::Quarantine { until, why } => (Some(why.clone()), Some(until.since(now))),
+        crate::core::PeerState::Left { until } => (Some(String::from("it said goodbye")), Some(until.since(now))),
+        crate::core::PeerState::Dead { why } => (Some(why.clone()), None),
         crate::core::PeerState::Waiting => (
             Some(String::from("it gave no address that this node may dial; it has to call, or be added by hand")),
             None,

@@ -172,6 +172,10 @@ fn peers(page: &mut Page, seen: &Seen<'_>) {
         ("probing", of(PeerState::Probing)),
         ("backoff", of(PeerState::Backoff)),
         ("heard", of(PeerState::Heard)),
+        ("suspect", of(PeerState::Suspect)),
+        ("dead", of(PeerState::Dead)),
+        ("left", of(PeerState::Left)),
+        ("quarantine", of(PeerState::Quarantine)),
     ];
     page.gauges("peers", "Peers by how things stand with them", "state", states);
     let peers = &seen.view.peers;

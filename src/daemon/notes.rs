@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::admin::FaultCode;
 use crate::admin::answers::{Change, Changed};
+use crate::core::Standing;
 use crate::core::ports::Note;
 use crate::time::Wall;
 use crate::wire::message::Outcome;
@@ -34,6 +35,12 @@ impl Notes {
                 } else {
                     tracing::debug!(peer = %peer.short(), retry_ms, "peer still not reachable: {why}");
                 }
+            }
+            Note::PeerMoved { peer, to: to @ Standing::Quarantine, why } => {
+                tracing::warn!(peer = %peer.short(), to = to.as_str(), "peer is not listened to: {why}");
+            }
+            Note::PeerMoved { peer, to, why } => {
+                tracing::debug!(peer = %peer.short(), to = to.as_str(), "peer moved: {why}");
             }
             Note::PeerLagging(peer) => {
                 tracing::debug!(peer = %peer.short(), "peer is behind and is read for from the journal");
@@ -80,7 +87,9 @@ pub(super) fn change(note: &Note, now: Wall) -> Option<Change> {
         Note::PeerGap { peer, .. } => of(Changed::PeerGap, Some(*peer)),
         Note::JournalFull => of(Changed::JournalFull, None),
         Note::JournalWell => of(Changed::JournalWell, None),
-        Note::PeerRefused { .. } | Note::Taken { .. } | Note::OwnKeyElsewhere(_) => return None,
+        Note::PeerMoved { .. } | Note::PeerRefused { .. } | Note::Taken { .. } | Note::OwnKeyElsewhere(_) => {
+            return None;
+        }
     })
 }
 

@@ -195,6 +195,11 @@ impl Call {
         Ok(Answered { status, retry_after, kind, body: body.freeze() })
     }
 
+    /// Whose key answered instead of the peer's.
+    pub(super) fn stranger(&self) -> Option<NodeId> {
+        self.pin.found().filter(|found| *found != self.peer)
+    }
+
     fn odd(&self, what: &str) -> Trouble {
         Trouble::Lost(format!("{} {what}", self.at))
     }

@@ -6,6 +6,7 @@
 //!                         a shipment       → events   → Sent
 //!                           not_subscribed → exchange → Met
 //!                         silence          → hello    → Pong, and Met for a newer record
+//!   another key answers:  Mistaken, and the next address
 //!   until it breaks:      Sent(Lost) for what was queued, then Broken
 //! ```
 //!
@@ -182,7 +183,16 @@ impl Dialler {
     async fn greet(&self, place: &HostPort, at: SocketAddr) -> Result<Standing, String> {
         let call = Call::new(&self.context, self.peer, place, at)?;
         let why = |trouble: Trouble| trouble.why(at);
-        let hello = call.hello().await.map_err(why)?;
+        let hello = match call.hello().await {
+            Ok(hello) => hello,
+            Err(trouble) => {
+                if let Some(found) = call.stranger() {
+                    let (peer, lane, at) = (self.peer, self.lane, place.clone());
+                    self.report(Report::Mistaken { peer, lane, at, found }).await;
+                }
+                return Err(why(trouble));
+            }
+        };
         let observed = hello.observed.parse().map_err(|_| format!("{at} names an address of ours that is none"))?;
         let mut record = self.context.settings().record.clone();
         let own = record.borrow_and_update().clone();

@@ -93,6 +93,18 @@ pub enum Report {
         /// Our own address as the peer sees it. The port is that of this connection, not of our receptor.
         observed: HostPort,
     },
+    /// Another key than the peer's answered at one of its addresses; [`Report::Connected`] or
+    /// [`Report::Broken`] says how the dial ends.
+    Mistaken {
+        /// Whom we meant.
+        peer: NodeId,
+        /// By which lane.
+        lane: LaneId,
+        /// Where, as it was asked for.
+        at: HostPort,
+        /// Whose key it was.
+        found: NodeId,
+    },
     /// A lane could not be made, or is gone; nothing more comes from it.
     Broken {
         /// To whom.

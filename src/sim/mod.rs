@@ -8,9 +8,13 @@
 //! What is checked is said once, in [`World::check`]: nothing acknowledged to a publisher is missing
 //! on an interested bus, nothing stands there twice or out of its source's order, nobody holds what
 //! it did not ask for, and no hand grows beyond its bound.
+//!
+//! A [`Mesh`] is the other half: nodes that know nobody yet, and look for each other.
 
 mod disk;
+pub mod mesh;
 mod world;
 
 pub use disk::Disk;
+pub use mesh::Mesh;
 pub use world::{Faults, World};

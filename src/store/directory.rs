@@ -78,6 +78,11 @@ impl DataDir {
         self.held.path.join("peers")
     }
 
+    /// The book of nodes that are no peers.
+    pub fn book_path(&self) -> PathBuf {
+        self.held.path.join("book")
+    }
+
     /// A number for the next record of our own, higher than every one drawn before: durable when this
     /// returns. It is at least the seconds of `now`, so that a node whose directory was lost, or whose
     /// key moved to another machine, is not taken for older than itself.

@@ -8,7 +8,8 @@
 //!   interests               what the command line asked for instead of the configuration
 //!   mutes                   sources muted, or listened to again, by the command line
 //!   routes                  which streams of the bus took what, as far as that still counts
-//!   peers                   whom we know, checksummed, replaced whole
+//!   peers                   our peers, checksummed, replaced whole
+//!   book                    everybody else we heard of, likewise
 //!   journal/                every event that was acknowledged, the dedupe index, the cursors
 //! ```
 //!
@@ -22,6 +23,8 @@
 //! not passed; start over silently when a file is damaged (it is moved aside and said); read a clock to
 //! decide anything (moments are handed in); retry a failed fsync (it says `Fatal` and the process ends).
 
+pub mod book;
+mod checked;
 mod directory;
 mod error;
 mod files;

@@ -5,15 +5,12 @@
 //! list. Records stand in it as their signed lines and are checked again like any line from a peer.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bytes::Bytes;
-use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
-use super::{StoreError, files};
+use super::{StoreError, checked, files};
 use crate::core::ports::{Origin, SavedPeer, Seq};
 use crate::time::Wall;
 use crate::wire::{HostPort, Keys, Line, NodeId, Record, Rejection, Verified, timestamp};
@@ -29,12 +26,6 @@ pub struct Loaded {
     pub peers: Vec<SavedPeer>,
     /// What is to be told to the operator.
     pub warning: Option<String>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Header {
-    format: u32,
-    sha256: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -66,7 +57,7 @@ pub fn load(path: &Path, now: Wall) -> Loaded {
     };
     let (peers, unsound) = match read.and_then(|rows| restore(rows, now)) {
         Ok(restored) => restored,
-        Err(why) => return Loaded { peers: Vec::new(), warning: Some(move_aside(path, &why)) },
+        Err(why) => return Loaded { peers: Vec::new(), warning: Some(warn(path, &why)) },
     };
     let warning = (unsound > 0).then(|| {
         format!("{unsound} records in {} do not bear their signer's signature; they are left out", path.display())
@@ -81,9 +72,12 @@ pub fn load(path: &Path, now: Wall) -> Loaded {
 pub fn save(path: &Path, peers: &[SavedPeer]) -> Result<(), StoreError> {
     let rows: Vec<Row> = peers.iter().map(row).collect();
     let body = serde_json::to_string_pretty(&rows).expect("rows always encode");
-    let header = Header { format: FORMAT, sha256: checksum(body.as_bytes()) };
-    let header = serde_json::to_string(&header).expect("a header always encodes");
-    files::replace(path, format!("{header}\n{body}").as_bytes())
+    files::replace(path, checked::seal(FORMAT, &body).as_bytes())
+}
+
+fn warn(path: &Path, why: &str) -> String {
+    checked::move_aside(path, &format!("the peer file {} cannot be used: {why}", path.display()))
+        .map_or_else(|fault| fault, |moved| format!("{moved}, and this node starts without peers: add them again"))
 }
 
 fn row(peer: &SavedPeer) -> Row {
@@ -100,20 +94,8 @@ fn row(peer: &SavedPeer) -> Row {
     }
 }
 
-fn checksum(body: &[u8]) -> String {
-    HEXLOWER.encode(&Sha256::digest(body))
-}
-
 fn decode(bytes: &[u8]) -> Result<Vec<Row>, String> {
-    let end = bytes.iter().position(|byte| *byte == b'\n').ok_or("its first line does not end")?;
-    let (header, body) = (&bytes[..end], &bytes[end + 1..]);
-    let header: Header = serde_json::from_slice(header).map_err(|_| "its first line is not ours")?;
-    if header.format != FORMAT {
-        return Err(format!("it has format {}, this program knows {FORMAT}", header.format));
-    }
-    if header.sha256 != checksum(body) {
-        return Err("its checksum does not match".to_owned());
-    }
+    let body = checked::open(FORMAT, bytes)?;
     serde_json::from_slice(body).map_err(|cause| format!("line {} does not fit: {cause}", cause.line() + 1))
 }
 
@@ -161,31 +143,11 @@ fn reopen(line: String, id: NodeId, now: Wall, keys: &mut Keys) -> Result<Option
     if record.id() == id { Ok(Some(record)) } else { Err(Rejection::Record("of another node")) }
 }
 
-fn move_aside(path: &Path, why: &str) -> String {
-    let aside = free_name(path);
-    let moved = fs::rename(path, &aside).map_err(StoreError::disk("move aside", path));
-    let moved = moved.and_then(|()| files::sync_folder_of(path));
-    match moved {
-        Ok(()) => format!(
-            "the peer file {} cannot be used: {why}; it is now {}, and this node starts without peers: add them again",
-            path.display(),
-            aside.display()
-        ),
-        Err(fault) => format!("the peer file {} cannot be used: {why}; {fault}", path.display()),
-    }
-}
-
-/// `peers.corrupt-1`, or the first number that is free.
-fn free_name(path: &Path) -> PathBuf {
-    (1u32..)
-        .map(|n| path.with_extension(format!("corrupt-{n}")))
-        .find(|aside| !aside.exists())
-        .expect("a folder does not hold four thousand million files")
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
+    use std::path::PathBuf;
     use std::time::Duration;
 
     use proptest::prelude::*;
@@ -263,8 +225,7 @@ mod tests {
         let mut borrowed = row(&peer(2));
         borrowed.record = row(&peer(3)).record;
         let body = serde_json::to_string(&[forged, borrowed]).expect("rows");
-        let header = format!(r#"{{"format":1,"sha256":"{}"}}"#, checksum(body.as_bytes()));
-        fs::write(&path, format!("{header}\n{body}")).expect("written");
+        fs::write(&path, checked::seal(FORMAT, &body)).expect("written");
         let loaded = load(&path, NOW);
         assert_eq!(loaded.peers.len(), 2);
         assert!(loaded.peers.iter().all(|peer| peer.record.is_none()));

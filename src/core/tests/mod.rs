@@ -13,6 +13,7 @@ use crate::wire::{
 };
 
 mod delivery;
+mod search;
 mod table;
 
 const START: Wall = Wall::from_millis(1_795_243_262_123);

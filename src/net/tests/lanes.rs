@@ -119,6 +119,13 @@ async fn another_key_is_named_in_the_reason() {
     let (mut birch, cedar) = (Node::start(1).await, Node::start(2).await);
     let expected = key(77).id();
     let _lane = open(&birch.context, expected, LaneId(4), vec![cedar.place()], true, birch.reports.clone());
+    let mistaken = birch
+        .told(|report| match report {
+            Report::Mistaken { peer, lane, at, found } => Some((peer, lane, at, found)),
+            _ => None,
+        })
+        .await;
+    assert_eq!(mistaken, (expected, LaneId(4), cedar.place(), cedar.id()));
     let why = broken(&mut birch).await;
     let at = cedar.at;
     assert_eq!(why, format!("{at} answered with another key: expected {expected}, found {}", cedar.id()));

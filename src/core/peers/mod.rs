@@ -1,0 +1,404 @@
+//! The nodes this one knows: its peers, to which it keeps lanes and owes events, and the book of
+//! everybody else it heard of.
+//!
+//! A link between two nodes is a pair of lanes, one each way, each made by the node that sends on it. So
+//! nobody decides who of two may dial: whoever wants to, does, and when both do at once both lanes stay
+//! and carry one direction each. What must be unique is one lane per direction, and its maker alone
+//! sees to that: a newer lane replaces the older one, and reports of the older mean nothing ([`LaneId`]).
+//! Both sides come to the same end whatever each of them knows of the other.
+//!
+//! [`state`] draws the states, [`lanes`] makes and loses lanes, [`room`] says who gets in, [`book`] and
+//! [`buckets`] remember everybody else, and [`search`] is what the scheduler, [`super::discovery`], asks.
+
+mod book;
+mod buckets;
+mod lanes;
+mod leaving;
+mod peer;
+mod room;
+mod search;
+mod state;
+mod wanting;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::duty::Position;
+use super::interest::InterestIndex;
+use super::params::{DIAL_PAUSE, Params};
+use super::ports::{LaneId, Origin, Output, SavedPeer, Seq};
+use super::tier::Tier;
+use crate::time::{Mono, Now};
+use crate::wire::{HostPort, NodeId, Profile, Record, Verified};
+
+use book::Book;
+pub(super) use book::Known;
+pub(super) use peer::Peer;
+use room::Newcomers;
+pub(super) use search::{Choice, Slots};
+pub(super) use state::State;
+use state::{Luck, Turns};
+pub use state::{Standing, Turn};
+pub(super) use wanting::Want;
+
+/// The table, the book, and the index of who wants what.
+pub(super) struct Peers {
+    me: NodeId,
+    position: Position,
+    table: BTreeMap<NodeId, Peer>,
+    book: Book,
+    turns: Turns,
+    index: InterestIndex,
+    rng: fastrand::Rng,
+    next_lane: u64,
+    rules: Rules,
+    luck: Luck,
+    newcomers: Newcomers,
+    changed: bool,
+    joined: bool,
+    neighbours_changed: bool,
+    forgotten: Vec<NodeId>,
+    cut: Vec<NodeId>,
+}
+
+struct Rules {
+    profile: Profile,
+    allow: BTreeSet<NodeId>,
+    firehose: BTreeSet<NodeId>,
+    peers_max: usize,
+    /// Places kept for nodes of our own choice.
+    kept: usize,
+    backoff_max: Duration,
+    backoff_manual_max: Duration,
+    steady_after: Duration,
+}
+
+impl Peers {
+    pub(super) fn new(me: NodeId, params: &Params, seed: u64) -> Peers {
+        Peers {
+            me,
+            position: Position::of(&me),
+            table: BTreeMap::new(),
+            book: Book::new(secret(seed)),
+            turns: Turns::default(),
+            index: InterestIndex::default(),
+            rng: fastrand::Rng::with_seed(seed),
+            next_lane: 0,
+            rules: Rules {
+                profile: params.profile,
+                allow: params.allow.clone(),
+                firehose: params.firehose.clone(),
+                peers_max: params.peers_max,
+                kept: if params.tiers.is_any_on() { params.min_peers.min(params.peers_max / 4) } else { 0 },
+                backoff_max: params.backoff_max,
+                backoff_manual_max: params.backoff_manual_max,
+                steady_after: params.steady_after,
+            },
+            luck: Luck::default(),
+            newcomers: Newcomers::default(),
+            changed: false,
+            joined: false,
+            neighbours_changed: false,
+            forgotten: Vec::new(),
+            cut: Vec::new(),
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&NodeId, &Peer)> {
+        self.table.iter()
+    }
+
+    pub(super) fn restore(&mut self, saved: SavedPeer) {
+        let SavedPeer { id, origin, alias, addresses, record, proven, since, seen, .. } = saved;
+        if origin != Origin::Manual && self.is_closed_to(&id) {
+            self.forgotten.push(id); // the mesh became private meanwhile
+            return;
+        }
+        let mut peer = Peer::new(id, origin, since);
+        (peer.alias, peer.typed, peer.proven, peer.seen) = (alias, addresses, proven, seen);
+        if origin == Origin::Found {
+            (peer.chosen, peer.root) = (true, Tier::Anchor);
+        }
+        self.table.insert(id, peer);
+        if let Some(record) = record {
+            self.take_record(record);
+        }
+        self.neighbours_changed = true;
+        self.changed = false; // the file says so already
+    }
+
+    /// The operator changed who may take part. Whoever came by himself and is not among them now is
+    /// forgotten, as he would be after a restart; who was typed in stays.
+    pub(super) fn on_members(
+        &mut self,
+        allow: BTreeSet<NodeId>,
+        firehose: BTreeSet<NodeId>,
+        peers_max: usize,
+        out: &mut Vec<Output>,
+    ) {
+        (self.rules.allow, self.rules.firehose, self.rules.peers_max) = (allow, firehose, peers_max);
+        let is_out = |(id, peer): &(&NodeId, &Peer)| peer.origin != Origin::Manual && self.is_closed_to(id);
+        let out_now: Vec<NodeId> = self.table.iter().filter(is_out).map(|(id, _)| *id).collect();
+        for id in out_now {
+            self.forget(id, out);
+        }
+        let strangers: Vec<NodeId> = self.book.iter().map(|(id, _)| *id).filter(|id| self.is_closed_to(id)).collect();
+        for id in strangers {
+            self.strike_out(&id, out);
+        }
+        for (id, peer) in &self.table {
+            let Some(record) = &peer.record else { continue };
+            self.index.remove(id);
+            self.index.insert(*id, &record.interests, self.is_served_everything(id, peer.origin));
+        }
+    }
+
+    /// A node proved its key and gave its own record. True when it is new here.
+    pub(super) fn on_met(&mut self, record: Verified<Record>, now: Now, out: &mut Vec<Output>) -> bool {
+        let id = record.id();
+        if id == self.me || self.is_closed_to(&id) {
+            return false;
+        }
+        let is_new = !self.table.contains_key(&id);
+        if is_new && !self.let_in(id, now, out) {
+            return false;
+        }
+        self.table.get_mut(&id).expect("known or just added").seen = Some(now.wall);
+        self.take_record(record);
+        is_new
+    }
+
+    /// A new peer: one that we are dialling for a lane, else a newcomer by itself.
+    fn let_in(&mut self, id: NodeId, now: Now, out: &mut Vec<Output>) -> bool {
+        let is_shut = self.book.get(&id).is_some_and(|known| !known.is_open(now.mono));
+        if is_shut {
+            return false;
+        }
+        let peer = match self.book.lane_to(&id) {
+            Some(lane) => {
+                if !self.make_room_by_choice(now.wall, out) {
+                    return false;
+                }
+                let known = self.book.get_mut(&id).expect("a lane to it is on the way");
+                known.probe = None;
+                let (tier, root) = (known.tier, known.root);
+                let state = State::Dialling { lane };
+                Peer {
+                    chosen: true,
+                    state,
+                    tier,
+                    root,
+                    last_dial: Some(now.mono),
+                    ..Peer::new(id, Origin::Found, now.wall)
+                }
+            }
+            None => {
+                if !self.newcomers.admit(now.mono) || !self.make_room(now.wall, out) {
+                    return false;
+                }
+                Peer::new(id, Origin::Inbound, now.wall)
+            }
+        };
+        self.table.insert(id, peer);
+        self.joined = true;
+        true
+    }
+
+    /// Somebody carried a newer record of a peer to us.
+    pub(super) fn on_record_heard(&mut self, record: Verified<Record>) {
+        if self.table.contains_key(&record.id()) {
+            self.take_record(record);
+        }
+    }
+
+    fn take_record(&mut self, record: Verified<Record>) {
+        let id = record.id();
+        let Some(peer) = self.table.get_mut(&id) else { return };
+        if peer.record.as_ref().is_some_and(|known| !record.supersedes(known)) {
+            return;
+        }
+        let firehose = peer.origin == Origin::Manual || self.rules.firehose.contains(&id);
+        self.index.remove(&id);
+        self.index.insert(id, &record.interests, firehose);
+        let came_back = !record.bye && peer.has_left();
+        if matches!(peer.state, State::Waiting) || (came_back && peer.state.is_away() && !peer.is_shunned()) {
+            peer.state = State::dial_at(Mono(0));
+        }
+        peer.record = Some(record);
+        self.changed = true;
+    }
+
+    fn forget(&mut self, id: NodeId, out: &mut Vec<Output>) {
+        let Some(peer) = self.table.remove(&id) else { return };
+        if let Some(lane) = peer.state.lane() {
+            out.push(Output::Hangup { lane, peer: id });
+        }
+        if self.book.get(&id).is_none() {
+            self.turns.forget(&id);
+        }
+        self.index.remove(&id);
+        self.forgotten.push(id);
+        self.changed = true;
+        self.neighbours_changed = true;
+    }
+
+    /// Forgets a node of the book, and a dial of it that is under way.
+    fn strike_out(&mut self, id: &NodeId, out: &mut Vec<Output>) {
+        if let Some(lane) = self.book.lane_to(id) {
+            out.push(Output::Hangup { lane, peer: *id });
+        }
+        self.book.remove(id);
+        if !self.table.contains_key(id) {
+            self.turns.forget(id);
+        }
+    }
+
+    /// A node called on us. If we were waiting for it, the wait is over; a stranger that never let itself
+    /// be dialled does not hurry us, nor does one that is on its way out.
+    pub(super) fn on_contact(&mut self, id: NodeId, now: Now) {
+        let Some(peer) = self.table.get_mut(&id) else { return };
+        peer.seen = Some(now.wall);
+        if !(peer.proven || peer.origin == Origin::Manual) || peer.has_left() {
+            return;
+        }
+        let soonest = peer.last_dial.map_or(now.mono, |dialled| dialled + DIAL_PAUSE).max(now.mono);
+        match &mut peer.state {
+            State::Backoff { until, .. } | State::Suspect { until, .. } => *until = soonest.min(*until),
+            State::Dead { why, .. } => peer.state = State::Backoff { until: soonest, why: std::mem::take(why) },
+            _ => {}
+        }
+    }
+
+    pub(super) fn on_added(
+        &mut self,
+        id: NodeId,
+        at: HostPort,
+        alias: Option<String>,
+        now: Now,
+        out: &mut Vec<Output>,
+    ) {
+        if !self.table.contains_key(&id) {
+            self.make_room(now.wall, out); // a manual peer gets in even when nobody can be dropped
+        }
+        self.strike_out(&id, out); // it stands beside the book from now on
+        if let Some(alias) = &alias {
+            // Whoever was typed in last is called so: a name means one peer.
+            let others = self.table.iter_mut().filter(|(other, _)| **other != id).map(|(_, peer)| peer);
+            others.filter(|peer| peer.alias.as_ref() == Some(alias)).for_each(|peer| peer.alias = None);
+        }
+        let peer = self.table.entry(id).or_insert_with(|| Peer::new(id, Origin::Manual, now.wall));
+        let moved = peer.typed != [at.clone()];
+        peer.origin = Origin::Manual;
+        (peer.tier, peer.root) = (Tier::Manual, Tier::Manual);
+        peer.typed = vec![at];
+        peer.alias = alias.or(peer.alias.take());
+        if moved && !peer.is_connected() {
+            if let Some(lane) = peer.state.lane() {
+                out.push(Output::Hangup { lane, peer: id });
+            }
+            peer.tally = state::Tally::default();
+            peer.state = State::dial_at(now.mono);
+        }
+        if let Some(record) = &peer.record {
+            self.index.remove(&id);
+            self.index.insert(id, &record.interests, true);
+        }
+        self.changed = true;
+        self.neighbours_changed = true;
+    }
+
+    pub(super) fn on_named(&mut self, id: &NodeId, alias: Option<String>) {
+        if let Some(peer) = self.table.get_mut(id) {
+            peer.alias = alias;
+        }
+    }
+
+    pub(super) fn on_removed(&mut self, id: NodeId, out: &mut Vec<Output>) {
+        self.forget(id, out);
+        self.strike_out(&id, out);
+    }
+
+    pub(super) fn count_in(&mut self, id: &NodeId) {
+        if let Some(peer) = self.table.get_mut(id) {
+            peer.events_in += 1;
+        }
+    }
+
+    fn is_closed_to(&self, id: &NodeId) -> bool {
+        !self.rules.allow.is_empty() && !self.rules.allow.contains(id)
+    }
+
+    pub(super) fn is_manual(&self, id: &NodeId) -> bool {
+        self.table.get(id).is_some_and(|peer| peer.origin == Origin::Manual)
+    }
+
+    /// Is this node in the table?
+    pub(super) fn knows(&self, id: &NodeId) -> bool {
+        self.table.contains_key(id)
+    }
+
+    /// The table as the peer file keeps it.
+    pub(super) fn saved(&self, settled: impl Fn(&NodeId) -> Seq) -> Vec<SavedPeer> {
+        let save = |(id, peer): (&NodeId, &Peer)| SavedPeer {
+            id: *id,
+            origin: peer.origin,
+            alias: peer.alias.clone(),
+            addresses: peer.typed.clone(),
+            record: peer.record.clone(),
+            proven: peer.proven,
+            cursor: Some(settled(id)),
+            since: peer.since,
+            seen: peer.seen,
+        };
+        self.table.iter().map(save).collect()
+    }
+
+    /// Everybody that gets the rates of a known peer.
+    pub(super) fn neighbours(&self) -> BTreeSet<NodeId> {
+        let is_one = |peer: &Peer| peer.origin == Origin::Manual || peer.is_connected();
+        self.table.iter().filter(|(_, peer)| is_one(peer)).map(|(id, _)| *id).collect()
+    }
+
+    /// What became of one node, the oldest first.
+    pub(super) fn history(&self, id: &NodeId) -> Vec<Turn> {
+        self.turns.of(id)
+    }
+
+    /// True once after the table changed in what the peer file keeps.
+    pub(super) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// True once after somebody came into the table by itself: to be saved before it is owed anything.
+    pub(super) fn take_joined(&mut self) -> bool {
+        std::mem::take(&mut self.joined)
+    }
+
+    pub(super) fn take_neighbours_changed(&mut self) -> bool {
+        std::mem::take(&mut self.neighbours_changed)
+    }
+
+    /// Peers dropped since the last call.
+    pub(super) fn take_forgotten(&mut self) -> Vec<NodeId> {
+        std::mem::take(&mut self.forgotten)
+    }
+
+    /// Peers whose lane we closed, and that stay in the table, since the last call.
+    pub(super) fn take_cut(&mut self) -> Vec<NodeId> {
+        std::mem::take(&mut self.cut)
+    }
+
+    fn new_lane(&mut self) -> LaneId {
+        let lane = LaneId(self.next_lane);
+        self.next_lane += 1;
+        lane
+    }
+}
+
+/// What orders the buckets, of this life alone. Apart from the generator of jitter: what that gives can be
+/// watched from outside.
+fn secret(seed: u64) -> [u8; 32] {
+    let mut bytes = b"afferent-buckets".to_vec();
+    bytes.extend_from_slice(&seed.to_be_bytes());
+    *crate::wire::Digest::of(&bytes).as_bytes()
+}

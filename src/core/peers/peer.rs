@@ -1,0 +1,109 @@
+//! One peer of the table: a node that events are owed to, and that we keep a lane to.
+
+use std::time::Duration;
+
+use super::super::duty::Position;
+use super::super::ports::Origin;
+use super::super::tier::Tier;
+use super::state::{State, Tally};
+use crate::time::{Mono, Wall};
+use crate::wire::{HostPort, NodeId, Profile, Record, Verified};
+
+/// One peer.
+pub(in crate::core) struct Peer {
+    pub(in crate::core) origin: Origin,
+    pub(in crate::core) alias: Option<String>,
+    /// Where a person said it is.
+    pub(in crate::core) typed: Vec<HostPort>,
+    pub(in crate::core) record: Option<Verified<Record>>,
+    pub(in crate::core) state: State,
+    pub(in crate::core) rtt: Option<Duration>,
+    pub(in crate::core) since: Wall,
+    pub(in crate::core) seen: Option<Wall>,
+    pub(in crate::core) events_in: u64,
+    /// It holds one of our outbound slots: we chose it, whoever called first.
+    pub(in crate::core) chosen: bool,
+    /// What led to it.
+    pub(in crate::core) tier: Tier,
+    /// What led to whoever named it, in the end.
+    pub(super) root: Tier,
+    /// A lane to it stood once, in this life or an earlier one.
+    pub(super) proven: bool,
+    /// When a lane of ours to it stood last.
+    pub(super) verified: Option<Wall>,
+    pub(super) position: Position,
+    pub(super) tally: Tally,
+    pub(super) last_dial: Option<Mono>,
+    /// Its steady lane broke then.
+    pub(super) suspected: Option<Mono>,
+    /// When it is asked for records next.
+    pub(super) exchange_at: Mono,
+    /// Nodes it told of that turned out to be somebody else.
+    pub(super) mistakes: u32,
+}
+
+impl Peer {
+    pub(super) fn new(id: NodeId, origin: Origin, since: Wall) -> Peer {
+        let tier = if origin == Origin::Manual { Tier::Manual } else { Tier::Exchange };
+        Peer {
+            origin,
+            alias: None,
+            typed: Vec::new(),
+            record: None,
+            state: State::dial_at(Mono(0)),
+            rtt: None,
+            since,
+            seen: None,
+            events_in: 0,
+            chosen: false,
+            tier,
+            root: tier,
+            proven: false,
+            verified: None,
+            position: Position::of(&id),
+            tally: Tally::default(),
+            last_dial: None,
+            suspected: None,
+            exchange_at: Mono(0),
+            mistakes: 0,
+        }
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        matches!(self.state, State::Connected { .. })
+    }
+
+    /// It counts as one that we looked for: by hand, or by choice.
+    pub(super) fn is_ours(&self) -> bool {
+        self.chosen || self.origin == Origin::Manual
+    }
+
+    /// Addresses that its record names and the policy lets us dial.
+    pub(super) fn told(&self, profile: Profile) -> Vec<HostPort> {
+        let told = self.record.iter().flat_map(|record| &record.addresses);
+        told.filter(|at| profile.allows_host(at).is_ok()).cloned().collect()
+    }
+
+    /// Where to dial next, and whether a person typed it. What was typed comes first; every other
+    /// failure tries what the peer itself says.
+    pub(super) fn next_address(&self, profile: Profile) -> Option<(Vec<HostPort>, bool)> {
+        let told = self.told(profile);
+        let typed_turn = !self.typed.is_empty() && (self.tally.tries.is_multiple_of(2) || told.is_empty());
+        if typed_turn {
+            return Some((self.typed.clone(), true));
+        }
+        (!told.is_empty()).then_some((told, false))
+    }
+
+    /// Every address worth showing.
+    pub(in crate::core) fn addresses(&self) -> Vec<HostPort> {
+        let told = self.record.iter().flat_map(|record| record.addresses.clone());
+        let mut all = self.typed.clone();
+        for at in told {
+            if !all.contains(&at) {
+                all.push(at);
+            }
+        }
+        all
+    }
+}

@@ -1,0 +1,436 @@
+//! What the scheduler asks of the table and the book: who is there, who could be, who is chosen next.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use super::super::params::{ANCHORS_MAX, EXCHANGE_EVERY, HEAL_DIALS};
+use super::super::ports::{Origin, Output, SavedNode};
+use super::super::tier::{Find, Tier};
+use super::book::{Known, Probe, Said, group_of};
+use super::state::{Standing, State};
+use super::{Peer, Peers};
+use crate::time::{Mono, Now, Wall};
+use crate::wire::{Host, HostPort, NodeId, Profile, Record, Verified};
+
+/// How the outbound slots are used.
+#[derive(Clone, Copy, Default, Debug)]
+pub(in crate::core) struct Slots {
+    /// Connections of our own choice, and those that were typed in.
+    pub(in crate::core) standing: usize,
+    /// Dials to make more of them.
+    pub(in crate::core) coming: usize,
+    /// Of both, those that DNS or seeds named.
+    bootstrap: usize,
+    /// Of both, those that only the DNS, or whoever called on us, led to.
+    unvouched: usize,
+}
+
+/// What became of a choice.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::core) enum Choice {
+    /// It is being dialled.
+    Dialled,
+    /// A lane to it stood already: it holds a slot now.
+    Taken,
+}
+
+fn is_bootstrap(tier: Tier) -> bool {
+    matches!(tier, Tier::Dns | Tier::Seed)
+}
+
+/// Does nothing but the DNS, or somebody who called on us, lead there? Seeds come with the release, a person
+/// typed others in, and some were there in an earlier life.
+fn is_unvouched(root: Tier) -> bool {
+    matches!(root, Tier::Dns | Tier::Exchange)
+}
+
+impl Peers {
+    /// Takes what is said of a node into the book. Who was typed in stands beside it.
+    pub(super) fn hear(&mut self, said: Said, why: &str, now: Now, out: &mut Vec<Output>) {
+        let id = said.id;
+        if self.is_manual(&id) {
+            return;
+        }
+        let (is_new, gone) = self.book.hear(said, now);
+        if let Some(gone) = gone.filter(|gone| !self.table.contains_key(gone)) {
+            self.turns.forget(&gone);
+        }
+        if is_new && !self.table.contains_key(&id) {
+            self.turns.tell(id, Standing::Heard, why, now.wall, out);
+        }
+    }
+
+    /// A neighbour gave us a record of another node, checked and newer than what we held.
+    pub(in crate::core) fn on_heard(
+        &mut self,
+        record: Verified<Record>,
+        teller: NodeId,
+        now: Now,
+        out: &mut Vec<Output>,
+    ) {
+        let id = record.id();
+        let is_shunned = self.table.get(&teller).is_some_and(Peer::is_shunned);
+        if id == self.me || self.is_closed_to(&id) || record.bye || is_shunned {
+            return;
+        }
+        self.on_record_heard(record.clone());
+        let places = self.table.get(&teller).map(Peer::addresses).unwrap_or_default();
+        let at: Vec<HostPort> = record.addresses.iter().filter(|at| self.may_tell(&places, at)).cloned().collect();
+        if at.is_empty() {
+            return;
+        }
+        let source = places.first().map_or_else(|| format!("node {}", teller.short()), |place| group_of(&place.host));
+        let root = self.table.get(&teller).map_or(Tier::Exchange, |peer| peer.root);
+        let said = Said { id, record: Some(record), at, tier: Tier::Exchange, root, teller: Some(teller), source };
+        self.hear(said, "a neighbour told of it", now, out);
+    }
+
+    /// Is this a place that somebody at `teller` may tell us of?
+    fn may_tell(&self, teller: &[HostPort], at: &HostPort) -> bool {
+        let profile = self.rules.profile;
+        let Host::Ip(ip) = at.host else { return profile.allows_host(at).is_ok() };
+        let address = SocketAddr::new(ip, at.port);
+        let ips = teller.iter().filter_map(|place| match place.host {
+            Host::Ip(ip) => Some(ip),
+            Host::Name(_) => None,
+        });
+        let far = [SocketAddr::from(([9, 9, 9, 9], 0)).ip()]; // a name says nothing of where it is: as from anywhere
+        ips.chain(far).any(|from| profile.may_relay(from, address).is_ok())
+    }
+
+    /// A tier names a node, with its id.
+    pub(in crate::core) fn on_find(&mut self, id: NodeId, find: &Find, tier: Tier, now: Now, out: &mut Vec<Output>) {
+        if id == self.me || self.is_closed_to(&id) {
+            return;
+        }
+        let at: Vec<HostPort> =
+            find.at.iter().filter(|at| self.rules.profile.allows_host(at).is_ok()).cloned().collect();
+        let source = String::from(if tier == Tier::Seed { "seed" } else { "dns" });
+        let said = Said { id, record: None, at, tier, root: tier, teller: None, source };
+        let why = if tier == Tier::Seed { "the list of seeds names it" } else { "the DNS names it" };
+        self.hear(said, why, now, out);
+    }
+
+    /// The key of somebody answered at a place that a tier names without saying whose it is.
+    pub(in crate::core) fn on_introduced(
+        &mut self,
+        id: NodeId,
+        at: HostPort,
+        tier: Tier,
+        now: Now,
+        out: &mut Vec<Output>,
+    ) {
+        self.on_find(id, &Find { id: Some(id), at: vec![at] }, tier, now, out);
+        if self.book.get(&id).is_some() {
+            self.answered(id, now, out);
+        }
+    }
+
+    /// May a place be dialled at all?
+    pub(in crate::core) fn allows(&self, at: &HostPort) -> bool {
+        self.rules.profile.allows_host(at).is_ok()
+    }
+
+    /// How a feeler ended.
+    pub(in crate::core) fn on_felt(
+        &mut self,
+        id: NodeId,
+        at: &HostPort,
+        result: Result<NodeId, String>,
+        now: Now,
+        out: &mut Vec<Output>,
+    ) {
+        match result {
+            Ok(found) if found == id => {
+                if self.book.get(&id).is_some() {
+                    self.answered(id, now, out);
+                }
+            }
+            Ok(found) => {
+                if let Some(known) = self.book.get_mut(&id) {
+                    known.probe = None;
+                }
+                self.on_mistaken(id, at, found, now, out);
+            }
+            Err(why) => self.missed(id, &why, now, out),
+        }
+    }
+
+    pub(in crate::core) fn slots(&self) -> Slots {
+        let mut slots = Slots::default();
+        let mut count = |tier: Tier, root: Tier| {
+            slots.bootstrap += usize::from(is_bootstrap(tier));
+            slots.unvouched += usize::from(is_unvouched(root));
+        };
+        let (mut standing, mut coming) = (0, 0);
+        for peer in self.table.values().filter(|peer| peer.is_ours()) {
+            match peer.state {
+                State::Connected { .. } => standing += 1,
+                State::Dialling { .. } if peer.chosen => coming += 1,
+                _ => continue,
+            }
+            count(peer.tier, peer.root);
+        }
+        for (_, known) in self.book.iter().filter(|(_, known)| matches!(known.probe, Some(Probe::Lane(_)))) {
+            coming += 1;
+            count(known.tier, known.root);
+        }
+        Slots { standing, coming, ..slots }
+    }
+
+    /// Fills one outbound slot by chance, if somebody fits. What DNS and seeds name gets no more than half
+    /// of the slots once others are there. And where seeds can be asked, the last slot waits for one of
+    /// them, or for somebody that a friend or an earlier life vouches for: whoever owns our resolver and
+    /// calls on us in crowds must not own all our neighbours.
+    pub(in crate::core) fn choose(
+        &mut self,
+        target: usize,
+        has_seeds: bool,
+        now: Now,
+        out: &mut Vec<Output>,
+    ) -> Option<Choice> {
+        let slots = self.slots();
+        let others = (slots.standing + slots.coming).saturating_sub(slots.bootstrap);
+        let no_bootstrap = others > 0 && slots.bootstrap >= target / 2;
+        let is_last = has_seeds && slots.unvouched + 1 >= target;
+        let groups = if self.rules.profile == Profile::Public { self.groups() } else { BTreeSet::new() };
+        let mut rng = self.rng.fork();
+        let passes = |id: &NodeId, known: &Known| {
+            let is_free = self.table.get(id).is_none_or(|peer| !peer.is_ours() && peer.is_connected());
+            is_free
+                && known.is_ready(now.mono)
+                && !(no_bootstrap && is_bootstrap(known.tier) && !is_last)
+                && !(is_last && is_unvouched(known.root))
+                && known.group().is_some_and(|group| !groups.contains(&group))
+        };
+        let anchor = self.book.iter().find(|(id, known)| known.anchor && passes(id, known)).map(|(id, _)| *id);
+        let id = anchor.or_else(|| self.book.pick(&mut rng, passes))?;
+        if let Some(peer) = self.table.get_mut(&id) {
+            peer.chosen = true;
+            return Some(Choice::Taken);
+        }
+        self.probe(id, now, out);
+        Some(Choice::Dialled)
+    }
+
+    /// Networks in which we have a connection of our own choice, or are about to.
+    fn groups(&self) -> BTreeSet<String> {
+        let peers = self.table.iter().filter(|(_, peer)| peer.chosen && peer.state.lane().is_some());
+        let probed = self.book.iter().filter(|(_, known)| matches!(known.probe, Some(Probe::Lane(_))));
+        let ids = peers.map(|(id, _)| id).chain(probed.map(|(id, _)| id));
+        ids.filter_map(|id| self.book.get(id)?.group()).collect()
+    }
+
+    fn probe(&mut self, id: NodeId, now: Now, out: &mut Vec<Output>) {
+        let lane = self.new_lane();
+        let Some(known) = self.book.get_mut(&id) else { return };
+        known.probe = Some(Probe::Lane(lane));
+        out.push(Output::Dial { peer: id, lane, at: known.at.clone(), by_hand: false });
+        self.turns.tell(id, Standing::Probing, "", now.wall, out);
+    }
+
+    /// Somebody to be felt for, and where: first whoever holds a place that another could have, then
+    /// by chance one of whom we do not know whether he is there.
+    pub(in crate::core) fn feel(&mut self, now: Now, out: &mut Vec<Output>) -> Option<(NodeId, HostPort)> {
+        let mut rng = self.rng.fork();
+        let is_free = |id: &NodeId, known: &Known| known.is_ready(now.mono) && !self.table.contains_key(id);
+        let doubted = self.book.doubted.iter().find(|id| self.book.get(id).is_some_and(|known| is_free(id, known)));
+        let unsure = |id: &NodeId, known: &Known| is_free(id, known) && !known.is_verified(now.wall);
+        let id = doubted.copied().or_else(|| self.book.pick(&mut rng, unsure))?;
+        let known = self.book.get_mut(&id)?;
+        let at = known.next_place()?;
+        known.probe = Some(Probe::Feeler(at.clone()));
+        self.turns.tell(id, Standing::Probing, "", now.wall, out);
+        Some((id, at))
+    }
+
+    /// Is anybody remembered who is no peer?
+    pub(in crate::core) fn has_book(&self) -> bool {
+        !self.book.is_empty()
+    }
+
+    /// A feeler was not sent after all.
+    pub(in crate::core) fn spare(&mut self, id: &NodeId, until: Mono) {
+        if let Some(known) = self.book.get_mut(id) {
+            (known.probe, known.until) = (None, until);
+        }
+    }
+
+    /// Is anybody away, so that looking for him could heal a partition?
+    pub(in crate::core) fn misses_somebody(&self) -> bool {
+        self.has_book() || self.table.values().any(|peer| peer.state.is_away())
+    }
+
+    /// Dials some of those that are away, those first that were there once. They become peers whatever
+    /// slots are free: after a partition everybody's slots are full of the own side.
+    pub(in crate::core) fn heal(&mut self, now: Now, out: &mut Vec<Output>) {
+        let is_waiting = |state: &State| match state {
+            State::Dead { .. } => true,
+            state => state.due().is_some_and(|until| until > now.mono) && !matches!(state, State::Shut { .. }),
+        };
+        let away = self.table.iter().filter(|(_, peer)| is_waiting(&peer.state)).map(|(id, peer)| (*id, peer.proven));
+        let is_missing = |known: &Known| {
+            (known.dead.is_some() || known.until > now.mono) && known.probe.is_none() && known.is_open(now.mono)
+        };
+        let missing = self.book.iter().filter(|(id, known)| is_missing(known) && !self.table.contains_key(id));
+        let all: Vec<(NodeId, bool)> = away.chain(missing.map(|(id, known)| (*id, known.verified.is_some()))).collect();
+        let (mut once, mut never): (Vec<_>, Vec<_>) = all.into_iter().partition(|(_, proven)| *proven);
+        self.rng.shuffle(&mut once);
+        self.rng.shuffle(&mut never);
+        for (id, _) in once.into_iter().chain(never).take(HEAL_DIALS) {
+            match self.table.get_mut(&id) {
+                Some(peer) => peer.state = State::Backoff { until: now.mono, why: String::from("looked for again") },
+                None => self.probe(id, now, out),
+            }
+        }
+    }
+
+    /// Forgets whoever was not there for a month, and what became of those who are forgotten.
+    pub(in crate::core) fn tidy(&mut self, now: Now, out: &mut Vec<Output>) {
+        let (table, book) = (&self.table, &mut self.book);
+        book.purge(now.wall, |id| table.contains_key(id));
+        let gone = |peer: &Peer| match peer.state {
+            State::Dead { since, .. } => now.wall.since(since) > super::super::params::PURGE_AFTER,
+            _ => false,
+        };
+        let gone: Vec<NodeId> = self.table.iter().filter(|(_, peer)| gone(peer)).map(|(id, _)| *id).collect();
+        for id in gone {
+            self.forget(id, out);
+        }
+        let (table, book) = (&self.table, &self.book);
+        self.turns.retain(|id| table.contains_key(id) || book.get(id).is_some());
+    }
+
+    /// Asks every neighbour for records whose turn it is.
+    pub(in crate::core) fn exchange_due(&mut self, now: Mono, out: &mut Vec<Output>) {
+        let every = u64::try_from(EXCHANGE_EVERY.as_micros()).unwrap_or(u64::MAX);
+        for (id, peer) in &mut self.table {
+            let State::Connected { lane, .. } = peer.state else { continue };
+            if peer.exchange_at <= now {
+                out.push(Output::Exchange { peer: *id, lane });
+                let pause = self.rng.u64(every / 4 * 3..=every / 4 * 5);
+                peer.exchange_at = Mono(now.0.saturating_add(pause));
+            }
+        }
+    }
+
+    pub(in crate::core) fn next_exchange(&self) -> Option<Mono> {
+        self.table.values().filter(|peer| peer.is_connected()).map(|peer| peer.exchange_at).min()
+    }
+
+    /// Lets connections go that are wanted no more: what DNS and seeds named, once others fill the slots,
+    /// and the youngest of too many. A peer that is being caught up stays. Whoever wants events of us
+    /// stays a peer and gives back its slot alone, so that nothing it asked for is lost.
+    pub(in crate::core) fn release(
+        &mut self,
+        target: usize,
+        is_lagging: impl Fn(&NodeId) -> bool,
+        out: &mut Vec<Output>,
+    ) {
+        let standing = |peer: &&Peer| peer.is_ours() && peer.is_connected();
+        let others = self.table.values().filter(standing).filter(|peer| !is_bootstrap(peer.tier)).count();
+        let is_free = |(id, peer): &(&NodeId, &Peer)| peer.chosen && peer.is_connected() && !is_lagging(id);
+        let mut released: Vec<NodeId> = Vec::new();
+        if others >= target {
+            let named = self.table.iter().filter(is_free).filter(|(_, peer)| is_bootstrap(peer.tier));
+            released.extend(named.map(|(id, _)| *id));
+        } else if self.table.values().filter(standing).count() > target + ANCHORS_MAX {
+            let since = |peer: &Peer| match peer.state {
+                State::Connected { since, .. } => since,
+                _ => Mono(0),
+            };
+            released.extend(self.table.iter().filter(is_free).max_by_key(|(_, peer)| since(peer)).map(|(id, _)| *id));
+        }
+        for id in released {
+            let Some(peer) = self.table.get_mut(&id) else { continue };
+            peer.chosen = false;
+            let wants_nothing = peer.record.as_ref().is_none_or(|record| record.interests.patterns().is_empty());
+            if wants_nothing && peer.origin == Origin::Found {
+                self.forget(id, out);
+            }
+        }
+    }
+
+    /// Does a person's word lead anywhere?
+    pub(in crate::core) fn has_manual(&self) -> bool {
+        self.table.values().any(|peer| peer.origin == Origin::Manual)
+    }
+
+    /// Nodes of the book whose key answered within a day.
+    pub(in crate::core) fn verified(&self, now: Wall) -> usize {
+        self.book.verified(now)
+    }
+
+    /// Records that we may hand on: of nodes that answered us within a day, no word of mouth alone.
+    pub(in crate::core) fn shareable(&self, now: Wall) -> Vec<Verified<Record>> {
+        let is_fresh = |at: Option<Wall>| at.is_some_and(|at| now.since(at) <= super::super::params::VERIFIED_FOR);
+        let peers = self.table.values().filter(|peer| peer.is_connected() || is_fresh(peer.verified));
+        let peers = peers.filter_map(|peer| peer.record.clone());
+        let known = self.book.iter().filter(|(id, known)| is_fresh(known.verified) && !self.table.contains_key(id));
+        let known = known.filter_map(|(_, known)| known.record.clone());
+        peers
+            .chain(known)
+            .filter(|record| now < record.expires() && !record.bye && !record.addresses.is_empty())
+            .collect()
+    }
+
+    /// The nodes of the book that are no peers.
+    pub(in crate::core) fn strangers(&self) -> impl Iterator<Item = (&NodeId, &Known)> {
+        self.book.iter().filter(|(id, _)| !self.table.contains_key(id))
+    }
+
+    pub(in crate::core) fn is_book_changed(&self) -> bool {
+        self.book.changed
+    }
+
+    /// The book as it is written down, with its anchors: the two connections of our own choice that stand
+    /// longest. Until there are two, those of the last life stay: a crash in a bad moment loses none.
+    pub(in crate::core) fn saved_book(&mut self) -> Vec<SavedNode> {
+        self.book.changed = false;
+        let since = |(id, peer): (&NodeId, &Peer)| match peer.state {
+            State::Connected { since, .. } if peer.chosen => Some((since, *id)),
+            _ => None,
+        };
+        let mut longest: Vec<(Mono, NodeId)> = self.table.iter().filter_map(since).collect();
+        longest.sort_unstable();
+        longest.truncate(ANCHORS_MAX);
+        if longest.len() == ANCHORS_MAX {
+            self.book.set_anchors(&longest.into_iter().map(|(_, id)| id).collect());
+        }
+        self.book.saved()
+    }
+
+    pub(in crate::core) fn remember(&mut self, nodes: Vec<SavedNode>, now: Wall) {
+        for node in nodes {
+            if node.id != self.me && !self.is_closed_to(&node.id) {
+                self.book.restore(node);
+            }
+        }
+        self.book.purge(now, |_| false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::params::Params;
+    use super::*;
+    use crate::wire::Keypair;
+
+    #[test]
+    fn nobody_is_told_of_places_that_mean_another_machine() {
+        let me = Keypair::from_seed(&[1; 32]).id();
+        let peers = Peers::new(me, &Params { profile: Profile::Private, ..Params::default() }, 1);
+        let place = |text: &str| text.parse::<HostPort>().expect("an address");
+        for (teller, told, good) in [
+            ("10.0.0.1:7443", "10.0.0.2:7443", true),
+            ("8.8.8.8:7443", "10.0.0.2:7443", false),
+            ("cedar.example:7443", "10.0.0.2:7443", false),
+            ("cedar.example:7443", "8.8.8.8:7443", true),
+            ("10.0.0.1:7443", "127.0.0.1:7443", false),
+            ("10.0.0.1:7443", "birch.example:22", false),
+            ("10.0.0.1:7443", "birch.example:7443", true),
+        ] {
+            assert_eq!(peers.may_tell(&[place(teller)], &place(told)), good, "{teller} {told}");
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! What the disk keeps of other nodes from one life to the next.
+
+use serde::{Deserialize, Serialize};
+
+use super::ports::Seq;
+use super::tier::Tier;
+use crate::time::Wall;
+use crate::wire::{HostPort, NodeId, Record, Verified};
+
+/// How a peer came to be known.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// Typed in by a person: never evicted, its address exempt from the policy.
+    Manual,
+    /// It came to us.
+    Inbound,
+    /// We found it, and chose it.
+    Found,
+}
+
+/// A peer as the peer file keeps it.
+#[derive(Clone, Debug)]
+pub struct SavedPeer {
+    /// Who.
+    pub id: NodeId,
+    /// How it came to be known.
+    pub origin: Origin,
+    /// A name of our own for it.
+    pub alias: Option<String>,
+    /// Where it was typed in to be; empty for one that came by itself.
+    pub addresses: Vec<HostPort>,
+    /// A lane to it stood once.
+    pub proven: bool,
+    /// The last record it gave us.
+    pub record: Option<Verified<Record>>,
+    /// Where it stood in our journal when this was saved: everything up to there is settled. The
+    /// journal's own cursor is newer as a rule; the higher of the two counts. `None` = neither is there.
+    pub cursor: Option<Seq>,
+    /// When we first heard of it.
+    pub since: Wall,
+    /// When it last answered or called.
+    pub seen: Option<Wall>,
+}
+
+/// A node of the book as its file keeps it: one that we heard of. Its record is not kept: a place to dial
+/// is all that is needed to get it again.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SavedNode {
+    /// Who.
+    pub id: NodeId,
+    /// Where it may be dialled.
+    pub at: Vec<HostPort>,
+    /// What named it first.
+    pub tier: Tier,
+    /// The network of whoever named it, or the name of the tier.
+    pub source: String,
+    /// When it was named last.
+    pub heard: Wall,
+    /// When its key answered last.
+    pub verified: Option<Wall>,
+    /// Failed dials in a row that were not our own network's fault.
+    pub failures: u32,
+    /// Given up since.
+    pub dead: Option<Wall>,
+    /// One of the connections that are dialled first.
+    pub anchor: bool,
+}

@@ -1,0 +1,275 @@
+//! Looking for nodes: which tier when, who is chosen, what becomes of whom.
+
+use super::params::{
+    DNS_LATER, HEAL_EVERY, LEFT_FOR, MISTAKES_MAX, NEVER_FAILURES_MAX, QUARANTINE, SEEDS_AFTER, SUSPECT_FOR, Tiers,
+};
+use super::ports::SavedNode;
+use super::tier::{Find, Tier};
+use super::*;
+
+const ALL: Tiers = Tiers { dns: true, exchange: true, seeds: true };
+
+/// A node that looks for others, before it was told what the disk remembers.
+fn seeker(params: Params) -> Desk {
+    let params = Params { profile: Profile::Loopback, tiers: ALL, ..params };
+    let node = Node::new(key(1).id(), params, 7);
+    Desk { node, now: Now { mono: Mono(1_000_000), wall: START }, out: Vec::new(), next_seq: 0, lanes: 0 }
+}
+
+fn begin(desk: &mut Desk) -> Vec<Output> {
+    desk.input(Input::Restored { head: Seq(0), peers: Vec::new() })
+}
+
+fn lookups(out: &[Output]) -> Vec<Tier> {
+    let lookup = |output: &Output| if let Output::Lookup { tier } = output { Some(*tier) } else { None };
+    out.iter().filter_map(lookup).collect()
+}
+
+fn dials(out: &[Output]) -> Vec<(NodeId, LaneId)> {
+    let dial = |output: &Output| match output {
+        Output::Dial { peer, lane, .. } => Some((*peer, *lane)),
+        _ => None,
+    };
+    out.iter().filter_map(dial).collect()
+}
+
+fn find(seed: u8) -> Find {
+    Find { id: Some(key(seed).id()), at: vec![place(seed)] }
+}
+
+fn moved(out: &[Output], to: Standing) -> Vec<NodeId> {
+    let of = |output: &Output| match output {
+        Output::Note(Note::PeerMoved { peer, to: standing, .. }) if *standing == to => Some(*peer),
+        _ => None,
+    };
+    out.iter().filter_map(of).collect()
+}
+
+/// Our dial of node `seed` succeeds.
+fn let_in(desk: &mut Desk, seed: u8, lane: LaneId, patterns: &[&str]) -> Vec<Output> {
+    let mut out = desk.input(Input::Met { record: record(seed, 1, patterns) });
+    out.extend(desk.input(Input::Connected { peer: key(seed).id(), lane, rtt: Duration::from_millis(1) }));
+    out
+}
+
+/// A person types node `seed` in, and it answers.
+fn friend(desk: &mut Desk, seed: u8) {
+    let out = desk.input(Input::PeerAdded { ticket: Ticket(9), id: key(seed).id(), at: place(seed), alias: None });
+    let_in(desk, seed, lane_to(&out, seed), &["a.*"]);
+    assert!(matches!(desk.state(seed), PeerState::Connected { .. }));
+}
+
+fn lane_to(out: &[Output], seed: u8) -> LaneId {
+    dials(out).into_iter().find(|(peer, _)| *peer == key(seed).id()).expect("a dial").1
+}
+
+#[test]
+fn the_dns_is_asked_at_once_and_seeds_when_nothing_stands_after_three_seconds() {
+    let mut desk = seeker(Params::default());
+    assert_eq!(lookups(&begin(&mut desk)), [Tier::Dns]);
+    assert!(lookups(&desk.wait(SEEDS_AFTER / 2)).is_empty());
+    assert_eq!(lookups(&desk.wait(SEEDS_AFTER)), [Tier::Seed]);
+    // Both are asked again for as long as nothing stands.
+    let (mut dns, mut seeds) = (0, 0);
+    for _ in 0..240 {
+        for tier in lookups(&desk.wait(Duration::from_secs(15))) {
+            match tier {
+                Tier::Dns => dns += 1,
+                _ => seeds += 1,
+            }
+            desk.input(Input::Found { tier, result: Err("SERVFAIL".to_owned()) });
+        }
+    }
+    assert!((4..60).contains(&dns) && (4..60).contains(&seeds), "in an hour: {dns} and {seeds}");
+}
+
+#[test]
+fn a_dead_dns_makes_seeds_come_at_once_unless_a_friend_is_typed_in() {
+    let mut desk = seeker(Params::default());
+    begin(&mut desk);
+    let failed = || Input::Found { tier: Tier::Dns, result: Err("SERVFAIL".to_owned()) };
+    assert_eq!(lookups(&desk.input(failed())), [Tier::Seed]);
+    let mut desk = seeker(Params::default());
+    begin(&mut desk);
+    desk.input(Input::PeerAdded { ticket: Ticket(9), id: key(2).id(), at: place(2), alias: None });
+    assert!(lookups(&desk.input(failed())).is_empty());
+    assert_eq!(lookups(&desk.wait(SEEDS_AFTER)), [Tier::Seed]);
+}
+
+#[test]
+fn what_a_tier_names_is_dialled_and_becomes_a_peer_that_events_are_owed_to() {
+    let mut desk = seeker(Params::default());
+    begin(&mut desk);
+    let out = desk.input(Input::Found { tier: Tier::Dns, result: Ok(vec![find(2), find(3), find(1)]) });
+    let dialled: BTreeSet<NodeId> = dials(&out).into_iter().map(|(peer, _)| peer).collect();
+    assert_eq!(dialled, [key(2).id(), key(3).id()].into(), "and never this node itself");
+    assert!(desk.node.view().peers.is_empty(), "no account before it answers");
+    let out = let_in(&mut desk, 2, lane_to(&out, 2), &["a.*"]);
+    assert!(out.iter().any(|output| matches!(output, Output::SaveCursor { peer, .. } if *peer == key(2).id())));
+    assert!(out.iter().any(|output| matches!(output, Output::Exchange { peer, .. } if *peer == key(2).id())));
+    let peer = desk.node.view().peers.into_iter().next().expect("one peer");
+    assert_eq!((peer.origin, peer.tier, peer.chosen), (ports::Origin::Found, Tier::Dns, true));
+    assert_eq!(shipments(&desk.publish(vec![event(1, "1", "a.x")])).len(), 1);
+    let told: Vec<Standing> = desk.node.history(&key(2).id()).into_iter().map(|turn| turn.to).collect();
+    assert_eq!(told, [Standing::Heard, Standing::Probing, Standing::Connected]);
+    assert_eq!(desk.node.shareable(desk.now.wall).len(), 1, "it answered us: others may hear of it");
+}
+
+#[test]
+fn a_find_without_a_key_is_introduced_first() {
+    let mut desk = seeker(Params::default());
+    begin(&mut desk);
+    let nameless = Find { id: None, at: vec![place(2), "127.0.0.1:22".parse().expect("an address")] };
+    let out = desk.input(Input::Found { tier: Tier::Seed, result: Ok(vec![nameless.clone(), nameless]) });
+    let asked = |out: &[Output]| {
+        let at = |output: &Output| if let Output::Introduce { at, .. } = output { Some(at.clone()) } else { None };
+        out.iter().filter_map(at).collect::<Vec<_>>()
+    };
+    assert_eq!(asked(&out), [place(2)], "once, and no door of somebody else");
+    assert!(dials(&out).is_empty());
+    let out = desk.input(Input::Introduced { at: place(2), tier: Tier::Seed, result: Ok(key(2).id()) });
+    assert_eq!(dials(&out).len(), 1);
+}
+
+#[test]
+fn a_node_that_knows_enough_gives_the_dns_a_rest_at_first() {
+    let mut desk = seeker(Params::default());
+    let node = |seed: u8| SavedNode {
+        id: key(seed).id(),
+        at: vec![format!("127.{seed}.0.1:7443").parse().expect("an address")],
+        tier: Tier::Exchange,
+        source: "127.1.0.0/16".to_owned(),
+        heard: START,
+        verified: Some(START),
+        failures: 0,
+        dead: None,
+        anchor: seed == 15,
+    };
+    desk.input(Input::Remembered { nodes: (2..20).map(node).collect() });
+    let out = begin(&mut desk);
+    assert!(lookups(&out).is_empty());
+    assert_eq!(dials(&out).len(), 8, "as many as are wanted, in parallel");
+    assert_eq!(dials(&out)[0].0, key(15).id(), "the anchor first");
+    assert_eq!(lookups(&desk.wait(DNS_LATER)).first(), Some(&Tier::Dns));
+}
+
+#[test]
+fn whoever_was_typed_in_answers_for_itself_and_strangers_wait_for_a_slot() {
+    let mut desk = seeker(Params { min_peers: 1, ..Params::default() });
+    begin(&mut desk);
+    friend(&mut desk, 2);
+    let heard = vec![record(3, 1, &["a.*"])];
+    let out = desk.input(Input::Heard { teller: key(2).id(), asked: true, records: heard });
+    assert_eq!(moved(&out, Standing::Heard), [key(3).id()]);
+    assert!(dials(&out).is_empty(), "one connection stands, and one is wanted");
+    let view = desk.node.view();
+    assert_eq!((view.peers.len(), view.strangers), (1, 1));
+    assert_eq!(desk.node.strangers(desk.now)[0].state, PeerState::Heard);
+    assert_eq!(desk.node.shareable(desk.now.wall).len(), 1, "hearsay is not passed on");
+}
+
+#[test]
+fn a_steady_peer_that_is_lost_is_a_suspect_for_half_a_minute() {
+    let mut desk = Desk::new(Params::default());
+    let lane = desk.connect(2, &["a.*"]);
+    desk.wait(Duration::from_secs(60));
+    let peer = key(2).id();
+    let out = desk.input(Input::Broken { peer, lane, why: "gone".into() });
+    assert_eq!(moved(&out, Standing::Suspect), [peer]);
+    assert!(matches!(desk.state(2), PeerState::Suspect { .. }));
+    let out = desk.wait(Duration::from_secs(1));
+    desk.input(Input::Connected { peer, lane: lane_to(&out, 2), rtt: Duration::ZERO });
+    assert!(matches!(desk.state(2), PeerState::Connected { .. }));
+    desk.wait(Duration::from_secs(60));
+    desk.input(Input::Broken { peer, lane: lane_to(&out, 2), why: "gone".into() });
+    let out = desk.wait(Duration::from_secs(1));
+    desk.wait(SUSPECT_FOR);
+    desk.input(Input::Broken { peer, lane: lane_to(&out, 2), why: "gone".into() });
+    assert!(matches!(desk.state(2), PeerState::Backoff { .. }));
+}
+
+#[test]
+fn who_never_answers_is_dead_after_three_failures_and_dialled_again_now_and_then() {
+    let mut desk = seeker(Params { min_peers: 2, ..Params::default() });
+    begin(&mut desk);
+    friend(&mut desk, 2);
+    let heard = vec![record(3, 1, &["a.*"])];
+    let mut out = desk.input(Input::Heard { teller: key(2).id(), asked: true, records: heard });
+    let mut failures = 0;
+    for _ in 0..100 {
+        for (peer, lane) in dials(&out).into_iter().filter(|(peer, _)| *peer == key(3).id()) {
+            failures += 1;
+            desk.input(Input::Pong { peer: key(2).id(), rtt: Duration::ZERO });
+            desk.input(Input::Broken { peer, lane, why: "connection refused".into() });
+        }
+        for output in &out {
+            let Output::Introduce { at, tier } = output else { continue };
+            failures += 1;
+            desk.input(Input::Introduced { at: at.clone(), tier: *tier, result: Err("connection refused".into()) });
+        }
+        if matches!(desk.node.strangers(desk.now)[0].state, PeerState::Dead { .. }) {
+            break;
+        }
+        desk.input(Input::Pong { peer: key(2).id(), rtt: Duration::ZERO });
+        out = desk.wait(Duration::from_secs(2));
+    }
+    assert!(failures >= NEVER_FAILURES_MAX, "{failures}");
+    assert!(matches!(desk.node.strangers(desk.now)[0].state, PeerState::Dead { .. }));
+    assert_eq!(dials(&desk.wait(HEAL_EVERY.1)).len(), 1, "what heals a partition");
+}
+
+#[test]
+fn another_key_at_an_address_strikes_it_blames_the_teller_and_is_worth_knowing() {
+    let mut desk = seeker(Params::default());
+    begin(&mut desk);
+    desk.input(Input::Met { record: record(2, 1, &["a.*"]) });
+    let teller = key(2).id();
+    let mut last = Vec::new();
+    for number in 0..u8::try_from(MISTAKES_MAX).expect("few") {
+        let lie = record(10 + number, 1, &["a.*"]);
+        let id = lie.id();
+        let mut out = desk.input(Input::Heard { teller, asked: true, records: vec![lie] });
+        out.extend(desk.wait(Duration::from_secs(20)));
+        let (lane, at) = (lane_to(&out, 10 + number), place(10 + number));
+        last = desk.input(Input::Mistaken { peer: id, lane, at, found: key(100 + number).id() });
+        let known: Vec<NodeId> = desk.node.strangers(desk.now).into_iter().map(|peer| peer.id).collect();
+        assert!(!known.contains(&id), "it has no other address");
+        assert!(known.contains(&key(100 + number).id()), "whoever it is, he is there");
+    }
+    assert_eq!(moved(&last, Standing::Quarantine), [teller]);
+    assert!(matches!(desk.state(2), PeerState::Quarantine { .. }));
+    let out = desk.input(Input::Heard { teller, asked: true, records: vec![record(60, 1, &["a.*"])] });
+    assert!(moved(&out, Standing::Heard).is_empty(), "it is not listened to");
+    let out = desk.wait(QUARANTINE);
+    assert!(dials(&out).iter().any(|(peer, _)| *peer == teller), "for a day");
+}
+
+#[test]
+fn what_the_dns_named_gives_its_slots_back_once_others_fill_them() {
+    let mut desk = seeker(Params { min_peers: 2, ..Params::default() });
+    begin(&mut desk);
+    let out = desk.input(Input::Found { tier: Tier::Dns, result: Ok(vec![find(2)]) });
+    let_in(&mut desk, 2, lane_to(&out, 2), &["a.*"]);
+    let chosen =
+        |desk: &Desk, seed: u8| desk.node.view().peers.iter().any(|peer| peer.id == key(seed).id() && peer.chosen);
+    assert!(chosen(&desk, 2));
+    friend(&mut desk, 3);
+    friend(&mut desk, 4);
+    assert!(!chosen(&desk, 2));
+    assert!(matches!(desk.state(2), PeerState::Connected { .. }), "what it asked for still reaches it");
+}
+
+#[test]
+fn a_goodbye_ends_the_calls_for_a_day() {
+    let mut desk = Desk::new(Params::default());
+    desk.input(Input::Met { record: record(2, 1, &["a.*"]) });
+    let data = serde_json::value::RawValue::from_string(r#"{"seq":2,"bye":true}"#.to_owned()).expect("JSON");
+    let draft = Draft::new("bye", "mesh.node", START).with_data(data);
+    let bye = Record::read(&envelope::seal(&draft, &key(2)).expect("a good draft")).expect("a record");
+    desk.input(Input::Met { record: bye });
+    assert!(matches!(desk.state(2), PeerState::Left { .. }));
+    desk.input(Input::Contact { peer: key(2).id() });
+    assert!(dials(&desk.wait(LEFT_FOR / 2)).is_empty());
+    desk.input(Input::Met { record: record(2, 3, &["a.*"]) });
+    assert_eq!(dials(&desk.wait(Duration::from_secs(1))).len() + usize::from(desk.state(2) == PeerState::Dialling), 1);
+}
