@@ -34,6 +34,7 @@ pub mod key;
 pub mod mutes;
 pub mod peers;
 pub mod routes;
+pub mod seeds;
 
 pub use directory::{DataDir, FORMAT};
 pub use error::StoreError;
