@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use afferent::admin::answers::{
-    Change, Document, Group, Groups, Identified, Identity, InterestsView, Matches, Peer, Peers, Pinged, Progress,
+    Change, Document, Group, Groups, Identified, Identity, InterestsView, Left, Matches, Peer, Peers, Pinged, Progress,
     Published, Ready, Status, TrustView,
 };
 use afferent::admin::dead::{Letter, Letters, Mended, Retried};
@@ -41,6 +41,7 @@ const TYPES: &[(&str, Option<Again>)] = &[
     ("init", None),
     ("interests", Some(of::<InterestsView>)),
     ("keys", None),
+    ("left", Some(of::<Left>)),
     ("letter", Some(of::<Letter>)),
     ("limits", None),
     ("match", Some(of::<Matches>)),

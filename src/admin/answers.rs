@@ -457,6 +457,19 @@ impl Document for Progress {
     const SCHEMA: &'static str = "afferent.progress/1";
 }
 
+/// Who has the goodbye of this node. Schema `afferent.left/1`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Left {
+    /// Peers that took it.
+    pub told: Vec<NodeId>,
+    /// Peers that were connected and did not take it in time.
+    pub missed: Vec<NodeId>,
+}
+
+impl Document for Left {
+    const SCHEMA: &'static str = "afferent.left/1";
+}
+
 /// Something that is another way now. Schema `afferent.change/1`.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Change {
@@ -488,6 +501,10 @@ pub enum Changed {
     PeerConnected,
     /// A peer cannot be reached; the next try has a time.
     PeerBackoff,
+    /// A peer said goodbye: it is not called until it comes back by itself.
+    PeerLeft,
+    /// A peer signed two records with one number; see the log.
+    PeerEquivocates,
     /// A peer takes less than comes in; the rest waits in the journal.
     PeerLagging,
     /// A peer has all that it is owed.

@@ -166,6 +166,15 @@ const OPERATIONS: &[Operation] = &[
         ..NONE
     },
     Operation {
+        path: "/v1/leave",
+        method: "post",
+        id: "leave",
+        about: "Say goodbye to the mesh and end the daemon. Answered once the connected peers have the goodbye. The \
+                next start takes it back.",
+        gives: &[(200, JSON, Schema("left"))],
+        ..NONE
+    },
+    Operation {
         path: "/v1/identify",
         method: "post",
         id: "identify",

@@ -4,7 +4,7 @@ use std::fmt;
 
 use tokio::sync::oneshot;
 
-use super::answers::{Identified, Identity, InterestsView, Matches, Peers, Pinged, Status, TrustView};
+use super::answers::{Identified, Identity, InterestsView, Left, Matches, Peers, Pinged, Status, TrustView};
 use super::dead::{Letter, Mended, Retried};
 use super::fault::{Fault, FaultCode};
 use super::waiting::Taken;
@@ -72,6 +72,11 @@ pub enum Request {
         kind: EventType,
         /// At once.
         answer: oneshot::Sender<Matches>,
+    },
+    /// Say goodbye to everybody, and end the daemon.
+    Leave {
+        /// Once the connected peers have it, or had their time. [`FaultCode::Storage`]; nothing is said then.
+        answer: oneshot::Sender<Result<Left, Fault>>,
     },
     /// Forget a peer.
     RemovePeer {

@@ -118,6 +118,7 @@ fn routes(office: Office) -> Router {
         .route("/v1/peers/{peer}", delete(remove_peer).get(peer).post(name_peer))
         .route("/v1/peers/{peer}/ping", post(ping))
         .route("/v1/match/{type}", get(matches))
+        .route("/v1/leave", post(leave))
         .route("/v1/identify", post(identify))
         .route("/v1/events", get(events).post(publish_events))
         .route("/v1/groups", get(groups))
@@ -319,6 +320,11 @@ async fn name_peer(State(office): State<Office>, writer: Writer, Path(name): Pat
 async fn ping(State(office): State<Office>, _: Writer, Path(name): Path<String>) -> Answer {
     let id = select(&office.peers().await?, &name)?;
     ok(&office.ask(|answer| Request::Ping { id, answer }).await??)
+}
+
+async fn leave(State(office): State<Office>, writer: Writer) -> Answer {
+    tracing::info!(uid = writer.uid, "this node leaves the mesh by hand");
+    ok(&office.ask(|answer| Request::Leave { answer }).await??)
 }
 
 async fn matches(State(office): State<Office>, Path(kind): Path<String>) -> Answer {

@@ -27,6 +27,7 @@ pub const SCHEMAS: &[(&str, &str)] = schemas![
     "init",
     "interests",
     "keys",
+    "left",
     "letter",
     "limits",
     "match",

@@ -81,6 +81,11 @@ pub(super) enum Command {
     Id,
     /// List, add and remove peers
     Peers(Peers),
+    /// Say goodbye to the mesh and end the daemon; the next start takes it back
+    ///
+    /// Peers stop calling this node at once instead of trying it again and again. Its key, peers and
+    /// journal stay where they are. A node that only restarts does not need this: peers wait for it.
+    Leave,
     /// Publish events; each is durable when its digest is printed
     Publish(Publish),
     /// Print events as they arrive: those from peers and those published here
@@ -206,6 +211,7 @@ mod tests {
             "bench e2e --to cedar",
             "bench e2e --via b.sock --to cedar --socket a.sock",
             "registrar --config a.toml --set registrar.zone=mesh.example",
+            "leave --json",
         ] {
             assert!(parse(line).is_ok(), "{line}: {}", parse(line).expect_err("refused"));
         }

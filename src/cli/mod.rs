@@ -26,6 +26,7 @@ mod init;
 mod interests;
 mod keys;
 mod limits;
+mod leave;
 mod logging;
 mod manual;
 mod matching;
@@ -104,6 +105,7 @@ fn perform(arguments: &Arguments, output: &mut Output) -> Result<Exit, Failure> 
             Command::Match(matching) => matching::perform(matching, global, output).await,
             Command::Ping(ping) => ping::perform(ping, global, output).await,
             Command::Id => id::perform(global, output).await,
+            Command::Leave => leave::perform(global, output).await,
             Command::Peers(peers) => peers::perform(peers, global, output).await,
             Command::Publish(publish) => publish::perform(publish, global, output).await,
             Command::Sub(sub) => sub::perform(sub, global, output).await,

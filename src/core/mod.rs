@@ -15,6 +15,7 @@ mod appending;
 mod calendar;
 mod discovery;
 mod duty;
+mod exchange;
 pub mod interest;
 pub mod letter;
 mod note;
@@ -24,6 +25,7 @@ mod peers;
 pub mod pick;
 pub mod ports;
 mod prospect;
+mod records;
 pub mod registrar;
 mod saved;
 pub mod tier;
@@ -41,12 +43,14 @@ use crate::wire::{Interests, NodeId, Record, Rejection, Verified};
 use appending::Appending;
 use calendar::Calendar;
 use discovery::Discovery;
+use exchange::Exchange;
 use outbox::Outbox;
 use params::{BOOK_PAUSE, Params, RETRY_BUSY, SAVE_PAUSE};
 use peers::Peers;
 pub use peers::{Standing, Turn};
 use ports::{AppendError, Appended, Arrived, BatchId, Emitted, Entry, Input, Output, SavedPeer, Seq, Stored, Ticket};
 pub use prospect::Prospect;
+use records::Records;
 pub use view::{Counts, PeerState, PeerView, View};
 
 /// One node of the mesh: everything it knows and decides.
@@ -57,6 +61,8 @@ pub struct Node {
     appending: Appending,
     peers: Peers,
     discovery: Discovery,
+    records: Records,
+    exchange: Exchange,
     outbox: Outbox,
     calendar: Calendar,
     memory: admission::Memory,
@@ -77,6 +83,8 @@ impl Node {
             appending: Appending::default(),
             peers: Peers::new(me, &params, seed),
             discovery: Discovery::new(&params, seed),
+            records: Records::default(),
+            exchange: Exchange::new(seed.rotate_left(32)),
             outbox: Outbox::new(&params),
             calendar: Calendar::default(),
             memory: admission::Memory::default(),
@@ -110,18 +118,11 @@ impl Node {
             Input::Emitted { ticket, emitted } => self.on_emitted(ticket, emitted, now, out),
             Input::Watch(event) => self.outbox.watch(event),
             Input::Unwatch(event) => self.outbox.unwatch(&event),
-            Input::Appended { batch, result } => self.on_appended(batch, result, steady, out),
+            Input::Appended { batch, result } => self.on_appended(batch, result, now, steady, out),
             Input::Scanned { peer, after, page } => self.outbox.on_scanned(peer, after, page, &self.peers, steady, out),
-            Input::Met { record } if record.bye => self.on_goodbye(record, now, out),
-            Input::Met { record } => {
-                let peer = record.id();
-                let is_new = self.peers.on_met(record, now, out);
-                self.close_forgotten(out);
-                if is_new {
-                    self.open_account(peer, out);
-                }
-            }
-            Input::Contact { peer } => self.peers.on_contact(peer, now),
+            Input::Signed { record } => self.records.sign(&record, now.wall),
+            Input::Met { record } => self.on_met(record, now, out),
+            Input::Contact { peer } => self.on_contact(peer, now),
             Input::PeerAdded { ticket, id, at, alias } => {
                 self.peers.on_added(id, at, alias, now, out);
                 self.close_forgotten(out);
@@ -149,20 +150,15 @@ impl Node {
                 }
                 self.discovery.stir(now.mono);
             }
+            Input::Heard { teller, asked, records } => {
+                self.on_heard(teller, asked, records, now, out);
+                self.discovery.stir(now.mono);
+            }
             Input::Pong { peer, rtt } => self.peers.on_pong(peer, rtt, now),
             Input::Mistaken { peer, at, found, .. } => self.peers.on_mistaken(peer, &at, found, now, out),
             Input::Found { tier, result } => self.discovery.on_found(tier, result, &mut self.peers, now, out),
             Input::Introduced { at, tier, result } => {
                 self.discovery.on_introduced(at, tier, result, &mut self.peers, now, out);
-            }
-            Input::Heard { teller, records, .. } => {
-                for record in records {
-                    match record.bye {
-                        true => self.on_goodbye(record, now, out),
-                        false => self.peers.on_heard(record, teller, now, out),
-                    }
-                }
-                self.discovery.stir(now.mono);
             }
             Input::Sent { peer, shipment, result } => {
                 if result.is_ok() {
@@ -294,6 +290,7 @@ impl Node {
         batch: BatchId,
         result: Result<Vec<Appended>, AppendError>,
         now: Now,
+        steady: Now,
         out: &mut Vec<Output>,
     ) {
         let Some(finished) = self.appending.finish(batch, result) else { return };
@@ -301,7 +298,10 @@ impl Node {
             out.push(Output::Note(note));
         }
         for (seq, entry) in finished.stored {
-            self.on_stored(&Stored { seq, entry }, now);
+            if let Ok(record) = crate::wire::Record::read(&entry.envelope) {
+                self.on_record_heard(record, entry.from, now, out);
+            }
+            self.on_stored(&Stored { seq, entry }, steady);
         }
         for outcome in &finished.outcomes {
             match outcome {
@@ -324,9 +324,6 @@ impl Node {
                 self.peers.count_in(&from);
             }
         }
-        if let Ok(record) = Record::read(&stored.entry.envelope) {
-            self.peers.on_record_heard(record);
-        }
         self.outbox.on_stored(stored, &self.peers, now);
     }
 
@@ -340,6 +337,9 @@ impl Node {
     fn on_restored(&mut self, head: Seq, peers: Vec<SavedPeer>, now: Now, out: &mut Vec<Output>) {
         self.outbox.restore(head);
         for peer in peers {
+            if let Some(record) = &peer.record {
+                self.records.hold(record, now.wall);
+            }
             match peer.cursor {
                 Some(cursor) => self.outbox.open(peer.id, cursor.min(head)),
                 None => self.open_account(peer.id, out),
@@ -351,13 +351,6 @@ impl Node {
     }
 
     /// A node said goodbye, to us or to somebody else.
-    fn on_goodbye(&mut self, record: Verified<Record>, now: Now, out: &mut Vec<Output>) {
-        let peer = record.id();
-        if self.peers.on_left(record, now, out) {
-            self.outbox.on_broken(&peer);
-        }
-    }
-
     /// What was in hand for peers whose lane we closed goes back to their accounts.
     fn close_cut(&mut self) {
         for peer in self.peers.take_cut() {

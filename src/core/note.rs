@@ -29,6 +29,15 @@ pub enum Note {
         /// Why, in our own words; empty where it goes without saying.
         why: String,
     },
+    /// The peer said goodbye: it is not called until it comes back by itself.
+    PeerLeft(NodeId),
+    /// The peer signed two records with one number: its key is used twice, or somebody plays games.
+    PeerEquivocates {
+        /// Who.
+        peer: NodeId,
+        /// A person typed it in, so it is listened to all the same; else nothing is, for a day.
+        is_exempt: bool,
+    },
     /// The peer takes less than comes in; its cursor waits in the journal.
     PeerLagging(NodeId),
     /// The peer has all it is owed.

@@ -129,6 +129,13 @@ pub const SAVE_PAUSE: Duration = Duration::from_secs(1);
 pub const JUMP_MAX: Duration = Duration::from_secs(120);
 /// See [`JUMP_MAX`].
 pub const JUMP_BELIEVED_AFTER: Duration = Duration::from_secs(86_400);
+/// Peers whose telling of others is counted one by one: more than can be in the table, and of a full
+/// count those that owe nothing are forgotten first.
+pub const TELLERS_MAX: usize = 2_048;
+/// Records are asked for this often, give or take a quarter.
+pub const EXCHANGE_EVERY: Duration = Duration::from_secs(60);
+/// A day.
+pub const DAY: Duration = Duration::from_secs(24 * 3_600);
 /// Shortest time between two dials of one peer, whoever asks for the second.
 pub const DIAL_PAUSE: Duration = Duration::from_secs(1);
 /// Introductions under way at once: dials of addresses whose key is not known or to be proved.

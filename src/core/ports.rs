@@ -324,6 +324,11 @@ pub enum Input {
         /// What stands there.
         page: Result<Page, PageError>,
     },
+    /// We signed a record of our own: whatever else bears our key is not ours.
+    Signed {
+        /// The newest.
+        record: Verified<Record>,
+    },
     /// A node gave us its own record over a connection that proved its key.
     Met {
         /// The record; its `id()` is the key that was proved.

@@ -10,6 +10,7 @@ use tokio::task::block_in_place;
 
 use super::clock::Clock;
 use super::facts::Facts;
+use super::leave::Leaving;
 use super::metrics::Metrics;
 use super::notes::{Notes, number};
 use super::record::OwnRecord;
@@ -54,6 +55,8 @@ pub(super) struct Hands {
     pub(super) ready: watch::Sender<bool>,
     pub(super) supervisor: Supervisor,
     pub(super) changes: broadcast::Sender<Change>,
+    /// Asks for the end of the daemon.
+    pub(super) quit: mpsc::Sender<()>,
 }
 
 /// Who waits for an answer of the core.
@@ -78,6 +81,8 @@ pub(super) struct Driver {
     pub(super) record: OwnRecord,
     pub(super) facts: Facts,
     pub(super) trust: Trust,
+    /// Goodbye was said.
+    pub(super) leaving: Option<Leaving>,
     /// The journal was asked for a sign of life and has not given it yet.
     is_probed: bool,
     /// Somebody was told that we are ready.
@@ -126,6 +131,7 @@ impl Driver {
             trust,
             is_probed: false,
             is_announced: false,
+            leaving: None,
             metrics,
             notes: Notes::default(),
             waiting: BTreeMap::new(),
@@ -185,6 +191,8 @@ impl Driver {
         let mut bus = self.facts.bus.states();
         loop {
             let deadline = self.node.deadline().map(|mono| tokio::time::Instant::from_std(self.clock.instant(mono)));
+            let (owed, leaves) = (self.record.owed_at(), self.leaves_at());
+            let owed = owed.map(|mono| tokio::time::Instant::from_std(self.clock.instant(mono)));
             // Dropping any of these arms loses nothing: receiving from a channel, a timer, a watched
             // value and a oneshot by reference are all cancel safe.
             tokio::select! {
@@ -196,6 +204,8 @@ impl Driver {
                 Some(request) = inbox.requests.recv() => self.on_request(request),
                 Some(is_well) = turn_of(&mut bus) => self.on_bus(is_well),
                 () = sleep_until(deadline) => self.feed(Input::Tick),
+                () = sleep_until(owed) => self.renew_record(),
+                () = sleep_until(leaves) => self.end_leaving(),
                 Some(reload) = inbox.reloads.recv() => self.on_reload(reload),
                 _ = minute.tick() => self.on_minute(),
                 _ = beat.tick() => self.on_beat(),
@@ -211,6 +221,9 @@ impl Driver {
     /// One input, and everything that follows from it at once.
     pub(super) fn feed(&mut self, input: Input) {
         let mut out = std::mem::take(&mut self.out);
+        if let Some(record) = self.record.take_news() {
+            self.node.handle(Input::Signed { record }, self.clock.now(), &mut out);
+        }
         self.node.handle(input, self.clock.now(), &mut out);
         for output in out.drain(..) {
             self.carry_out(output);
@@ -241,7 +254,11 @@ impl Driver {
             Output::Hangup { lane, peer } => self.close_lane(&peer, lane),
             Output::Lookup { tier } => self.feed(Input::Found { tier, result: Err(String::from("this tier is off")) }),
             Output::Introduce { at, tier } => self.introduce(at, tier),
-            Output::Exchange { .. } => {} // a lane exchanges its own records; others are not asked for yet
+            Output::Exchange { peer, lane } => {
+                if let Some((_, handle)) = self.lanes.get(&peer).filter(|(current, _)| *current == lane) {
+                    handle.exchange();
+                }
+            }
             Output::Send { peer, lane, shipment, lines } => {
                 let handle = self.lanes.get(&peer).filter(|(current, _)| *current == lane);
                 let given = handle.map_or(Err(SendError::Lost), |(_, handle)| handle.send(shipment, lines));
@@ -364,9 +381,19 @@ impl Driver {
                 self.feed(Input::Connected { peer, lane, rtt });
             }
             net::Report::Mistaken { peer, lane, at, found } => self.feed(Input::Mistaken { peer, lane, at, found }),
+            net::Report::Heard { teller, records } => self.feed(Input::Heard { teller, asked: true, records }),
+            net::Report::Asked { from, group, records, answer } => {
+                if !records.is_empty() {
+                    self.feed(Input::Heard { teller: from, asked: false, records });
+                }
+                // Whoever gave up waiting asks again.
+                let _ = answer.send(self.node.share(&from, group, self.clock.now()));
+            }
+            net::Report::Told { peer, record } => self.on_told(peer, &record),
             net::Report::Broken { peer, lane, why } => {
                 self.close_lane(&peer, lane);
                 self.feed(Input::Broken { peer, lane, why });
+                self.on_untold(peer);
             }
             net::Report::Pong { peer, rtt } => self.feed(Input::Pong { peer, rtt }),
             net::Report::Sent { peer, shipment, result } => {
@@ -462,12 +489,16 @@ impl Driver {
 
     fn on_minute(&mut self) {
         self.forget_takers();
-        let now = self.clock.now();
-        self.hands.journal.sweep(now);
+        self.hands.journal.sweep(self.clock.now());
         if let Some(peers) = self.unsaved.take() {
             self.save_peers(None, peers);
         }
-        if let Err(error) = block_in_place(|| self.record.renew_if_due(now.wall)) {
+        self.renew_record();
+    }
+
+    fn renew_record(&mut self) {
+        let now = self.clock.now();
+        if let Err(error) = block_in_place(|| self.record.renew_if_due(now)) {
             tracing::error!(number = STORAGE, "the node record is not renewed: {error}");
         }
     }

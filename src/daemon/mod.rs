@@ -17,6 +17,7 @@ mod clock;
 mod driver;
 mod facts;
 mod groups;
+mod leave;
 mod metrics;
 mod notes;
 mod orders;
@@ -86,7 +87,8 @@ async fn serve(settings: Settings, reread: &Rereader<'_>) -> anyhow::Result<()> 
     // From the first moment: without a handler the signal would end the process.
     let mut hangup = signal(SignalKind::hangup()).context("no signal handler")?;
     let supervisor = Supervisor::of_process();
-    let House { mut devices, driver, quiet, shutdown, reloads } = start(settings, supervisor.clone()).await?;
+    let House { mut devices, driver, quiet, shutdown, reloads, mut quits } =
+        start(settings, supervisor.clone()).await?;
     let mut driver = tokio::spawn(driver);
     loop {
         tokio::select! {
@@ -94,6 +96,8 @@ async fn serve(settings: Settings, reread: &Rereader<'_>) -> anyhow::Result<()> 
             // dealt with was about the same file. The driver's handle is kept.
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
+            // Goodbye was said.
+            Some(()) = quits.recv() => break,
             _ = hangup.recv() => {
                 supervisor.reloading();
                 // Fails when the driver has ended, which the next turn sees.
@@ -128,6 +132,8 @@ struct House<D> {
     quiet: oneshot::Sender<()>,
     shutdown: watch::Sender<bool>,
     reloads: mpsc::Sender<Reload>,
+    /// The driver asks for the end.
+    quits: mpsc::Receiver<()>,
 }
 
 async fn start(
@@ -214,7 +220,9 @@ async fn start(
     let policies = trust.policy.subscribe();
     let bus_counters: Arc<bus::Counters> = Arc::default();
     let metrics = Metrics::new(Arc::clone(&bus_counters), journal.sync_seconds());
+    let (quit, quits) = mpsc::channel(1);
     let hands = Hands {
+        quit,
         journal: journal.clone(),
         dir: dir.clone(),
         orders: url.as_ref().map(|_| orders),
@@ -290,7 +298,7 @@ async fn start(
         reloads: reloads_inbox,
     };
     let (quiet, told) = oneshot::channel();
-    Ok(House { devices, driver: driver.run(inbox, told), quiet, shutdown, reloads })
+    Ok(House { devices, driver: driver.run(inbox, told), quiet, shutdown, reloads, quits })
 }
 
 fn identity(settings: &Settings, dir: &DataDir) -> anyhow::Result<Keypair> {

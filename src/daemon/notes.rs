@@ -42,6 +42,16 @@ impl Notes {
             Note::PeerMoved { peer, to, why } => {
                 tracing::debug!(peer = %peer.short(), to = to.as_str(), "peer moved: {why}");
             }
+            Note::PeerLeft(peer) => {
+                self.away.remove(peer);
+                tracing::info!(peer = %peer.short(), "peer said goodbye");
+            }
+            Note::PeerEquivocates { peer, is_exempt: true } => {
+                tracing::error!(peer = %peer.short(), "a peer that was added by hand signed two records with one number: its key may be used on two machines; it is listened to all the same");
+            }
+            Note::PeerEquivocates { peer, is_exempt: false } => {
+                tracing::warn!(peer = %peer.short(), "peer signed two records with one number: nothing is taken from it for a day");
+            }
             Note::PeerLagging(peer) => {
                 tracing::debug!(peer = %peer.short(), "peer is behind and is read for from the journal");
             }
@@ -82,6 +92,8 @@ pub(super) fn change(note: &Note, now: Wall) -> Option<Change> {
             retry_in_ms: Some(u64::try_from(retry.as_millis()).unwrap_or(u64::MAX)),
             ..of(Changed::PeerBackoff, Some(*peer))
         },
+        Note::PeerLeft(peer) => of(Changed::PeerLeft, Some(*peer)),
+        Note::PeerEquivocates { peer, .. } => of(Changed::PeerEquivocates, Some(*peer)),
         Note::PeerLagging(peer) => of(Changed::PeerLagging, Some(*peer)),
         Note::PeerCaughtUp(peer) => of(Changed::PeerCaughtUp, Some(*peer)),
         Note::PeerGap { peer, .. } => of(Changed::PeerGap, Some(*peer)),

@@ -7,12 +7,19 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::store::{DataDir, StoreError};
-use crate::time::{Now, Wall};
+use crate::time::{Mono, Now, Wall};
 use crate::wire::record::ADDRESSES_MAX;
-use crate::wire::{Host, HostPort, Interests, Keypair, Network, Profile, RecordDraft};
+use crate::wire::{Host, HostPort, Interests, Keypair, Network, Profile, Record, RecordDraft, Verified};
 
-/// Long before a record's 24 hours are over, and rarely enough to be no traffic.
-const RENEW_AFTER: Duration = Duration::from_secs(8 * 3_600);
+/// A record is signed anew after 8 to 12 hours, each time another: long before its 24 hours are over,
+/// rarely enough to be no traffic, and not by all nodes that were started together at once.
+const RENEW_LEAST: Duration = Duration::from_secs(8 * 3_600);
+/// See [`RENEW_LEAST`].
+const RENEW_SPREAD: Duration = Duration::from_secs(4 * 3_600);
+/// Changes that are signed at once; then one a minute, with all that changed meanwhile.
+const CHANGES_MAX: u32 = 5;
+/// See [`CHANGES_MAX`].
+const CHANGE_EVERY: Duration = Duration::from_secs(60);
 /// An address learned from a peer is believed this often at most, so that no peer can make us sign
 /// and spread records as fast as it likes.
 const LEARN_PAUSE: Duration = Duration::from_secs(60);
@@ -34,7 +41,35 @@ pub(super) struct OwnRecord {
     learned_at: Option<Now>,
     interests: Interests,
     signed: Wall,
+    /// When it is signed anew if nothing changes: so long after `signed`.
+    lasts: Duration,
+    changes: Changes,
+    /// Something changed that no record says yet.
+    is_owed: bool,
+    /// Goodbye was said: nothing more is signed in this life.
+    has_left: bool,
+    /// Signed, and not yet told to the core.
+    news: Option<Verified<Record>>,
     line: watch::Sender<Arc<str>>,
+}
+
+/// How many more changes may be signed at once.
+struct Changes {
+    left: u32,
+    since: Mono,
+}
+
+impl Changes {
+    fn admit(&mut self, now: Mono) -> bool {
+        let more = now.since(self.since).as_micros() / CHANGE_EVERY.as_micros();
+        if more > 0 {
+            self.left = self.left.saturating_add(u32::try_from(more).unwrap_or(u32::MAX)).min(CHANGES_MAX);
+            self.since = now;
+        }
+        let admitted = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        admitted
+    }
 }
 
 /// What the record is made of.
@@ -69,6 +104,11 @@ impl OwnRecord {
             learned_at: None,
             interests: basis.interests,
             signed: now.wall,
+            lasts: RENEW_LEAST,
+            changes: Changes { left: CHANGES_MAX, since: now.mono },
+            is_owed: false,
+            has_left: false,
+            news: None,
             line,
         };
         record.renew(now.wall)?;
@@ -89,12 +129,12 @@ impl OwnRecord {
     ///
     /// # Errors
     /// [`StoreError`]; the record stays as it was.
-    pub(super) fn set_addresses(&mut self, configured: Vec<HostPort>, now: Wall) -> Result<(), StoreError> {
+    pub(super) fn set_addresses(&mut self, configured: Vec<HostPort>, now: Now) -> Result<(), StoreError> {
         if configured == self.configured {
             return Ok(());
         }
         let before = std::mem::replace(&mut self.configured, configured);
-        self.renew(now).inspect_err(|_| self.configured = before)
+        self.change(now).inspect_err(|_| self.configured = before)
     }
 
     pub(super) fn interests(&self) -> &Interests {
@@ -105,12 +145,12 @@ impl OwnRecord {
     ///
     /// # Errors
     /// [`StoreError`]; the record stays as it was.
-    pub(super) fn set_interests(&mut self, interests: Interests, now: Wall) -> Result<(), StoreError> {
+    pub(super) fn set_interests(&mut self, interests: Interests, now: Now) -> Result<(), StoreError> {
         if interests == self.interests {
             return Ok(());
         }
         let before = std::mem::replace(&mut self.interests, interests);
-        self.renew(now).inspect_err(|_| self.interests = before)
+        self.change(now).inspect_err(|_| self.interests = before)
     }
 
     /// A peer says from which address it sees us. Believed when we listen everywhere, nobody
@@ -135,31 +175,165 @@ impl OwnRecord {
         }
         self.learned.push(seen);
         self.learned_at = Some(now);
-        self.renew(now.wall)
+        self.change(now)
     }
 
-    /// Signs a new record when the old one is getting old, or was signed by a clock that was ahead.
+    /// Signs a new record when the old one is getting old, was signed by a clock that was ahead, or
+    /// lacks a change that had to wait.
     ///
     /// # Errors
     /// [`StoreError`]; the old record stays.
-    pub(super) fn renew_if_due(&mut self, now: Wall) -> Result<(), StoreError> {
-        if now < self.signed || now.since(self.signed) >= RENEW_AFTER { self.renew(now) } else { Ok(()) }
+    pub(super) fn renew_if_due(&mut self, now: Now) -> Result<(), StoreError> {
+        let is_old = now.wall < self.signed || now.wall.since(self.signed) >= self.lasts;
+        if self.is_owed {
+            self.change(now)
+        } else if is_old {
+            self.renew(now.wall)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Says goodbye: the last record of this life. Gives its line, which lanes tell every neighbour.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing is said then.
+    pub(super) fn leave(&mut self, now: Wall) -> Result<Arc<str>, StoreError> {
+        let goodbye = self.draft(now)?.seal_goodbye(now, &self.key).expect("a goodbye breaks no limit");
+        self.has_left = true;
+        Ok(self.publish(goodbye, now))
+    }
+
+    /// The newest record, once after it was signed.
+    pub(super) fn take_news(&mut self) -> Option<Verified<Record>> {
+        self.news.take()
+    }
+
+    /// When a change that had to wait has its turn; `None` = none waits.
+    pub(super) fn owed_at(&self) -> Option<Mono> {
+        (self.is_owed && !self.has_left).then(|| self.changes.since + CHANGE_EVERY)
+    }
+
+    /// Signs what changed, now or when its turn has come.
+    fn change(&mut self, now: Now) -> Result<(), StoreError> {
+        self.is_owed = true;
+        if self.changes.admit(now.mono) { self.renew(now.wall) } else { Ok(()) }
     }
 
     fn renew(&mut self, now: Wall) -> Result<(), StoreError> {
-        let draft = RecordDraft {
+        if self.has_left {
+            return Ok(());
+        }
+        let record = self.draft(now)?.seal(now, &self.key).expect("settings are within the limits of a record");
+        self.publish(record, now);
+        Ok(())
+    }
+
+    fn draft(&self, now: Wall) -> Result<RecordDraft, StoreError> {
+        Ok(RecordDraft {
             seq: self.dir.next_record_seq(now)?,
             addresses: self.addresses(),
             interests: self.interests.clone(),
             network: self.network.clone(),
-        };
-        let record = draft.seal(now, &self.key).expect("settings are within the limits of a record");
+        })
+    }
+
+    fn publish(&mut self, record: Verified<Record>, now: Wall) -> Arc<str> {
+        let line: Arc<str> = record.envelope().line(0, false).into();
         self.signed = now;
-        self.line.send_replace(record.envelope().line(0, false).into());
-        Ok(())
+        self.lasts = RENEW_LEAST + RENEW_SPREAD.mul_f64(fastrand::f64());
+        self.is_owed = false;
+        self.news = Some(record);
+        self.line.send_replace(Arc::clone(&line));
+        line
     }
 }
 
 fn is_routable(ip: IpAddr) -> bool {
     !ip.is_unspecified() && !ip.is_multicast()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOON: Wall = Wall::from_millis(1_795_262_400_000);
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    fn at(span: Duration) -> Now {
+        Now { mono: Mono(0) + span, wall: NOON + span }
+    }
+
+    fn patterns(text: &str) -> Interests {
+        Interests::new([text.parse().expect("a pattern")]).expect("interests")
+    }
+
+    fn record(home: &tempfile::TempDir) -> OwnRecord {
+        let basis = Basis {
+            key: Arc::new(Keypair::from_seed(&[1; 32])),
+            dir: DataDir::open(home.path()).expect("a directory"),
+            network: Network::default(),
+            profile: Profile::Public,
+            configured: vec!["birch.example:7443".parse().expect("an address")],
+            listening: &[],
+            interests: Interests::default(),
+        };
+        OwnRecord::new(basis, watch::Sender::new("".into()), at(Duration::ZERO)).expect("a record")
+    }
+
+    fn news(record: &mut OwnRecord) -> Option<u64> {
+        record.take_news().map(|record| record.seq)
+    }
+
+    #[test]
+    fn a_record_is_signed_anew_after_8_to_12_hours_and_never_with_the_same_number() {
+        let home = tempfile::tempdir().expect("a directory");
+        let mut record = record(&home);
+        let first = news(&mut record).expect("signed at the start");
+        let lasts = record.lasts;
+        assert!(lasts >= 8 * HOUR && lasts <= 12 * HOUR, "{lasts:?}");
+        let renewed = |record: &mut OwnRecord, after: Duration| {
+            record.renew_if_due(at(after)).expect("a disk");
+            news(record)
+        };
+        assert_eq!(renewed(&mut record, lasts - Duration::from_secs(1)), None);
+        let second = renewed(&mut record, lasts + Duration::from_secs(1)).expect("it is old");
+        assert!(second > first);
+        record.signed = NOON + 48 * HOUR;
+        assert!(renewed(&mut record, lasts).expect("signed in the future") > second);
+    }
+
+    #[test]
+    fn changes_in_a_row_are_signed_together_a_minute_later() {
+        let home = tempfile::tempdir().expect("a directory");
+        let mut record = record(&home);
+        news(&mut record);
+        let mut signed = 0;
+        for number in 0..20 {
+            record.set_interests(patterns(&format!("a.b{number}")), at(Duration::from_secs(1))).expect("a disk");
+            signed += usize::from(news(&mut record).is_some());
+        }
+        assert_eq!(signed, 5);
+        record.renew_if_due(at(Duration::from_secs(59))).expect("a disk");
+        assert!(record.take_news().is_none(), "not before its minute");
+        record.renew_if_due(at(Duration::from_secs(61))).expect("a disk");
+        assert_eq!(record.take_news().expect("its turn").interests, patterns("a.b19"));
+        record.renew_if_due(at(Duration::from_secs(300))).expect("a disk");
+        assert!(record.take_news().is_none(), "nothing is owed any more");
+    }
+
+    #[test]
+    fn after_a_goodbye_nothing_is_signed_until_the_next_start() {
+        let home = tempfile::tempdir().expect("a directory");
+        let mut first = record(&home);
+        let line = first.leave(NOON).expect("a disk");
+        let goodbye = first.take_news().expect("signed");
+        assert!(goodbye.bye && *line == *goodbye.envelope().line(0, false) && *first.line.borrow() == line);
+        first.set_interests(patterns("a.b"), at(HOUR)).expect("a disk");
+        first.renew_if_due(at(48 * HOUR)).expect("a disk");
+        assert!(first.take_news().is_none());
+        drop(first);
+        let again = record(&home).take_news().expect("signed at the start");
+        assert!(again.seq > goodbye.seq && !again.bye);
+    }
 }

@@ -110,7 +110,7 @@ impl Driver {
         self.facts.peers_max = settings.discovery.max_peers;
         self.take_up_trust(settings);
         self.take_up_peers(&settings.peers);
-        let now = self.clock.now().wall;
+        let now = self.clock.now();
         block_in_place(|| self.record.set_addresses(settings.node.addresses.clone(), now))?;
         self.take_up_interests(&settings.interests)
     }
@@ -137,7 +137,7 @@ impl Driver {
         }
         let typed = block_in_place(|| interests::load(&self.hands.dir, configured));
         let wanted = typed.unwrap_or_else(|| configured.clone());
-        let now = self.clock.now().wall;
+        let now = self.clock.now();
         block_in_place(|| self.record.set_interests(wanted.clone(), now))?;
         self.facts.configured = configured.clone();
         self.hands.interests.send_replace(wanted.clone());

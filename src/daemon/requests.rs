@@ -36,6 +36,7 @@ impl Driver {
                 let prospects = self.node.prospects(&kind, self.clock.now().wall);
                 let _ = answer.send(matches(&kind, self.node.wants(&kind), prospects, &self.node.view()));
             }
+            Request::Leave { answer } => self.leave(answer),
             Request::RemovePeer { id, answer } => self.remove_peer(id, answer),
             Request::Publish { emitted, taken, answer } => self.publish(emitted, taken, answer),
             Request::Interests { answer } => {
@@ -181,7 +182,7 @@ impl Driver {
         let storage = |error: crate::store::StoreError| Fault::new(FaultCode::Storage, error.to_string());
         block_in_place(|| {
             interests::save(&self.hands.dir, &self.facts.configured, &wanted)?;
-            self.record.set_interests(wanted.clone(), now.wall)
+            self.record.set_interests(wanted.clone(), now)
         })
         .map_err(storage)?;
         self.hands.interests.send_replace(wanted.clone());

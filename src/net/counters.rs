@@ -81,7 +81,8 @@ pub struct Counters {
     pub verify_seconds: VerifySeconds,
     /// Requests told `unavailable` since the workers or the driver were behind.
     pub overloaded: Count,
-    /// Records about others in an exchange or a hello: not read in this version.
+    /// Records of others that were not looked at: too many at once, at addresses that mean nothing to
+    /// us, or in a hello.
     pub records_ignored: Count,
     /// Lanes that stood.
     pub lanes_connected: Count,

@@ -20,17 +20,22 @@ use tokio::net::TcpSocket;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use super::exchange::Sorted;
 use super::resolve::resolve;
 use super::tls::Pin;
 use super::{Context, exchange};
 use crate::core::params::CREDIT_MAX;
 use crate::wire::message::{
-    EVENTS_ROUTE, HELLO_ROUTE, Hello, LINES_TYPE, PEERS_BYTES_MAX, PEERS_ROUTE, Problem, Receipt, Refused, Retry,
+    EVENTS_ROUTE, HELLO_ROUTE, Hello, LINES_TYPE, PEERS_BYTES_MAX, PEERS_ROUTE, Problem, RECORDS_MAX, Receipt, Refused,
+    Retry,
 };
 use crate::wire::{Code, Host, HostPort, Keys, NodeId, Record, Rejection, Verified};
 
 /// Largest answer but that of `/peers`.
 pub const ANSWER_BYTES_MAX: usize = 64 << 10;
+/// Most records in an answer of `/peers`, the peer's own and twice as many as it should give
+/// (3-discovery.md, tier 2).
+const ANSWER_RECORDS_MAX: usize = 1 + 2 * RECORDS_MAX;
 /// Longest wait that a peer can ask for.
 pub const RETRY_MAX: Duration = Duration::from_secs(600);
 /// Shortest wait that a peer can ask for, so that nobody makes us send without a pause.
@@ -79,6 +84,14 @@ pub(super) struct Call {
     origin: String,
 }
 
+/// What an exchange brought.
+pub(super) struct Exchanged {
+    /// The peer's own record.
+    pub(super) own: Verified<Record>,
+    /// What it told us of others.
+    pub(super) others: Vec<Verified<Record>>,
+}
+
 /// An answer that was read to its end.
 struct Answered {
     status: StatusCode,
@@ -121,18 +134,24 @@ impl Call {
         Ok(hello)
     }
 
-    /// This is me, and who are you? The peer's own record, with all checks.
-    pub(super) async fn exchange(&self, own: &str) -> Result<Verified<Record>, Trouble> {
+    /// This is me, who are you, and whom else do you know? Every record with all checks; of a heap that
+    /// is larger than anybody may send only the first one counts, which is the peer's own.
+    pub(super) async fn exchange(&self, own: &str) -> Result<Exchanged, Trouble> {
         let request = self.lines(PEERS_ROUTE, Bytes::from(format!("{own}\n")));
         let answer = self.call(request, PEERS_BYTES_MAX).await?;
-        for line in answer.body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            match self.read_record(line) {
-                Ok(Some(record)) => return Ok(record),
-                Ok(None) => self.context.counters().records_ignored.one(),
-                Err(rejection) => return Err(self.odd(&format!("gave a record that is refused: {rejection}"))),
-            }
+        let lines = answer.body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        let mut lines: Vec<Bytes> = lines.map(|line| answer.body.slice_ref(line)).collect();
+        if lines.len() > ANSWER_RECORDS_MAX {
+            self.context.counters().records_ignored.add(lines.len() - 1);
+            lines.truncate(1);
         }
-        Err(self.odd("gave no record of its own"))
+        let read = exchange::reader(&self.context, self.peer, self.at.ip());
+        let mut keys = Keys::default();
+        let read = lines.iter().map(|line| read(line, &mut keys)).collect();
+        let refused = |rejection: Rejection| self.odd(&format!("gave a record that is refused: {rejection}"));
+        let Sorted { own, others } = exchange::sort(&self.context, read).map_err(refused)?;
+        let own = own.into_iter().max_by_key(|record| record.seq);
+        Ok(Exchanged { own: own.ok_or_else(|| self.odd("gave no record of its own"))?, others })
     }
 
     /// The record in a hello, with all checks. One that does not pass is counted and costs nothing

@@ -4,6 +4,7 @@
 //!   resolve, check → TLS pinned → hello → exchange → Met, Connected
 //!   then, one at a time:  a changed record → exchange → Met
 //!                         a shipment       → events   → Sent
+//!                         a question       → exchange → Met, Heard
 //!                           not_subscribed → exchange → Met
 //!                         silence          → hello    → Pong, and Met for a newer record
 //!   another key answers:  Mistaken, and the next address
@@ -23,7 +24,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
 
-use super::dial::{Call, Trouble};
+use super::dial::{Call, Exchanged, Trouble};
 use super::resolve::resolve;
 use super::{Context, Report, Reports};
 use crate::core::params::RETRY_BUSY;
@@ -40,6 +41,7 @@ pub const PINGS_MAX: usize = 8;
 pub struct LaneHandle {
     shipments: mpsc::Sender<(ShipmentId, Vec<Bytes>)>,
     pings: mpsc::Sender<Asked>,
+    exchanges: mpsc::Sender<()>,
     task: AbortHandle,
 }
 
@@ -80,6 +82,13 @@ impl LaneHandle {
         echo
     }
 
+    /// Asks the peer whom else it knows: [`Report::Heard`] follows, unless the lane breaks or the peer is
+    /// busy.
+    pub fn exchange(&self) {
+        // Full: it is about to be asked.
+        let _ = self.exchanges.try_send(());
+    }
+
     /// Closes the lane at once; no report follows.
     pub fn close(self) {
         drop(self);
@@ -104,9 +113,10 @@ pub fn open(
 ) -> LaneHandle {
     let (shipments, queue) = mpsc::channel(context.limits().shipments);
     let (pings, asked) = mpsc::channel(PINGS_MAX);
+    let (exchanges, curious) = mpsc::channel(1);
     let dialler = Dialler { context: context.clone(), peer, lane, reports };
-    let task = tokio::spawn(dialler.run(at, by_hand, queue, asked)).abort_handle();
-    LaneHandle { shipments, pings, task }
+    let task = tokio::spawn(dialler.run(at, by_hand, Wishes { queue, asked, curious })).abort_handle();
+    LaneHandle { shipments, pings, exchanges, task }
 }
 
 /// What a shipment taught.
@@ -115,7 +125,12 @@ struct Shipped {
     view_is_old: bool,
 }
 
-type Queue = mpsc::Receiver<(ShipmentId, Vec<Bytes>)>;
+/// What the driver wants of the lane.
+struct Wishes {
+    queue: mpsc::Receiver<(ShipmentId, Vec<Bytes>)>,
+    asked: mpsc::Receiver<Asked>,
+    curious: mpsc::Receiver<()>,
+}
 
 struct Dialler {
     context: Context,
@@ -134,11 +149,11 @@ struct Standing {
 }
 
 impl Dialler {
-    async fn run(self, at: Vec<HostPort>, by_hand: bool, mut queue: Queue, mut asked: mpsc::Receiver<Asked>) {
+    async fn run(self, at: Vec<HostPort>, by_hand: bool, mut wishes: Wishes) {
         let why = match self.connect(&at, by_hand).await {
             Ok(mut standing) => {
                 self.context.counters().lanes_connected.one();
-                match self.serve(&mut standing, &mut queue, &mut asked).await {
+                match self.serve(&mut standing, &mut wishes).await {
                     Some(why) => why,
                     None => return, // the driver is gone, and with it everybody who would listen
                 }
@@ -146,8 +161,8 @@ impl Dialler {
             Err(why) => why,
         };
         self.context.counters().lanes_broken.one();
-        queue.close();
-        while let Some((shipment, _)) = queue.recv().await {
+        wishes.queue.close();
+        while let Some((shipment, _)) = wishes.queue.recv().await {
             self.report_sent(shipment, Err(SendError::Lost)).await;
         }
         self.report(Report::Broken { peer: self.peer, lane: self.lane, why }).await;
@@ -197,21 +212,18 @@ impl Dialler {
         let mut record = self.context.settings().record.clone();
         let own = record.borrow_and_update().clone();
         let asked = Instant::now(); // the hello had to make the connection first
-        let met = call.exchange(&own).await.map_err(why)?;
+        let Exchanged { own: met, others } = call.exchange(&own).await.map_err(why)?;
         let rtt = asked.elapsed();
+        self.report(Report::Told { peer: self.peer, record: own }).await;
         let mut standing = Standing { call, record, met: met.seq };
         self.report_met(&mut standing, met).await;
         self.report(Report::Connected { peer: self.peer, lane: self.lane, rtt, observed }).await;
+        self.report_heard(others).await;
         Ok(standing)
     }
 
     /// Serves until something breaks, and says what; `None` when the driver's end is gone.
-    async fn serve(
-        &self,
-        standing: &mut Standing,
-        queue: &mut Queue,
-        asked: &mut mpsc::Receiver<Asked>,
-    ) -> Option<String> {
+    async fn serve(&self, standing: &mut Standing, wishes: &mut Wishes) -> Option<String> {
         let mut probe_at = Instant::now() + self.context.limits().probe;
         let mut renew_at: Option<Instant> = None;
         loop {
@@ -219,24 +231,26 @@ impl Dialler {
                 biased;
                 // Only looks at a version: a change that is not taken now is seen next time. First, so
                 // that no neighbour is sent events by a view of us that we know to be old.
-                Ok(()) = standing.record.changed() => self.renew(standing).await,
+                Ok(()) = standing.record.changed() => self.renew(standing, false).await,
                 // Cancel safe; the moment is kept outside the loop.
                 () = sleep_until(renew_at.unwrap_or(probe_at)), if renew_at.is_some() => {
-                    self.renew(standing).await
+                    self.renew(standing, false).await
                 }
                 // Cancel safe: a shipment is taken only when this arm runs.
-                shipment = queue.recv() => {
+                shipment = wishes.queue.recv() => {
                     let (shipment, lines) = shipment?;
                     match self.ship(&standing.call, shipment, &lines).await {
-                        Ok(Shipped { view_is_old: true }) => self.renew(standing).await,
+                        Ok(Shipped { view_is_old: true }) => self.renew(standing, false).await,
                         Ok(Shipped { view_is_old: false }) => Ok(renew_at),
                         Err(why) => Err(why),
                     }
                 }
                 // Cancel safe: a question is taken only when this arm runs.
-                Some((since, answer)) = asked.recv() => {
+                Some((since, answer)) = wishes.asked.recv() => {
                     self.echo(&standing.call, since, answer).await.map(|()| renew_at)
                 }
+                // Cancel safe: the wish is taken only when this arm runs.
+                Some(()) = wishes.curious.recv() => self.renew(standing, true).await,
                 // Cancel safe; the moment is kept outside the loop.
                 () = sleep_until(probe_at) => self.probe(standing).await.map(|()| renew_at),
             };
@@ -248,12 +262,17 @@ impl Dialler {
         }
     }
 
-    /// Posts our record and takes the peer's; when it is too busy for that, says when to try again.
-    async fn renew(&self, standing: &mut Standing) -> Result<Option<Instant>, String> {
+    /// Posts our record and takes the peer's; when it is too busy for that, says when to try again. What
+    /// it tells of others counts where it was asked for: nobody provokes questions to talk more.
+    async fn renew(&self, standing: &mut Standing, is_curious: bool) -> Result<Option<Instant>, String> {
         let own = standing.record.borrow_and_update().clone();
         match standing.call.exchange(&own).await {
-            Ok(record) => {
+            Ok(Exchanged { own: record, others }) => {
+                self.report(Report::Told { peer: self.peer, record: own }).await;
                 self.report_met(standing, record).await;
+                if is_curious {
+                    self.report_heard(others).await;
+                }
                 Ok(None)
             }
             Err(Trouble::Busy(after)) => Ok(Some(Instant::now() + after)),
@@ -313,6 +332,12 @@ impl Dialler {
             // Busy, but there.
             Err(Trouble::Busy(_)) => Ok(()),
             Err(trouble) => Err(trouble.why(standing.call.at)),
+        }
+    }
+
+    async fn report_heard(&self, records: Vec<Verified<Record>>) {
+        if !records.is_empty() {
+            self.report(Report::Heard { teller: self.peer, records }).await;
         }
     }
 

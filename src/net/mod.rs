@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::core::ports::{Arrived, LaneId, SendError, ShipmentId};
 use crate::wire::message::{Outcome, Receipt};
-use crate::wire::{HostPort, NodeId, Record, Verified};
+use crate::wire::{Group, HostPort, NodeId, Record, Verified};
 
 mod connections;
 mod counters;
@@ -77,6 +77,24 @@ pub enum Report {
         /// The record; its `id()` is the key that was proved.
         record: Verified<Record>,
     },
+    /// A node answered what we asked: whom else it knows. Each record passed every check but the core's.
+    Heard {
+        /// Who.
+        teller: NodeId,
+        /// Of others than itself.
+        records: Vec<Verified<Record>>,
+    },
+    /// A node with a proved key asks whom else we know ([`Report::Met`] came before). The request waits.
+    Asked {
+        /// Who.
+        from: NodeId,
+        /// From which network.
+        group: Group,
+        /// What it tells us of others; each record passed every check but the core's.
+        records: Vec<Verified<Record>>,
+        /// Takes the lines that it is given, without our own. Dropping it answers 503.
+        answer: oneshot::Sender<Vec<String>>,
+    },
     /// A node with a proved key called on us.
     Contact {
         /// Who.
@@ -104,6 +122,13 @@ pub enum Report {
         at: HostPort,
         /// Whose key it was.
         found: NodeId,
+    },
+    /// A peer took a record of ours.
+    Told {
+        /// Who.
+        peer: NodeId,
+        /// Its line, as the driver gave it.
+        record: Arc<str>,
     },
     /// A lane could not be made, or is gone; nothing more comes from it.
     Broken {

@@ -7,7 +7,7 @@
 //!     |<-- 200 Hello {id, record, nonce, sig, observed, clock} |   the record, N signed
 //!     | POST /mesh/v1/peers   <own record line>                |
 //!     |------------------------------------------------------->|   this is me, this is what I want
-//!     |<-- 200 <record lines>                                  |   and this is me
+//!     |<-- 200 <record lines>                                  |   this is me, and these I know
 //!     |                                                        |
 //!     | POST /mesh/v1/events  1*256 line                       |
 //!     |------------------------------------------------------->|   verify, journal, fsync
@@ -47,7 +47,7 @@ pub const HELLO_PAYLOAD_TYPE: &str = "application/vnd.afferent.hello.v1";
 pub const LINES_MAX: usize = 256;
 /// Largest body of `/events`.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
-/// Most records in one exchange.
+/// Most records of others that an answer gives, and most lines of a request.
 pub const RECORDS_MAX: usize = 32;
 /// Largest answer of `/peers`.
 pub const PEERS_BYTES_MAX: usize = 160 << 10;

@@ -154,16 +154,36 @@ impl RecordDraft {
     /// # Errors
     /// The limit that it breaks.
     pub fn seal(&self, now: Wall, key: &Keypair) -> Result<Verified<Record>, Rejection> {
+        self.sealed(self.addresses.clone(), self.interests.patterns().to_vec(), false, now, key)
+    }
+
+    /// Signs a goodbye instead: no address, nothing wanted. Whoever reads it stops calling, until a
+    /// record with a higher `seq` takes it back.
+    ///
+    /// # Errors
+    /// None that this can break; the type is the one of [`RecordDraft::seal`].
+    pub fn seal_goodbye(&self, now: Wall, key: &Keypair) -> Result<Verified<Record>, Rejection> {
+        self.sealed(Vec::new(), Vec::new(), true, now, key)
+    }
+
+    fn sealed(
+        &self,
+        addresses: Vec<HostPort>,
+        patterns: Vec<Pattern>,
+        bye: bool,
+        now: Wall,
+        key: &Keypair,
+    ) -> Result<Verified<Record>, Rejection> {
         let body = Body {
             seq: self.seq,
-            addresses: self.addresses.clone(),
+            addresses,
             reach: Reach::Direct,
-            patterns: self.interests.patterns().to_vec(),
+            patterns,
             leased: Vec::new(),
             capabilities: Vec::new(),
             protocol: PROTOCOL,
             software: concat!("afferent/", env!("CARGO_PKG_VERSION")).to_owned(),
-            bye: false,
+            bye,
         };
         let data = serde_json::value::to_raw_value(&body).expect("a record always encodes");
         let draft = Draft::new(format!("record-{}", self.seq), RECORD_TYPE, now)
@@ -206,6 +226,16 @@ mod tests {
         assert_eq!(record.addresses, draft.addresses);
         assert_eq!(record.envelope().event().network(), "lab");
         assert!(record.expires() <= NOW + RECORD_LIFETIME);
+    }
+
+    #[test]
+    fn a_goodbye_names_no_address_and_wants_nothing() {
+        let interests = Interests::new(["a.*".parse().expect("a pattern")]).expect("interests");
+        let addresses = vec!["birch.example:7443".parse().expect("an address")];
+        let draft = RecordDraft { seq: 9, addresses, interests, ..RecordDraft::default() };
+        let goodbye = draft.seal_goodbye(NOW, &key()).expect("a record");
+        assert!(goodbye.bye && goodbye.addresses.is_empty() && goodbye.interests.patterns().is_empty());
+        assert!(goodbye.supersedes(&RecordDraft { seq: 8, ..draft }.seal(NOW, &key()).expect("a record")));
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod crossing;
 mod disk;
 mod dns;
 mod kills;
+mod leaving;
 mod logs;
 mod metrics;
 mod people;
@@ -19,6 +20,7 @@ mod schemas;
 mod service;
 mod support;
 mod teleclaude;
+mod telling;
 mod trust;
 #[path = "../validator/mod.rs"]
 mod validator;

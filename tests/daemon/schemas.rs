@@ -100,6 +100,7 @@ fn real_outputs_are_what_the_schemas_say() {
         assert_eq!(answered, status, "{route}: {json}");
         cases.push(Case::good(thing, &json.to_string()));
     }
+    cases.extend(printed(&b, "left", &["leave"]));
     let made = tempfile::tempdir().expect("a directory");
     let config = made.path().join("new.toml");
     let init = crate::support::binary().args(["init", "--json", "--config"]).arg(config).output().expect("runs");

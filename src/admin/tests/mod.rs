@@ -217,6 +217,10 @@ impl Script {
                 self.peers.retain(|peer| peer.id != id);
                 let _ = answer.send(Ok(()));
             }
+            Request::Leave { answer } => {
+                let told = self.peers.iter().map(|peer| peer.id).collect();
+                let _ = answer.send(Ok(Left { told, missed: Vec::new() }));
+            }
             Request::Publish { emitted, taken, answer } => {
                 self.batches.lock().expect("not poisoned").push(emitted.len());
                 let is_taken = |envelope: &&Verified<Envelope>| envelope.event().kind.as_str() == "demo.taken";

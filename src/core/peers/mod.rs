@@ -287,7 +287,8 @@ impl Peers {
             others.filter(|peer| peer.alias.as_ref() == Some(alias)).for_each(|peer| peer.alias = None);
         }
         let peer = self.table.entry(id).or_insert_with(|| Peer::new(id, Origin::Manual, now.wall));
-        let moved = peer.typed != [at.clone()];
+        // Whoever types in one that left thinks that it is back.
+        let moved = peer.typed != [at.clone()] || peer.has_left();
         peer.origin = Origin::Manual;
         (peer.tier, peer.root) = (Tier::Manual, Tier::Manual);
         peer.typed = vec![at];
@@ -324,7 +325,7 @@ impl Peers {
         }
     }
 
-    fn is_closed_to(&self, id: &NodeId) -> bool {
+    pub(super) fn is_closed_to(&self, id: &NodeId) -> bool {
         !self.rules.allow.is_empty() && !self.rules.allow.contains(id)
     }
 

@@ -361,7 +361,8 @@ impl Peers {
         self.book.verified(now)
     }
 
-    /// Records that we may hand on: of nodes that answered us within a day, no word of mouth alone.
+    /// Records that we may hand on: of nodes that answered us within a day, no word of mouth alone, and
+    /// goodbyes.
     pub(in crate::core) fn shareable(&self, now: Wall) -> Vec<Verified<Record>> {
         let is_fresh = |at: Option<Wall>| at.is_some_and(|at| now.since(at) <= super::super::params::VERIFIED_FOR);
         let peers = self.table.values().filter(|peer| peer.is_connected() || is_fresh(peer.verified));
@@ -370,7 +371,7 @@ impl Peers {
         let known = known.filter_map(|(_, known)| known.record.clone());
         peers
             .chain(known)
-            .filter(|record| now < record.expires() && !record.bye && !record.addresses.is_empty())
+            .filter(|record| now < record.expires() && is_passable(record, self.rules.profile))
             .collect()
     }
 

@@ -246,7 +246,7 @@ async fn exchanges_take_the_callers_own_record_only() {
         _ => None,
     };
     assert_eq!(node.told(met).await, (caller.id(), 7));
-    assert_eq!(node.context.counters().records_ignored.value(), 1);
+    assert_eq!(node.context.counters().records_ignored.value(), 1, "no address, no use");
 
     let forged = own.replace("build", "x").replacen("0 ", "0 A", 1);
     let plain = event(&caller, "no-record");

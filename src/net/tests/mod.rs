@@ -22,6 +22,7 @@ use crate::wire::message::{Durability, LINES_TYPE};
 use crate::wire::{Code, Digest, Draft, Envelope, Keypair, Network, Profile, RecordDraft, Rejection, envelope};
 
 mod bad_peers;
+mod exchange;
 mod flood;
 mod framing;
 mod identity;
@@ -40,6 +41,8 @@ const NOW: Wall = Wall::from_millis(1_795_243_262_123);
 struct Memory {
     stored: Mutex<HashSet<Digest>>,
     refused: Mutex<Vec<(Digest, Code)>>,
+    /// Lines of others that are given to whoever asks.
+    known: Mutex<Vec<String>>,
     /// Digests in the order in which they were stored.
     order: Mutex<Vec<Digest>>,
 }
@@ -196,9 +199,19 @@ async fn drive(
 ) {
     let mut held = Vec::new();
     while let Some(report) = inbox.recv().await {
-        let Report::Received { arrived, answer, .. } = report else {
-            let _ = tell.send(report);
-            continue;
+        let (arrived, answer) = match report {
+            Report::Received { arrived, answer, .. } => (arrived, answer),
+            Report::Asked { from, group, records, answer } => {
+                let given = memory.known.lock().expect("unpoisoned").clone();
+                let _ = answer.send(given);
+                let (silent, _) = oneshot::channel();
+                let _ = tell.send(Report::Asked { from, group, records, answer: silent });
+                continue;
+            }
+            _ => {
+                let _ = tell.send(report);
+                continue;
+            }
         };
         match *plot.borrow() {
             Script::Hold => held.push(answer),
