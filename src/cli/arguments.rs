@@ -79,6 +79,8 @@ pub(super) enum Command {
     Wait(Wait),
     /// Print this node's id and the addresses that a friend pastes; works without a daemon
     Id,
+    /// Print what a friend types to become a peer; works without a daemon
+    Invite(Invite),
     /// List, add and remove peers
     Peers(Peers),
     /// Say goodbye to the mesh and end the daemon; the next start takes it back
@@ -212,6 +214,8 @@ mod tests {
             "bench e2e --via b.sock --to cedar --socket a.sock",
             "registrar --config a.toml --set registrar.zone=mesh.example",
             "leave --json",
+            "invite",
+            "invite --qr",
         ] {
             assert!(parse(line).is_ok(), "{line}: {}", parse(line).expect_err("refused"));
         }

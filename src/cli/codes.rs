@@ -30,6 +30,8 @@ pub(super) const FEW_PEERS: &str = "AF0322";
 pub(super) const UNWANTED: &str = "AF0323";
 /// A measurement found events that were lost, or came twice.
 pub(super) const UNSOUND: &str = "AF0324";
+/// No address of this node is known.
+pub(super) const NO_ADDRESS: &str = "AF0325";
 /// There is no key yet.
 pub(super) const NO_KEY: &str = "AF0501";
 /// The key file cannot be used.
@@ -57,6 +59,7 @@ const OWN: &[(&str, &str)] = &[
         UNSOUND,
         "a measurement saw events that were stored and did not arrive while it waited, or that came more than once; what did not arrive may still come",
     ),
+    (NO_ADDRESS, "no address of this node is known: set node.addresses, or wait for a peer that says where it sees it"),
     (NO_KEY, "this node has no key yet"),
     (BAD_KEY, "the key file cannot be used"),
     (PRESENT, "init found everything in place and changed nothing"),

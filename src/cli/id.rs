@@ -12,23 +12,30 @@ use crate::config::Settings;
 use crate::wire::{NodeId, PeerAddress};
 
 pub(super) async fn perform(global: &Global, output: &mut Output) -> Result<Exit, Failure> {
+    print(&identity("id", global).await?, output)?;
+    Ok(Exit::Done)
+}
+
+/// Who this node is and how others reach it, with a daemon or without, for `thing`.
+///
+/// # Errors
+/// Without a daemon that answers and without a key that can be read.
+pub(super) async fn identity(thing: &str, global: &Global) -> Result<Identity, Failure> {
     let socket = reach::socket(global)?;
     let own = reach::settings(global, &[]).and_then(|settings| {
-        let id = node_key::load("id", &settings)?.id();
+        let id = node_key::load(thing, &settings)?.id();
         Ok(offline(&settings, id))
     });
-    let identity = match (ask(&socket).await, own) {
+    match (ask(&socket).await, own) {
         // A daemon of somebody else may hold the socket; the key is what the configuration means.
-        (Ok(told), Ok(own)) if told.id == own.id => told,
-        (_, Ok(own)) => own,
+        (Ok(told), Ok(own)) if told.id == own.id => Ok(told),
+        (_, Ok(own)) => Ok(own),
         // The key belongs to the daemon's user alone; the daemon says the same.
-        (Ok(told), Err(_)) => told,
+        (Ok(told), Err(_)) => Ok(told),
         // Neither key nor socket are open to this user: the group is what lets him in.
-        (Err(denied @ ClientError::Denied { .. }), Err(_)) => return Err(Failure::of_client("id", &denied)),
-        (Err(_), Err(failure)) => return Err(failure),
-    };
-    print(&identity, output)?;
-    Ok(Exit::Done)
+        (Err(denied @ ClientError::Denied { .. }), Err(_)) => Err(Failure::of_client(thing, &denied)),
+        (Err(_), Err(failure)) => Err(failure),
+    }
 }
 
 async fn ask(socket: &Path) -> Result<Identity, ClientError> {

@@ -24,6 +24,7 @@ mod groups;
 mod id;
 mod init;
 mod interests;
+mod invite;
 mod keys;
 mod limits;
 mod leave;
@@ -105,6 +106,7 @@ fn perform(arguments: &Arguments, output: &mut Output) -> Result<Exit, Failure> 
             Command::Match(matching) => matching::perform(matching, global, output).await,
             Command::Ping(ping) => ping::perform(ping, global, output).await,
             Command::Id => id::perform(global, output).await,
+            Command::Invite(invite) => invite::perform(invite, global, output).await,
             Command::Leave => leave::perform(global, output).await,
             Command::Peers(peers) => peers::perform(peers, global, output).await,
             Command::Publish(publish) => publish::perform(publish, global, output).await,

@@ -350,7 +350,6 @@ impl Node {
         self.discovery.start(&self.peers, now);
     }
 
-    /// A node said goodbye, to us or to somebody else.
     /// What was in hand for peers whose lane we closed goes back to their accounts.
     fn close_cut(&mut self) {
         for peer in self.peers.take_cut() {

@@ -39,6 +39,13 @@ pub(in crate::cli) enum KeysAction {
 }
 
 #[derive(Args, Debug)]
+pub(in crate::cli) struct Invite {
+    /// Show it as a QR code too, for the camera of a telephone [default: the line alone]
+    #[arg(long)]
+    pub(in crate::cli) qr: bool,
+}
+
+#[derive(Args, Debug)]
 pub(in crate::cli) struct Run {
     /// The same as `afferent config check` [default: off]
     #[arg(long)]
