@@ -9,6 +9,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::block_in_place;
 
 use super::clock::Clock;
+use super::clocks::Clocks;
 use super::facts::Facts;
 use super::leave::Leaving;
 use super::metrics::Metrics;
@@ -88,7 +89,8 @@ pub(super) struct Driver {
     /// Somebody was told that we are ready.
     is_announced: bool,
     pub(super) metrics: Metrics,
-    notes: Notes,
+    pub(super) notes: Notes,
+    pub(super) clocks: Clocks,
     waiting: BTreeMap<Ticket, Waiting>,
     next_ticket: u64,
     pub(super) lanes: BTreeMap<NodeId, (LaneId, net::LaneHandle)>,
@@ -134,6 +136,7 @@ impl Driver {
             leaving: None,
             metrics,
             notes: Notes::default(),
+            clocks: Clocks::default(),
             waiting: BTreeMap::new(),
             next_ticket: 0,
             lanes: BTreeMap::new(),
@@ -273,7 +276,7 @@ impl Driver {
             Output::SaveBook { nodes } => self.save_book(&nodes),
             Output::Neighbours(neighbours) => drop(self.hands.neighbours.send_replace(neighbours)),
             Output::Note(note) => {
-                self.notes.tell(&note);
+                self.notes.tell(&note, self.clock.now().wall);
                 if let Some(change) = super::notes::change(&note, self.clock.now().wall) {
                     self.tell_watchers(change);
                 }
@@ -389,6 +392,7 @@ impl Driver {
                 // Whoever gave up waiting asks again.
                 let _ = answer.send(self.node.share(&from, group, self.clock.now()));
             }
+            net::Report::Clock { peer, ahead_ms } => self.clocks.hear(peer, ahead_ms, self.clock.mono()),
             net::Report::Told { peer, record } => self.on_told(peer, &record),
             net::Report::Broken { peer, lane, why } => {
                 self.close_lane(&peer, lane);

@@ -14,6 +14,7 @@
 
 mod announce;
 mod clock;
+mod clocks;
 mod driver;
 mod facts;
 mod groups;

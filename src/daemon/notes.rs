@@ -6,23 +6,26 @@ use std::collections::BTreeMap;
 use crate::admin::FaultCode;
 use crate::admin::answers::{Change, Changed};
 use crate::core::Standing;
+use crate::core::params::DAY;
 use crate::core::ports::Note;
 use crate::time::Wall;
 use crate::wire::message::Outcome;
-use crate::wire::{Code, Digest, EventType, NodeId};
+use crate::wire::{Code, Digest, EventType, NodeId, timestamp};
 
 /// What was said, so that the same is not said again with every try.
 #[derive(Default)]
 pub(super) struct Notes {
     /// Peers that are not reachable, and why, as it was said last.
     away: BTreeMap<NodeId, String>,
+    /// When something was last seen that our key signed and we did not.
+    key_elsewhere: Option<Wall>,
 }
 
 /// Peers come and go; when this many are remembered as away, all are forgotten, and said once more.
 pub const AWAY_MAX: usize = 1_024;
 
 impl Notes {
-    pub(super) fn tell(&mut self, note: &Note) {
+    pub(super) fn tell(&mut self, note: &Note, now: Wall) {
         match note {
             Note::PeerConnected(peer) => {
                 self.away.remove(peer);
@@ -66,12 +69,23 @@ impl Notes {
                 tracing::debug!(peer = %peer.short(), digest = %event, "peer has the event");
             }
             Note::OwnKeyElsewhere(digest) => {
+                self.key_elsewhere = Some(now);
                 tracing::error!(%digest, number = number(Code::Conflict), "this key is used on another machine: an event signed by it came in that was never made here");
             }
             // The journal itself says it with its reason.
             Note::JournalFull => tracing::debug!("the journal is full: peers and publishers are told to wait"),
             Note::JournalWell => tracing::debug!("the journal takes events again"),
         }
+    }
+
+    /// For `status`.
+    pub(super) fn warning(&self, now: Wall) -> Option<String> {
+        let seen = self.key_elsewhere.filter(|seen| now.since(*seen) < DAY)?;
+        let at = timestamp::format(seen);
+        Some(format!(
+            "this node's key is used on another machine too, seen last at {at}: peers may drop both; next: find the \
+             copy and give it a key of its own (afferent init)"
+        ))
     }
 
     fn is_news(&mut self, peer: NodeId, why: &str) -> bool {
@@ -127,6 +141,19 @@ mod tests {
     use super::*;
     use crate::wire::Keypair;
 
+    const NOON: Wall = Wall::from_millis(1_795_262_400_000);
+
+    #[test]
+    fn a_key_that_is_used_twice_is_warned_of_for_a_day() {
+        let mut notes = Notes::default();
+        assert_eq!(notes.warning(NOON), None);
+        let seen = crate::wire::Draft::new("1", "a.b", NOON);
+        let seen = crate::wire::envelope::seal(&seen, &Keypair::from_seed(&[1; 32])).expect("an event");
+        notes.tell(&Note::OwnKeyElsewhere(seen.digest()), NOON);
+        assert!(notes.warning(NOON).expect("seen now").contains("on another machine"));
+        assert_eq!(notes.warning(NOON + DAY), None);
+    }
+
     #[test]
     fn a_peer_that_stays_away_is_said_once_for_each_reason() {
         let mut notes = Notes::default();
@@ -137,7 +164,7 @@ mod tests {
         };
         let news = ["refused", "refused", "no route", "no route", "refused"].map(|why| notes.is_news(id(1), why));
         assert_eq!(news, [true, false, true, false, true]);
-        notes.tell(&Note::PeerConnected(id(1)));
+        notes.tell(&Note::PeerConnected(id(1)), NOON);
         assert!(notes.is_news(id(1), "refused"), "it was there in between");
         for number in 0..3_000 {
             notes.is_news(id(number), "refused");

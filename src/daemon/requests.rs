@@ -5,12 +5,12 @@ use tokio::task::block_in_place;
 
 use super::driver::{Driver, Waiting};
 use super::{facts, metrics};
-use crate::admin::answers::{Identified, InterestsView, Matched, Matches, Peer, PeerState, Pinged};
+use crate::admin::answers::{Identified, InterestsView, Matched, Matches, Peer, PeerState, Pinged, Status};
 use crate::admin::{Fault, FaultCode, InterestsChange, Request};
 use crate::core::ports::{Input, Origin};
 use crate::core::{Prospect, View};
 use crate::net;
-use crate::store::interests;
+use crate::store::{Stats, interests};
 use crate::wire::{EventType, HostPort, NodeId, PeerAddress};
 
 impl Driver {
@@ -19,8 +19,7 @@ impl Driver {
         match request {
             Request::Status { answer } => {
                 let stats = block_in_place(|| self.hands.journal.stats());
-                let status = self.facts.status(&self.node.view(), &stats, &self.record.addresses(), &self.clock);
-                let _ = answer.send(status);
+                let _ = answer.send(self.status(&self.node.view(), &stats));
             }
             Request::Id { answer } => {
                 let _ = answer.send(self.facts.identity(self.hands.net.id(), &self.record.addresses()));
@@ -62,12 +61,20 @@ impl Driver {
         }
     }
 
+    fn status(&self, view: &View, stats: &Stats) -> Status {
+        let mut status = self.facts.status(view, stats, &self.record.addresses(), &self.clock);
+        let now = self.clock.now();
+        let first = self.notes.warning(now.wall).into_iter().chain(self.clocks.warning(now.mono));
+        status.warnings = first.chain(status.warnings).collect();
+        status
+    }
+
     fn metrics_page(&self) -> String {
         let stats = block_in_place(|| self.hands.journal.stats());
         let view = self.node.view();
         let bus = self.facts.bus_state();
         let seen = metrics::Seen {
-            status: &self.facts.status(&view, &stats, &self.record.addresses(), &self.clock),
+            status: &self.status(&view, &stats),
             states: &view.peers.iter().map(facts::state_of).collect::<Vec<_>>(),
             bus: bus.as_ref(),
             view: &view,

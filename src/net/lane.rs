@@ -29,6 +29,7 @@ use super::resolve::resolve;
 use super::{Context, Report, Reports};
 use crate::core::params::RETRY_BUSY;
 use crate::core::ports::{LaneId, SendError, ShipmentId};
+use crate::wire::message::Hello;
 use crate::wire::{Code, HostPort, NodeId, Record, Verified, timestamp};
 
 /// Addresses tried in one dial, over all places.
@@ -198,6 +199,7 @@ impl Dialler {
     async fn greet(&self, place: &HostPort, at: SocketAddr) -> Result<Standing, String> {
         let call = Call::new(&self.context, self.peer, place, at)?;
         let why = |trouble: Trouble| trouble.why(at);
+        let asked = Instant::now();
         let hello = match call.hello().await {
             Ok(hello) => hello,
             Err(trouble) => {
@@ -208,6 +210,8 @@ impl Dialler {
                 return Err(why(trouble));
             }
         };
+        // Before anything can fail that fails by a wrong clock.
+        self.report_clock(&hello, asked.elapsed()).await;
         let observed = hello.observed.parse().map_err(|_| format!("{at} names an address of ours that is none"))?;
         let mut record = self.context.settings().record.clone();
         let own = record.borrow_and_update().clone();
@@ -302,10 +306,7 @@ impl Dialler {
         match call.hello().await {
             Ok(hello) => {
                 let rtt = asked.elapsed();
-                let now = (self.context.settings().clock)();
-                // The peer looked at its clock about half way.
-                let clock = timestamp::parse(&hello.clock).unwrap_or(now) + rtt / 2;
-                let clock_ahead_ms = clock.as_millis().saturating_sub(now.as_millis());
+                let clock_ahead_ms = self.clock_ahead_ms(&hello, rtt).unwrap_or(0);
                 // Whoever asked may be gone.
                 let _ = answer.send(Echo { waited: asked - since, rtt, clock_ahead_ms });
                 self.report(Report::Pong { peer: self.peer, rtt }).await;
@@ -322,6 +323,7 @@ impl Dialler {
         match standing.call.hello().await {
             Ok(hello) => {
                 let rtt = asked.elapsed();
+                self.report_clock(&hello, rtt).await;
                 let record = standing.call.record_in(&hello).filter(|record| record.seq > standing.met);
                 if let Some(record) = record {
                     self.report_met(standing, record).await;
@@ -332,6 +334,20 @@ impl Dialler {
             // Busy, but there.
             Err(Trouble::Busy(_)) => Ok(()),
             Err(trouble) => Err(trouble.why(standing.call.at)),
+        }
+    }
+
+    /// How far the peer's clock is ahead; `None` when it says no time.
+    fn clock_ahead_ms(&self, hello: &Hello, rtt: Duration) -> Option<i64> {
+        let now = (self.context.settings().clock)();
+        // The peer looked at its clock about half way.
+        let clock = timestamp::parse(&hello.clock).ok()? + rtt / 2;
+        Some(clock.as_millis().saturating_sub(now.as_millis()))
+    }
+
+    async fn report_clock(&self, hello: &Hello, rtt: Duration) {
+        if let Some(ahead_ms) = self.clock_ahead_ms(hello, rtt) {
+            self.report(Report::Clock { peer: self.peer, ahead_ms }).await;
         }
     }
 

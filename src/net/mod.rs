@@ -123,6 +123,13 @@ pub enum Report {
         /// Whose key it was.
         found: NodeId,
     },
+    /// A peer said what time it is.
+    Clock {
+        /// Who, by the key that it proved.
+        peer: NodeId,
+        /// How far its clock is ahead of ours, in milliseconds, give or take the round trip.
+        ahead_ms: i64,
+    },
     /// A peer took a record of ours.
     Told {
         /// Who.
