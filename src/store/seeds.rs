@@ -233,4 +233,14 @@ mod tests {
         assert!(why(&signed(&text), &[Keypair::from_seed(&[8; 32]).id()].into()).contains("no pinned key"));
         assert!(read(&signed(&text), &main(), &BTreeSet::new()).is_ok(), "nobody is pinned");
     }
+
+    /// By openssl, as `seeds/README.md` says, with the key of `key()`.
+    const BY_OPENSSL: &str = "-T_iTDhJXSZND1r3CDHhKwCZofUCoO68s-Th8vuyQFUinTX4-G2dB3F13ONlHR4hJXaqX5JM-pyRQZtYeWmFBw";
+
+    #[test]
+    fn what_is_signed_as_the_description_says_is_used() {
+        let text = list(&format!("\n[[seed]]\naddress = \"mesh://{}@birch.example:7443\"\n", key().id()));
+        let signed = format!("{text}{SIGNATURE_MARK}{} {BY_OPENSSL}\n", key().id());
+        assert_eq!(read(&signed, &main(), &[key().id()].into()).map(|finds| finds.len()), Ok(1));
+    }
 }

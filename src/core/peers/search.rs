@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
+use super::super::exchange::is_passable;
 use super::super::params::{ANCHORS_MAX, EXCHANGE_EVERY, HEAL_DIALS};
 use super::super::ports::{Origin, Output, SavedNode};
 use super::super::tier::{Find, Tier};

@@ -20,9 +20,11 @@ pub(in crate::core) enum Want {
 }
 
 impl Peers {
-    /// Do we hold a living record of it?
+    /// Do we hold a living record of it? A goodbye is none: it does not say what its node will want when it
+    /// comes back, so until then nothing is settled for it.
     pub(in crate::core) fn is_acquainted(&self, id: &NodeId, now: Wall) -> bool {
-        self.table.get(id).and_then(|peer| peer.record.as_ref()).is_some_and(|record| now < record.expires())
+        let record = self.table.get(id).and_then(|peer| peer.record.as_ref());
+        record.is_some_and(|record| !record.bye && now < record.expires())
     }
 
     /// May this neighbour ask us to carry its events on?

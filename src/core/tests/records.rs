@@ -46,6 +46,17 @@ fn who_said_goodbye_is_not_called_until_it_comes_back() {
 }
 
 #[test]
+fn what_is_published_while_a_node_is_gone_waits_for_it() {
+    let mut desk = with_stranger();
+    desk.input(Input::Met { record: goodbye(3, 6) });
+    desk.publish(vec![event(1, "1", "a.x"), event(1, "2", "b.x")]);
+    let out = desk.input(Input::Met { record: record(3, 7, &["a.*"]) });
+    let lane = out.iter().find_map(|output| if let Output::Dial { lane, .. } = output { Some(*lane) } else { None });
+    let out = desk.input(Input::Connected { peer: key(3).id(), lane: lane.expect("a dial"), rtt: Duration::ZERO });
+    assert_eq!(scans(&out), [Seq(0)]);
+}
+
+#[test]
 fn a_stale_copy_of_a_node_that_left_and_was_forgotten_brings_nobody_back() {
     let mut desk = with_stranger();
     desk.input(Input::Met { record: goodbye(3, 6) });
