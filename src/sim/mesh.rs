@@ -307,10 +307,11 @@ impl Mesh {
     fn happen(&mut self, happening: Happening) {
         match happening {
             Happening::Tick { host, life } => {
-                if self.hosts[host].life == life {
+                // One that an earlier deadline overtook is asked for anew by whatever came before it.
+                if self.hosts[host].life == life && self.hosts[host].wake == Some(self.now) {
                     self.hosts[host].wake = None;
+                    self.feed(host, life, Input::Tick);
                 }
-                self.feed(host, life, Input::Tick);
             }
             Happening::Start { host } => self.begin(host),
             Happening::Feed { host, life, input } => self.feed(host, life, input),

@@ -267,7 +267,8 @@ impl Peers {
     pub(in crate::core) fn heal(&mut self, now: Now, out: &mut Vec<Output>) {
         let is_waiting = |state: &State| match state {
             State::Dead { .. } => true,
-            state => state.due().is_some_and(|until| until > now.mono) && !matches!(state, State::Shut { .. }),
+            State::Backoff { until, .. } => *until > now.mono,
+            _ => false,
         };
         let away = self.table.iter().filter(|(_, peer)| is_waiting(&peer.state)).map(|(id, peer)| (*id, peer.proven));
         let is_missing = |known: &Known| {

@@ -220,7 +220,7 @@ fn who_never_answers_is_dead_after_three_failures_and_dialled_again_now_and_then
 
 #[test]
 fn another_key_at_an_address_strikes_it_blames_the_teller_and_is_worth_knowing() {
-    let mut desk = seeker(Params::default());
+    let mut desk = seeker(Params { min_peers: 20, ..Params::default() });
     begin(&mut desk);
     desk.input(Input::Met { record: record(2, 1, &["a.*"]) });
     let teller = key(2).id();
