@@ -125,7 +125,7 @@ pub(super) enum Command {
     /// Keep the list of nodes in a DNS zone: a role of its own, for whoever has a zone
     ///
     /// Takes registrations over HTTPS, visits who registers, and writes the zone by DNS update. The
-    /// table [registrar] of the configuration says which zone; nothing is kept but its key.
+    /// table `[registrar]` of the configuration says which zone; nothing is kept but its key.
     Registrar(Overrides),
     /// Print the completions of a shell, to be put where it looks for them
     Completions(Completions),

@@ -6,9 +6,10 @@ use std::time::Duration;
 use super::words;
 use crate::config::Settings;
 use crate::core::params::{self, Params};
+use crate::core::registrar::{self, challenge};
 use crate::core::trust;
 use crate::store::{self, journal};
-use crate::wire::{envelope, event, identity, json, message, pattern, record};
+use crate::wire::{envelope, event, identity, json, message, pattern, record, registration, zone};
 use crate::{admin, bus, config, daemon, net};
 
 /// Name, value with its unit, what it bounds.
@@ -16,7 +17,17 @@ type Row = (&'static str, String, &'static str);
 
 /// Every bound, with what it bounds: nothing in the daemon grows without one.
 pub(super) fn limits(settings: &Settings) -> Vec<[String; 3]> {
-    let rooms = [events(), peers(settings), network(), interface(), redis(settings), disk(settings), files()];
+    let rooms = [
+        events(),
+        peers(settings),
+        discovery(),
+        listings(),
+        network(),
+        interface(),
+        redis(settings),
+        disk(settings),
+        files(),
+    ];
     rooms.into_iter().flatten().map(|(name, value, about)| [name.to_owned(), value, about.to_owned()]).collect()
 }
 
@@ -91,6 +102,67 @@ fn peers(settings: &Settings) -> Vec<Row> {
         ("orders", daemon::ORDERS_MAX.to_string(), "orders of people waiting for the bridge"),
         ("latency", span(daemon::LATENCY_MAX), "a longer way of an event counts as this long in the metrics"),
         ("stop", span(daemon::STOP_MAX), "how long a stop waits for what is in hand"),
+    ]
+}
+
+/// Looking for nodes, and what is kept of those that were heard of.
+fn discovery() -> Vec<Row> {
+    use crate::core;
+    vec![
+        ("zones", config::ZONES_MAX.to_string(), "zones of discovery.dns, and keys of registrars"),
+        ("zone", zone::ZONE_LEN_MAX.to_string(), "longest name of a zone, in characters"),
+        ("zone strings", zone::STRINGS_MAX.to_string(), "strings read of one TXT record"),
+        ("zone text", bytes(zone::TEXT_BYTES_MAX), "longest text of one TXT record"),
+        ("zone services", zone::SERVICES_MAX.to_string(), "SRV records that a signed list may count"),
+        ("zone entries", net::bounds::ENTRIES_MAX.to_string(), "entries of a zone that are looked at"),
+        ("zone manifests", net::bounds::MANIFESTS_MAX.to_string(), "signed lists tried in one zone"),
+        ("dns servers", net::bounds::SERVERS_MAX.to_string(), "servers of /etc/resolv.conf that are asked"),
+        ("dns texts", net::bounds::TEXTS_MAX.to_string(), "TXT records looked at of one name"),
+        ("dns addresses", net::bounds::HOST_ADDRESSES_MAX.to_string(), "addresses looked at of one name and family"),
+        ("seeds", store::seeds::SEEDS_MAX.to_string(), "seeds in one list"),
+        ("finds", params::FINDS_MAX.to_string(), "nodes taken of one answer of a tier"),
+        ("tier answer", span(params::ANSWER_MAX), "how long an answer of a tier is waited for"),
+        ("introductions", params::INTRODUCTIONS_MAX.to_string(), "places without a key that are called at once"),
+        ("introductions waiting", params::INTRODUCTIONS_WAITING_MAX.to_string(), "such places that wait"),
+        ("probes", params::PROBES_MAX.to_string(), "dials at once to nodes that are no peers yet"),
+        ("ids of a host", params::IDS_PER_HOST_MAX.to_string(), "nodes remembered at one IP address"),
+        ("ids of a block", params::IDS_PER_BLOCK_MAX.to_string(), "nodes remembered in one /24 or /48"),
+        ("places", params::PLACES_MAX.to_string(), "addresses remembered of one node"),
+        ("places struck", params::STRUCK_MAX.to_string(), "addresses of one node where somebody else answered"),
+        ("history", params::HISTORY_MAX.to_string(), "changes remembered of one node"),
+        ("anchors", params::ANCHORS_MAX.to_string(), "peers called first after a restart"),
+        ("mistakes", params::MISTAKES_MAX.to_string(), "wrong addresses a node may tell before it is not heard"),
+        ("failures", params::FAILURES_MAX.to_string(), "failed dials after which a node away for long is dead"),
+        ("first failures", params::NEVER_FAILURES_MAX.to_string(), "the same for one that never answered"),
+        ("outage retry", span(params::OUTAGE_RETRY_MAX), "longest pause while nobody at all answers"),
+        ("suspect retry", span(params::SUSPECT_RETRY_MAX), "longest pause before a broken lane is made again"),
+        ("tellers", params::TELLERS_MAX.to_string(), "nodes whose records are counted one by one"),
+        ("told", core::bounds::TOLD_MAX.to_string(), "records that a node may tell at once"),
+        ("told in one go", core::bounds::HEAP_MAX.to_string(), "of more, nothing is taken"),
+        ("given", core::bounds::GIVEN_MAX.to_string(), "records that are given to whoever asks"),
+        ("choices", core::bounds::CHOICES_MAX.to_string(), "networks whose share of the records is remembered"),
+        ("records", core::bounds::HELD_MAX.to_string(), "records remembered by number and digest"),
+        ("answer records", net::bounds::ANSWER_RECORDS_MAX.to_string(), "records read of one answer"),
+        ("clocks", daemon::CLOCKS_MAX.to_string(), "neighbours whose clocks are compared with ours"),
+        ("record changes", daemon::CHANGES_MAX.to_string(), "changes of our record signed at once"),
+        ("book file", file(store::book::BYTES_MAX), "largest file of nodes heard of"),
+        ("seeds file", file(store::seeds::BYTES_MAX), "largest list of seeds"),
+    ]
+}
+
+/// `afferent registrar`, and what a node takes from one.
+fn listings() -> Vec<Row> {
+    vec![
+        ("registration", bytes(registration::REGISTRATION_BYTES_MAX), "largest body that a registrar takes"),
+        ("liveness", bytes(registration::LIVENESS_BYTES_MAX), "largest proof of life that it reads"),
+        ("registrar origin", bytes(registration::ORIGIN_MAX), "longest name of a registrar"),
+        ("registrar answer", bytes(net::bounds::REGISTRAR_ANSWER_BYTES_MAX), "largest answer that a node reads"),
+        ("registrar visits", net::registrar::VISITS_MAX.to_string(), "nodes it visits at once"),
+        ("registrar zone", bytes(net::bounds::ZONE_BYTES_MAX), "largest zone that it reads"),
+        ("registrar files", file(daemon::SECRET_BYTES_MAX), "largest file of a secret or a certificate"),
+        ("listed of a network", registrar::PER_GROUP_MAX.to_string(), "entries of one /16 or /32; one of a /24 or /48"),
+        ("work", format!("{} bits", challenge::BITS_MAX), "most work that a node does to be listed"),
+        ("challenge", challenge::TEXT_MAX.to_string(), "longest challenge, in characters"),
     ]
 }
 

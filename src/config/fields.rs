@@ -332,7 +332,7 @@ pub const FIELDS: &[Field] = &[
         "true",
         &[
             "Ask connected peers whom else they know. What they tell of becomes a peer only when it answers",
-            "with its own key. false = peers are those typed in, and those that call.",
+            "with its own key. false = peers are those typed in, and those that call; none hears of another.",
         ],
     ),
     field(
@@ -341,8 +341,8 @@ pub const FIELDS: &[Field] = &[
         Kind::Text,
         "\"\"",
         &[
-            "The channel of first peers that come with the release, asked when nothing else leads anywhere:",
-            "1 to 32 letters, digits, `-` or `_`; \"\" = none.",
+            "First peers to call when nothing else leads anywhere: a channel that comes with the release",
+            "(stable, example), or a file of your own, by a path with a `/`; \"\" = none.",
         ],
     )
     .like("\"stable\""),

@@ -198,7 +198,7 @@ fn put<T>(target: &mut T, value: Option<T>) {
 }
 
 /// Zones, and keys of registrars, that one node may have.
-const ZONES_MAX: usize = 8;
+pub const ZONES_MAX: usize = 8;
 const DNS_PORT: u16 = 53;
 const BY_HAND: &str = "this version finds peers by [[peers]], `afferent peers add` and discovery.dns only";
 
@@ -339,7 +339,7 @@ impl Layers {
             );
         }
         put(&mut self.settings.discovery.exchange, discovery.flag("exchange"));
-        put(&mut self.settings.discovery.seeds, discovery.text("seeds", values::channel));
+        put(&mut self.settings.discovery.seeds, discovery.text("seeds", values::seeds));
         let peers_min = discovery.integer("min_peers", 0..=64);
         put(&mut self.settings.discovery.min_peers, peers_min.and_then(|count| usize::try_from(count).ok()));
         let peers_max = discovery.integer("max_peers", 1..=1_024);

@@ -316,7 +316,11 @@ impl Settings {
             firehose: self.trust.firehose.clone(),
             peers_max: self.discovery.max_peers,
             min_peers: self.discovery.min_peers,
-            tiers: Tiers { dns: false, exchange: self.discovery.exchange, seeds: self.discovery.seeds.is_some() },
+            tiers: Tiers {
+                dns: !self.discovery.dns.is_empty(),
+                exchange: self.discovery.exchange,
+                seeds: self.discovery.seeds.is_some(),
+            },
             ..Params::default()
         }
     }

@@ -136,7 +136,7 @@ socket = "/run/user/7/birch.sock"
     assert_eq!(settings.admin.socket, Path::new("/run/user/7/birch.sock"));
     let params = settings.params();
     assert_eq!((params.peers_max, params.profile, params.allow.len()), (3, Profile::Private, 1));
-    assert_eq!((params.min_peers, params.tiers), (2, Tiers { dns: false, exchange: false, seeds: true }));
+    assert_eq!((params.min_peers, params.tiers), (2, Tiers { dns: true, exchange: false, seeds: true }));
     assert_eq!(settings.discovery.seeds.as_deref(), Some("stable"));
 }
 

@@ -234,11 +234,12 @@ pub(super) fn bytes(text: &str) -> Result<u64, &'static str> {
     number.checked_mul(unit).ok_or("more bytes than a disk can have")
 }
 
-/// A channel of seeds; empty = none.
-pub(super) fn channel(text: &str) -> Result<Option<String>, &'static str> {
+/// A channel of seeds, or a file of them by a path with a `/`; empty = none.
+pub(super) fn seeds(text: &str) -> Result<Option<String>, &'static str> {
     let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-    if text.len() > 32 || !text.bytes().all(is_letter) {
-        return Err("a channel is 1 to 32 letters, digits, `-` or `_`");
+    let is_path = text.contains('/') && text.len() <= 4_096 && !text.contains(char::is_control);
+    if !is_path && (text.len() > 32 || !text.bytes().all(is_letter)) {
+        return Err("a channel is 1 to 32 letters, digits, `-` or `_`, and a file is a path with a `/`");
     }
     Ok((!text.is_empty()).then(|| text.to_owned()))
 }

@@ -15,21 +15,21 @@ use crate::time::{Mono, Now};
 use crate::wire::{Group, HostPort, NodeId, Profile, Record, Verified};
 
 /// Records in one answer, the answerer's own not counted.
-const GIVEN_MAX: usize = 32;
+pub const GIVEN_MAX: usize = 32;
 /// As many are given, if there are so many, however few a quarter of them is.
 const GIVEN_LEAST: usize = 16;
 /// How long a choice holds for an address group.
 const CHOICE_KEPT: Duration = Duration::from_secs(600);
 /// Address groups whose choice is remembered; beyond it the oldest is chosen anew.
-const CHOICES_MAX: usize = 1_024;
+pub const CHOICES_MAX: usize = 1_024;
 /// Records that a node may tell us at once, and one more every [`TOLD_EVERY`].
-const TOLD_MAX: u32 = 64;
+pub const TOLD_MAX: u32 = 64;
 /// See [`TOLD_MAX`].
 const TOLD_EVERY: Duration = Duration::from_secs(10);
 /// As many more for each time that we asked it.
 const TOLD_ASKED: u32 = 32;
 /// More than this in one go, and nothing of it is taken.
-const HEAP_MAX: usize = 64;
+pub const HEAP_MAX: usize = 64;
 
 /// Who was given what, and who told how much.
 pub(super) struct Exchange {

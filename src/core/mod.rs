@@ -33,6 +33,12 @@ pub mod trust;
 mod view;
 mod watched;
 
+/// What bounds these rooms, for whoever prints it.
+pub mod bounds {
+    pub use super::exchange::{CHOICES_MAX, GIVEN_MAX, HEAP_MAX, TOLD_MAX};
+    pub use super::records::HELD_MAX;
+}
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -298,7 +304,7 @@ impl Node {
             out.push(Output::Note(note));
         }
         for (seq, entry) in finished.stored {
-            if let Ok(record) = crate::wire::Record::read(&entry.envelope) {
+            if let Ok(record) = Record::read(&entry.envelope) {
                 self.on_record_heard(record, entry.from, now, out);
             }
             self.on_stored(&Stored { seq, entry }, steady);

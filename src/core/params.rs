@@ -184,8 +184,6 @@ pub const FEELER_EVERY: Duration = Duration::from_secs(120);
 pub const FEELER_HURRY: Duration = Duration::from_secs(5);
 /// See [`FEELER_HURRY`].
 pub const FEW_VERIFIED: usize = 4;
-/// Records are asked for this often, give or take a quarter.
-pub const EXCHANGE_EVERY: Duration = Duration::from_secs(60);
 /// Pause after nobody was found to dial.
 pub const PICK_PAUSE: Duration = Duration::from_secs(1);
 /// When seeds are asked for the first time, if no connection stands by then.

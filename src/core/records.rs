@@ -28,7 +28,7 @@ pub(super) const GOODBYE_KEPT: Duration = Duration::from_secs(24 * 3_600);
 pub(super) const QUARANTINE: Duration = Duration::from_secs(24 * 3_600);
 /// Records remembered by number and digest, some 150 bytes each. Beyond it the one that ends first is
 /// forgotten: then an older copy of that record could pass for news once more.
-const HELD_MAX: usize = 8_192;
+pub const HELD_MAX: usize = 8_192;
 
 /// What a record means to us.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -201,7 +201,15 @@ impl Node {
                 if self.records.quarantine(peer, now.wall) {
                     out.push(Output::Note(Note::PeerEquivocates { peer, is_exempt }));
                 }
-                if !is_exempt && self.peers.on_shunned(peer, now.mono + QUARANTINE, "it signed two records with one number", now, out) {
+                if !is_exempt
+                    && self.peers.on_shunned(
+                        peer,
+                        now.mono + QUARANTINE,
+                        "it signed two records with one number",
+                        now,
+                        out,
+                    )
+                {
                     self.outbox.on_broken(&peer);
                 }
             }

@@ -14,7 +14,7 @@ const AGREEING: usize = 3;
 /// What was heard longer ago does not count.
 const COUNTS_FOR: Duration = Duration::from_secs(3_600);
 /// Neighbours remembered; of more the one that was heard longest ago is forgotten.
-const CLOCKS_MAX: usize = 1_024;
+pub const CLOCKS_MAX: usize = 1_024;
 
 /// How far the clocks of others are ahead of ours, in milliseconds.
 #[derive(Default)]

@@ -17,6 +17,7 @@ use super::notes::{Notes, number};
 use super::record::OwnRecord;
 use super::reload::Reload;
 use super::supervisor::Supervisor;
+use super::tiers::{self, Tiers};
 use super::trust::Trust;
 use crate::admin::answers::{Change, Changed};
 use crate::admin::{Fault, FaultCode};
@@ -58,6 +59,7 @@ pub(super) struct Hands {
     pub(super) changes: broadcast::Sender<Change>,
     /// Asks for the end of the daemon.
     pub(super) quit: mpsc::Sender<()>,
+    pub(super) tiers: Tiers,
 }
 
 /// Who waits for an answer of the core.
@@ -97,6 +99,8 @@ pub(super) struct Driver {
     scanned: (mpsc::UnboundedSender<Scan>, mpsc::UnboundedReceiver<Scan>),
     /// Never holds more than the core has asked for (`INTRODUCTIONS_MAX`).
     introduced: (mpsc::UnboundedSender<Input>, mpsc::UnboundedReceiver<Input>),
+    /// One for each tier at most: the core asks again when it has the answer, or has given it up.
+    answered: (mpsc::UnboundedSender<tiers::Answer>, mpsc::UnboundedReceiver<tiers::Answer>),
     page_max: (usize, usize),
     /// As it was told last.
     bus_is_well: Option<bool>,
@@ -142,6 +146,7 @@ impl Driver {
             lanes: BTreeMap::new(),
             scanned: mpsc::unbounded_channel(),
             introduced: mpsc::unbounded_channel(),
+            answered: mpsc::unbounded_channel(),
             page_max,
             takers: BTreeMap::new(),
             bus_is_well: None,
@@ -202,6 +207,7 @@ impl Driver {
                 Some(report) = inbox.journal.recv() => self.on_journal(report)?,
                 Some(scan) = self.scanned.1.recv() => self.feed(Input::Scanned { peer: scan.peer, after: scan.after, page: scan.page }),
                 Some(introduced) = self.introduced.1.recv() => self.feed(introduced),
+                Some(answer) = self.answered.1.recv() => self.on_tier(answer),
                 Some(report) = inbox.net.recv() => self.on_net(report),
                 Some(publication) = inbox.publications.recv() => self.on_publication(publication),
                 Some(request) = inbox.requests.recv() => self.on_request(request),
@@ -255,7 +261,7 @@ impl Driver {
                 self.lanes.insert(peer, (lane, handle));
             }
             Output::Hangup { lane, peer } => self.close_lane(&peer, lane),
-            Output::Lookup { tier } => self.feed(Input::Found { tier, result: Err(String::from("this tier is off")) }),
+            Output::Lookup { tier } => self.look_up(tier),
             Output::Introduce { at, tier } => self.introduce(at, tier),
             Output::Exchange { peer, lane } => {
                 if let Some((_, handle)) = self.lanes.get(&peer).filter(|(current, _)| *current == lane) {
@@ -285,11 +291,26 @@ impl Driver {
         }
     }
 
+    fn look_up(&self, tier: Tier) {
+        let answered = self.answered.0.clone();
+        // The driver has ended: nobody is left to care.
+        self.hands.tiers.ask(tier, self.clock.now().wall, move |answer| drop(answered.send(answer)));
+    }
+
+    fn on_tier(&mut self, answer: tiers::Answer) {
+        let tier = answer.tier;
+        let result = self.hands.tiers.hear(answer);
+        self.feed(Input::Found { tier, result });
+    }
+
     /// Learns whose key answers there.
     fn introduce(&self, at: HostPort, tier: Tier) {
         let (context, answer) = (self.hands.net.clone(), self.introduced.0.clone());
         tokio::spawn(async move {
-            let result = net::identify(&context, &at, tier == Tier::Manual).await;
+            let result = match tier {
+                Tier::Manual => net::identify(&context, &at).await,
+                _ => net::identify_told(&context, &at).await,
+            };
             // The driver has ended: nobody is left to care.
             let _ = answer.send(Input::Introduced { at, tier, result });
         });
@@ -389,8 +410,9 @@ impl Driver {
                 if !records.is_empty() {
                     self.feed(Input::Heard { teller: from, asked: false, records });
                 }
-                // Whoever gave up waiting asks again.
-                let _ = answer.send(self.node.share(&from, group, self.clock.now()));
+                let shares = self.hands.tiers.exchange;
+                let given = if shares { self.node.share(&from, group, self.clock.now()) } else { Vec::new() };
+                let _ = answer.send(given); // whoever gave up waiting asks again
             }
             net::Report::Clock { peer, ahead_ms } => self.clocks.hear(peer, ahead_ms, self.clock.mono()),
             net::Report::Told { peer, record } => self.on_told(peer, &record),

@@ -28,6 +28,7 @@ mod reload;
 mod requests;
 mod streams;
 mod supervisor;
+mod tiers;
 mod trust;
 
 use std::path::Path;
@@ -43,8 +44,9 @@ use crate::config::{BusUrl, RedisUrl, Settings};
 use crate::core::params::Params;
 use crate::core::ports::{Input, Log, Seq};
 use crate::core::trust::Policy;
+use crate::net::dns::{Dns, Patience};
 use crate::store::{DataDir, Journal, JournalSettings, interests, key, mutes};
-use crate::wire::{Interests, Keypair};
+use crate::wire::{HostPort, Interests, Keypair, NodeId};
 use crate::{admin, bus, config, net};
 use clock::{Clock, wall};
 use driver::{Driver, Hands, Inbox, Waiting};
@@ -53,12 +55,15 @@ use metrics::Metrics;
 use record::{Basis, OwnRecord};
 use reload::Reload;
 use supervisor::Supervisor;
+use tiers::Tiers;
 use trust::Trust;
 
+pub use clocks::CLOCKS_MAX;
 pub use driver::Fatal;
 pub use metrics::LATENCY_MAX;
 pub use notes::AWAY_MAX;
-pub use registrar::run_registrar;
+pub use record::CHANGES_MAX;
+pub use registrar::{SECRET_BYTES_MAX, run_registrar};
 pub use reload::{Reread, Rereader};
 
 /// Reports of the network that wait for the driver; full = requests are told 503.
@@ -224,6 +229,7 @@ async fn start(
     let (quit, quits) = mpsc::channel(1);
     let hands = Hands {
         quit,
+        tiers: tiers_of(&settings, key.id(), record.addresses()),
         journal: journal.clone(),
         dir: dir.clone(),
         orders: url.as_ref().map(|_| orders),
@@ -308,6 +314,20 @@ fn identity(settings: &Settings, dir: &DataDir) -> anyhow::Result<Keypair> {
         Some(key) => Ok(key),
         None => Ok(key::load_or_create(&dir.key_path())?),
     }
+}
+
+/// Where nodes are looked for.
+fn tiers_of(settings: &Settings, me: NodeId, own: Vec<HostPort>) -> Tiers {
+    let dns = Dns::new(net::dns::Settings {
+        server: settings.discovery.dns_server,
+        keys: settings.discovery.dns_keys.clone(),
+        me,
+        own,
+        network: settings.node.network.clone(),
+        profile: settings.node.profile,
+        patience: Patience::default(),
+    });
+    Tiers::new(dns, &settings.discovery, settings.node.network.clone())
 }
 
 /// Local trust: what is configured, and what was typed since.

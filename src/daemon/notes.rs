@@ -52,9 +52,7 @@ impl Notes {
             Note::PeerEquivocates { peer, is_exempt: true } => {
                 tracing::error!(peer = %peer.short(), "a peer that was added by hand signed two records with one number: its key may be used on two machines; it is listened to all the same");
             }
-            Note::PeerEquivocates { peer, is_exempt: false } => {
-                tracing::warn!(peer = %peer.short(), "peer signed two records with one number: nothing is taken from it for a day");
-            }
+            Note::PeerEquivocates { is_exempt: false, .. } => {} // told as its way into quarantine
             Note::PeerLagging(peer) => {
                 tracing::debug!(peer = %peer.short(), "peer is behind and is read for from the journal");
             }

@@ -17,7 +17,7 @@ const RENEW_LEAST: Duration = Duration::from_secs(8 * 3_600);
 /// See [`RENEW_LEAST`].
 const RENEW_SPREAD: Duration = Duration::from_secs(4 * 3_600);
 /// Changes that are signed at once; then one a minute, with all that changed meanwhile.
-const CHANGES_MAX: u32 = 5;
+pub const CHANGES_MAX: u32 = 5;
 /// See [`CHANGES_MAX`].
 const CHANGE_EVERY: Duration = Duration::from_secs(60);
 /// An address learned from a peer is believed this often at most, so that no peer can make us sign

@@ -22,7 +22,7 @@ use crate::wire::registration::Origin;
 use crate::wire::{HostPort, Keypair, Profile};
 
 /// A file with a secret or a certificate chain.
-const FILE_BYTES_MAX: u64 = 256 << 10;
+pub const SECRET_BYTES_MAX: u64 = 256 << 10;
 const OTHERS: u32 = 0o007;
 
 /// Runs a registrar until SIGTERM or SIGINT. `settings` lacks nothing that one needs
@@ -132,6 +132,6 @@ fn read(path: &Path, is_secret: bool) -> anyhow::Result<Vec<u8>> {
         path.display()
     );
     let mut bytes = Vec::new();
-    file.take(FILE_BYTES_MAX).read_to_end(&mut bytes).with_context(shown)?;
+    file.take(SECRET_BYTES_MAX).read_to_end(&mut bytes).with_context(shown)?;
     Ok(bytes)
 }

@@ -88,7 +88,7 @@ impl Driver {
     fn identify(&self, at: HostPort, answer: oneshot::Sender<Result<Identified, Fault>>) {
         let (net, me) = (self.hands.net.clone(), self.hands.net.id());
         tokio::spawn(async move {
-            let found = match net::identify(&net, &at, true).await {
+            let found = match net::identify(&net, &at).await {
                 Ok(id) if id == me => Err(Fault::new(FaultCode::OwnAddress, format!("{at} leads to this very node"))),
                 Ok(id) => Ok(Identified { address: PeerAddress { id: Some(id), at }, id }),
                 Err(why) => Err(Fault::new(FaultCode::Unreachable, why)),

@@ -35,7 +35,7 @@ use crate::wire::{Code, Host, HostPort, Keys, NodeId, Record, Rejection, Verifie
 pub const ANSWER_BYTES_MAX: usize = 64 << 10;
 /// Most records in an answer of `/peers`, the peer's own and twice as many as it should give
 /// (3-discovery.md, tier 2).
-const ANSWER_RECORDS_MAX: usize = 1 + 2 * RECORDS_MAX;
+pub const ANSWER_RECORDS_MAX: usize = 1 + 2 * RECORDS_MAX;
 /// Longest wait that a peer can ask for.
 pub const RETRY_MAX: Duration = Duration::from_secs(600);
 /// Shortest wait that a peer can ask for, so that nobody makes us send without a pause.

@@ -46,10 +46,14 @@ mod watch;
 
 /// What bounds this room beside [`Limits`], for whoever prints it.
 pub mod bounds {
-    pub use super::dial::{ANSWER_BYTES_MAX, RETRY_MAX};
+    pub use super::dial::{ANSWER_BYTES_MAX, ANSWER_RECORDS_MAX, RETRY_MAX};
+    pub use super::dns::bounds::{HOST_ADDRESSES_MAX, SERVERS_MAX, TEXTS_MAX};
+    pub use super::dns::{ENTRIES_MAX, MANIFESTS_MAX};
     pub use super::lane::{DIALS_MAX, PINGS_MAX};
     pub use super::meter::LINE_MAX;
     pub use super::receptor::{HEAD_BYTES_MAX, HEADERS_MAX};
+    pub use super::registrar::VISITS_MAX;
+    pub use super::registrar::bounds::{REGISTRAR_ANSWER_BYTES_MAX, ZONE_BYTES_MAX};
     pub use super::resolve::ADDRESSES_MAX;
 }
 

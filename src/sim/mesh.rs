@@ -152,14 +152,12 @@ impl Mesh {
         self.later(after, Happening::Start { host });
     }
 
-    /// Stops a node and starts it again at once with nothing but its book, and no anchors in that: the
-    /// peer file is lost.
+    /// Stops a node and starts it again at once with nothing but its book: the peer file is lost.
     pub fn restart_from_book(&mut self, host: usize) {
         let life = self.hosts[host].life;
         self.feed(host, life, Input::Stop);
         let one = &mut self.hosts[host];
         one.peers.clear();
-        one.book.iter_mut().for_each(|node| node.anchor = false);
         one.node = None;
         one.life += 1;
         one.lanes.clear();

@@ -16,7 +16,7 @@ use crate::wire::{HostPort, NodeId, timestamp};
 
 const FORMAT: u32 = 1;
 /// 5 120 nodes with four long names each make 6 MiB.
-const BYTES_MAX: u64 = 16 << 20;
+pub const BYTES_MAX: u64 = 16 << 20;
 
 /// What the book says.
 #[derive(Debug, Default)]

@@ -21,8 +21,10 @@ pub const RELEASE_KEYS: &[&str] = &[];
 pub const SEEDS_PAYLOAD_TYPE: &str = "application/vnd.afferent.seeds.v1";
 
 const FORMAT: u32 = 1;
-const BYTES_MAX: u64 = 64 << 10;
-const SEEDS_MAX: usize = 256;
+/// Largest list.
+pub const BYTES_MAX: u64 = 64 << 10;
+/// Seeds in one list.
+pub const SEEDS_MAX: usize = 256;
 const SIGNATURE_MARK: &str = "#signature ";
 
 /// Why a list of seeds is not used.

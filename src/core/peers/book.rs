@@ -529,7 +529,7 @@ mod tests {
         let mut book = book();
         let (one, other) = ("127.1.0.1:7443", "127.2.0.1:7443");
         let both = |number| Said {
-            at: vec![one, other].iter().map(|at| at.parse().expect("one")).collect(),
+            at: [one, other].iter().map(|at| at.parse().expect("one")).collect(),
             ..said(number, one, "s")
         };
         book.hear(both(1), NOW);

@@ -371,10 +371,7 @@ impl Peers {
         let peers = peers.filter_map(|peer| peer.record.clone());
         let known = self.book.iter().filter(|(id, known)| is_fresh(known.verified) && !self.table.contains_key(id));
         let known = known.filter_map(|(_, known)| known.record.clone());
-        peers
-            .chain(known)
-            .filter(|record| now < record.expires() && is_passable(record, self.rules.profile))
-            .collect()
+        peers.chain(known).filter(|record| now < record.expires() && is_passable(record, self.rules.profile)).collect()
     }
 
     /// The nodes of the book that are no peers.

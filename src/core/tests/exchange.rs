@@ -74,7 +74,7 @@ fn a_goodbye_is_handed_on_and_believed_from_any_hand() {
     assert!(out.iter().any(|output| matches!(output, Output::Hangup { peer, .. } if *peer == key(3).id())));
     assert!(shared(&mut desk, 9).contains(&key(3).id()), "others should know");
     hear(&mut desk, 2, vec![record(3, 5, &["a.*"])]);
-    assert!(matches!(desk.state(3), PeerState::Backoff { .. }), "an older copy takes nothing back");
+    assert!(matches!(desk.state(3), PeerState::Left { .. }), "an older copy takes nothing back");
 }
 
 #[test]
@@ -98,7 +98,8 @@ fn kind(text: &str) -> crate::wire::EventType {
 
 #[test]
 fn a_connected_peer_is_asked_about_once_a_minute_and_no_more_when_it_is_gone() {
-    let mut desk = Desk::new(Params::default());
+    let tiers = params::Tiers { exchange: true, ..params::Tiers::default() };
+    let mut desk = Desk::new(Params { tiers, ..Params::default() });
     let lane = desk.connect(2, &["a.*"]);
     assert!(asks(&desk.wait(Duration::from_secs(44))).is_empty(), "the lane has asked by itself");
     assert_eq!(asks(&desk.wait(Duration::from_secs(32))), [key(2).id()]);

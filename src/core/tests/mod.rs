@@ -13,9 +13,9 @@ use crate::wire::{
 };
 
 mod delivery;
-mod search;
 mod exchange;
 mod records;
+mod search;
 mod table;
 
 const START: Wall = Wall::from_millis(1_795_243_262_123);

@@ -35,7 +35,7 @@ fn who_said_goodbye_is_not_called_until_it_comes_back() {
     let mut desk = with_stranger();
     let out = desk.input(Input::Met { record: goodbye(3, 6) });
     assert!(is_hung_up(&out, 3));
-    assert_eq!(notes(&out), [Note::PeerLeft(key(3).id())]);
+    assert!(notes(&out).contains(&Note::PeerLeft(key(3).id())));
     desk.input(Input::Contact { peer: key(3).id() });
     assert!(dials(&desk.wait(DAY / 2)).is_empty(), "a last word over its own connection is no return");
     desk.input(Input::Met { record: record(3, 5, &["a.*"]) });
@@ -110,7 +110,7 @@ fn two_records_with_one_number_cost_a_stranger_a_day() {
     let mut desk = with_stranger();
     let out = desk.input(Input::Met { record: record(3, 5, &["b.*"]) });
     assert!(is_hung_up(&out, 3));
-    assert_eq!(notes(&out), [Note::PeerEquivocates { peer: key(3).id(), is_exempt: false }]);
+    assert!(notes(&out).contains(&Note::PeerEquivocates { peer: key(3).id(), is_exempt: false }));
     let out = desk.input(Input::Met { record: record(3, 6, &["a.*"]) });
     assert!(out.is_empty(), "nothing is taken from it: {out:?}");
     desk.input(Input::Contact { peer: key(3).id() });

@@ -18,11 +18,11 @@ use super::TierFault;
 use crate::wire::zone::{SERVICES_MAX, STRINGS_MAX, Service};
 
 /// Servers of `/etc/resolv.conf` that count (resolv.conf(5), MAXNS).
-const SERVERS_MAX: usize = 3;
+pub const SERVERS_MAX: usize = 3;
 /// TXT records looked at of one name; others of a provider may stand beside ours.
-const TEXTS_MAX: usize = 32;
+pub const TEXTS_MAX: usize = 32;
 /// Addresses looked at of one name and family.
-const ADDRESSES_MAX: usize = 8;
+pub const HOST_ADDRESSES_MAX: usize = 8;
 
 /// The strings of one TXT record, at most one more than any text of ours has.
 pub(super) type Text = Vec<Box<[u8]>>;
@@ -98,7 +98,7 @@ impl Server {
             RData::AAAA(aaaa) => Some(IpAddr::V6(aaaa.0)),
             _ => None,
         };
-        let all = [v4, v6].into_iter().flat_map(|found| found.unwrap_or_default().into_iter().take(ADDRESSES_MAX));
+        let all = [v4, v6].into_iter().flat_map(|found| found.unwrap_or_default().into_iter().take(HOST_ADDRESSES_MAX));
         all.filter_map(address).collect()
     }
 

@@ -33,6 +33,11 @@ mod ask;
 mod fault;
 mod order;
 
+/// What bounds this room, for whoever prints it.
+pub mod bounds {
+    pub use super::ask::{HOST_ADDRESSES_MAX, SERVERS_MAX, TEXTS_MAX};
+}
+
 pub use fault::TierFault;
 pub use order::order;
 
@@ -42,10 +47,8 @@ use ask::{Server, Text};
 pub const ENTRIES_MAX: usize = 32;
 /// Entries that are asked about at once.
 const ENTRIES_AT_ONCE: usize = 12;
-/// Addresses taken of one entry, as many as a node record may have.
-const ADDRESSES_MAX: usize = crate::wire::record::ADDRESSES_MAX;
 /// Manifests tried in one zone: more than one stands there only while a registrar key is changed.
-const MANIFESTS_MAX: usize = 4;
+pub const MANIFESTS_MAX: usize = 4;
 
 /// What a lookup has to know.
 #[derive(Clone, Debug)]
@@ -244,7 +247,7 @@ impl Dns {
                 at.push(place);
             }
         }
-        at.truncate(ADDRESSES_MAX);
+        at.truncate(crate::wire::record::ADDRESSES_MAX);
         (at, refused)
     }
 }

@@ -21,7 +21,7 @@ use crate::wire::registration::{
 };
 
 /// Largest answer that is read.
-const ANSWER_BYTES_MAX: usize = 16 << 10;
+pub const REGISTRAR_ANSWER_BYTES_MAX: usize = 16 << 10;
 /// Counters tried before others have a turn: a twentieth of a second.
 const PORTION: u64 = 1 << 18;
 /// A registrar may ask to be left alone for this long at most, and no less than that.
@@ -161,7 +161,7 @@ impl Line {
         let (status, after, again) = (response.status(), seconds(RETRY_AFTER.as_str()), seconds(REANNOUNCE_AFTER));
         let mut body = BytesMut::new();
         while let Some(part) = response.chunk().await.map_err(lost)? {
-            if body.len() + part.len() > ANSWER_BYTES_MAX {
+            if body.len() + part.len() > REGISTRAR_ANSWER_BYTES_MAX {
                 return Err(AnnounceError::Unreadable);
             }
             body.extend_from_slice(&part);

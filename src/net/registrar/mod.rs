@@ -35,6 +35,12 @@ mod nameserver;
 mod round;
 mod visit;
 
+/// What bounds this room, for whoever prints it.
+pub mod bounds {
+    pub use super::announce::REGISTRAR_ANSWER_BYTES_MAX;
+    pub use super::nameserver::ZONE_BYTES_MAX;
+}
+
 pub use announce::{AnnounceError, Listed, leave, register};
 pub use nameserver::{DnsError, NameServer, Tsig};
 pub(super) use visit::answer as liveness;
@@ -42,7 +48,7 @@ pub(super) use visit::answer as liveness;
 /// How often a change is tried that others overtake.
 const TRIES: u32 = 5;
 /// Visits under way at once, of a round and of newcomers.
-const VISITS_MAX: usize = 64;
+pub const VISITS_MAX: usize = 64;
 /// A node announces itself again after this, and up to five minutes more.
 const REANNOUNCE: Duration = Duration::from_secs(3_300);
 

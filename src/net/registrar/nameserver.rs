@@ -28,7 +28,7 @@ const EXCHANGE: Duration = Duration::from_secs(8);
 /// Clocks may differ by so many seconds (RFC 8945 section 10).
 const FUDGE: u16 = 300;
 /// Largest zone that is read.
-const ZONE_BYTES_MAX: usize = 4 << 20;
+pub const ZONE_BYTES_MAX: usize = 4 << 20;
 /// Questions on one connection before its answers are read: servers limit what waits.
 const PIPELINE: usize = 16;
 

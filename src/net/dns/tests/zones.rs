@@ -202,5 +202,5 @@ async fn one_entry_has_few_places() {
         records.ip("birch.example", &format!("127.1.0.{number}"));
     }
     let found = ask(&records).await.expect("a mesh");
-    assert_eq!(found.finds[0].at.len(), ADDRESSES_MAX);
+    assert_eq!(found.finds[0].at.len(), crate::wire::record::ADDRESSES_MAX);
 }
