@@ -7,6 +7,7 @@ mod bus;
 mod catch_up;
 mod configuration;
 mod crossing;
+mod discovery;
 mod disk;
 mod dns;
 mod kills;
