@@ -267,6 +267,7 @@ fn disk(settings: &Settings) -> Vec<Row> {
         ("journal bytes", file(settings.journal.bytes), "size from which the oldest are dropped"),
         ("journal periods", journal::bounds::SPANS_MAX.to_string(), "periods, whatever the clock does"),
         ("journal files", journal::bounds::FILES_OPEN_MAX.to_string(), "files of the journal open at once"),
+        ("journal filters", bytes(journal::bounds::FILTER_BYTES_MAX), "memory of what was never seen"),
         ("commit", journal::bounds::GROUP_ENTRIES_MAX.to_string(), "events of one commit"),
         ("commit bytes", bytes(journal::bounds::GROUP_BYTES_MAX), "the same in bytes"),
         ("commit wait", span(journal::bounds::LINGER_MAX), "longest wait for company before a commit"),

@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use fjall::config::{BlockSizePolicy, CompressionPolicy};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Slice};
 
 use super::super::{StoreError, files};
+use super::filter::{FILTER_BYTES_MAX, Filling, Filter, Memory};
 use super::layout::{self, ShortDigest};
 use super::span::Span;
 use super::wal::{self, Mended};
@@ -145,11 +147,32 @@ impl Item {
     }
 }
 
+/// One period of digests.
+struct Ids {
+    keyspace: Keyspace,
+    filter: Arc<Filter>,
+}
+
+impl Ids {
+    /// What stands there. A period that cannot be read is taken for silent.
+    fn get(&self, key: &[u8]) -> Option<Slice> {
+        if self.filter.may_hold(key) { self.keyspace.get(key).ok().flatten() } else { None }
+    }
+
+    fn close(self) -> Keyspace {
+        self.filter.close();
+        self.keyspace
+    }
+}
+
 /// The open engine.
 pub(super) struct Engine {
-    // Fields are dropped in order: the handles first, then the database that waits for its threads.
+    // Fields are dropped in order: the reader and the handles first, then the database that waits for
+    // its threads.
+    _filling: Filling,
     log: BTreeMap<u64, Keyspace>,
-    ids: BTreeMap<Wall, Keyspace>,
+    ids: BTreeMap<Wall, Ids>,
+    filters: Memory,
     state: Keyspace,
     db: Database,
     folder: PathBuf,
@@ -166,31 +189,32 @@ impl Engine {
             .worker_threads(WORKERS)
             .open()?;
         let state = db.keyspace(&Place::State.name(), || Place::State.options())?;
-        let mut engine = Engine { log: BTreeMap::new(), ids: BTreeMap::new(), state, db, folder: folder.to_owned() };
-        for name in engine.db.list_keyspace_names() {
+        let filters = Memory::new(FILTER_BYTES_MAX);
+        let (mut log, mut ids) = (BTreeMap::new(), BTreeMap::new());
+        for name in db.list_keyspace_names() {
             let Some(place) = Place::parse(&name) else { continue };
-            let keyspace = engine.db.keyspace(&name, || place.options())?;
-            engine.adopt(place, keyspace);
+            let keyspace = db.keyspace(&name, || place.options())?;
+            match place {
+                Place::State => {}
+                Place::Log(n) => drop(log.insert(n, keyspace)),
+                Place::Ids(end) => drop(ids.insert(end, Ids { keyspace, filter: Arc::new(Filter::of_old(&filters)) })),
+            }
         }
+        // The newest first: what comes now is at home there.
+        let read = ids.values().rev().map(|ids: &Ids| (ids.keyspace.clone(), Arc::clone(&ids.filter)));
+        let _filling = Filling::begin(read.collect());
+        let engine = Engine { _filling, log, ids, filters, state, db, folder: folder.to_owned() };
         engine.sync_names()?;
         // A crash may have come between a deletion and what follows it in `Removed::delete`.
         outlive_deletions(&engine.db, &engine.state, NUMBERS_OF_A_DELETION)?;
         Ok((engine, mended))
     }
 
-    fn adopt(&mut self, place: Place, keyspace: Keyspace) {
-        match place {
-            Place::State => {}
-            Place::Log(n) => drop(self.log.insert(n, keyspace)),
-            Place::Ids(end) => drop(self.ids.insert(end, keyspace)),
-        }
-    }
-
     fn keyspace(&self, place: Place) -> Option<&Keyspace> {
         match place {
             Place::State => Some(&self.state),
             Place::Log(n) => self.log.get(&n),
-            Place::Ids(end) => self.ids.get(&end),
+            Place::Ids(end) => self.ids.get(&end).map(|ids| &ids.keyspace),
         }
     }
 
@@ -203,7 +227,14 @@ impl Engine {
     pub(super) fn create(&mut self, place: Place) -> Result<(), Fault> {
         let keyspace = self.db.keyspace(&place.name(), || place.options())?;
         self.sync_names()?;
-        self.adopt(place, keyspace);
+        match place {
+            Place::State => {}
+            Place::Log(n) => drop(self.log.insert(n, keyspace)),
+            Place::Ids(end) => {
+                let filter = Arc::new(Filter::of_new(&self.filters));
+                self.ids.insert(end, Ids { keyspace, filter });
+            }
+        }
         Ok(())
     }
 
@@ -221,7 +252,7 @@ impl Engine {
         let keyspace = match place {
             Place::State => None,
             Place::Log(n) => self.log.remove(&n),
-            Place::Ids(end) => self.ids.remove(&end),
+            Place::Ids(end) => self.ids.remove(&end).map(Ids::close),
         }?;
         Some(Removed { keyspace, state: self.state.clone(), db: self.db.clone() })
     }
@@ -238,6 +269,9 @@ impl Engine {
             let Some(keyspace) = self.keyspace(*place) else {
                 return Err(Fault::Damage(format!("the keyspace {} is gone", place.name())));
             };
+            if let Place::Ids(end) = place {
+                self.ids[end].filter.add(key);
+            }
             match value {
                 Some(value) => batch.insert(keyspace, key.as_slice(), value.as_slice()),
                 None => batch.remove(keyspace, key.as_slice()),
@@ -264,7 +298,7 @@ impl Engine {
     /// Looks a digest or a name up in all periods, those that are forgotten last first. A period that
     /// cannot be read is taken for silent: the worst that follows is an event stored twice.
     fn find(&self, key: &[u8]) -> Option<Slice> {
-        self.ids.values().rev().find_map(|keyspace| keyspace.get(key).ok().flatten())
+        self.ids.values().rev().find_map(|ids| ids.get(key))
     }
 
     /// What a digest means here.
@@ -274,7 +308,7 @@ impl Engine {
 
     /// The same, asked of one period only.
     pub(super) fn meaning_at(&self, digest: &Digest, home: Wall) -> Option<Seen> {
-        let value = self.ids.get(&home)?.get(layout::digest_key(digest)).ok().flatten()?;
+        let value = self.ids.get(&home)?.get(&layout::digest_key(digest))?;
         layout::meaning(&value)
     }
 
@@ -335,9 +369,14 @@ impl Engine {
 impl Engine {
     /// Writes what is in memory out to tables, as the engine does by itself after some time.
     pub(super) fn write_out(&self) {
-        for keyspace in self.log.values().chain(self.ids.values()) {
+        for keyspace in self.log.values().chain(self.ids.values().map(|ids| &ids.keyspace)) {
             keyspace.rotate_memtable_and_wait().expect("room");
         }
+    }
+
+    /// Every period can say by itself what it does not hold.
+    pub(super) fn is_filtered(&self) -> bool {
+        self.ids.values().all(|ids| ids.filter.is_whole())
     }
 }
 

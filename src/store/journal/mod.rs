@@ -17,6 +17,7 @@
 //! to end then, and its supervisor to start it again.
 
 mod engine;
+mod filter;
 mod layout;
 mod plan;
 mod read;
@@ -30,6 +31,7 @@ mod writer;
 /// What bounds this room, for whoever prints it.
 pub mod bounds {
     pub use super::engine::FILES_OPEN_MAX;
+    pub use super::filter::FILTER_BYTES_MAX;
     pub use super::shared::DAMAGED_MAX;
     pub use super::span::SPANS_MAX;
     pub use super::wal::VALUE_BYTES_MAX;

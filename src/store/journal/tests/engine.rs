@@ -1,9 +1,15 @@
 //! What the storage engine itself would get wrong.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use crate::core::ports::Seq;
+use crate::core::ports::{Seen, Seq};
 use crate::store::journal::engine::{Engine, Item, Place, Removed};
+use crate::store::journal::layout;
+use crate::time::Wall;
+use crate::wire::Digest;
+
+const HOME: Place = Place::Ids(Wall(1));
 
 fn reopened(folder: &Path) -> Engine {
     Engine::open(folder).expect("it opens").0
@@ -41,4 +47,27 @@ fn a_keyspace_made_after_a_deletion_is_not_taken_for_the_deleted_one() {
 #[test]
 fn nor_after_a_crash_in_the_middle_of_the_deletion() {
     are_there_later(Removed::delete_and_crash);
+}
+
+#[test]
+fn what_earlier_lives_remembered_is_found_while_it_is_being_read_and_after() {
+    let home = tempfile::tempdir().expect("a directory");
+    let digest = |n: u64| Digest::of(&n.to_be_bytes());
+    let row = |n| Item::put(HOME, layout::digest_key(&digest(n)), layout::meaning_of_stored(Seq(n)));
+    let mut engine = reopened(home.path());
+    engine.create(HOME).expect("room");
+    engine.commit(&(0..5_000).map(row).collect::<Vec<_>>(), true).expect("room");
+    engine.write_out();
+    drop(engine);
+    let engine = reopened(home.path());
+    let finds_all = || (0..5_000).all(|n| engine.meaning(&digest(n)) == Some(Seen::Stored));
+    assert!(finds_all(), "at once");
+    engine.commit(&[row(5_000)], true).expect("room");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !engine.is_filtered() {
+        assert!(Instant::now() < deadline, "its keys are read");
+        std::thread::yield_now();
+    }
+    assert!(finds_all() && engine.meaning(&digest(5_000)).is_some());
+    assert_eq!(engine.meaning(&digest(5_001)), None);
 }
