@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use afferent::core::ports::{LaneId, ShipmentId};
 use afferent::net;
 use afferent::time::Wall;
-use afferent::wire::{Draft, Keypair, Keys, Line, PeerAddress, RecordDraft, Scalar, envelope};
+use afferent::wire::{Draft, Keypair, Keys, Line, PeerAddress, RecordDraft, Scalar, Word, envelope};
 use bytes::Bytes;
 use support::{Daemon, Redis};
 use tokio::sync::mpsc;
@@ -143,7 +143,7 @@ async fn send(key: Arc<Keypair>, to: PeerAddress, lines: Vec<Bytes>) {
     let record = RecordDraft { seq: 1, ..RecordDraft::default() }.seal(now(), &key).expect("a record");
     let context = net::Context::new(net::Settings::of_caller(key, &record, now)).expect("a context");
     let (reports, mut inbox) = mpsc::channel(16);
-    let lane = net::open(&context, to.id.expect("an id"), LaneId(0), vec![to.at], true, reports);
+    let lane = net::open(&context, to.id.expect("an id"), LaneId(0), vec![to.at], Word::Typed, reports);
     let mut batches = lines.chunks(BATCH).map(<[Bytes]>::to_vec).enumerate();
     let mut stored = 0;
     while let Some(report) = inbox.recv().await {

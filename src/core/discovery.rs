@@ -23,7 +23,7 @@ use super::peers::{Choice, Peers, Slots};
 use super::ports::Output;
 use super::tier::{Find, Tier};
 use crate::time::{Mono, Now};
-use crate::wire::{HostPort, NodeId};
+use crate::wire::{HostPort, NodeId, Word};
 
 /// The clockwork of the search.
 pub(super) struct Discovery {
@@ -273,15 +273,23 @@ impl Discovery {
         while self.flying.len() < INTRODUCTIONS_MAX
             && let Some((at, tier)) = self.waiting.pop_front()
         {
-            self.send(at, tier, None, now.mono, out);
+            self.send(at, tier, None, Word::Near, now.mono, out); // the operator named the tier
         }
         let oldest = self.flying.values().map(|flight| flight.since + ANSWER_MAX).min();
         self.wake_at(oldest);
     }
 
-    fn send(&mut self, at: HostPort, tier: Tier, expected: Option<NodeId>, now: Mono, out: &mut Vec<Output>) {
+    fn send(
+        &mut self,
+        at: HostPort,
+        tier: Tier,
+        expected: Option<NodeId>,
+        word: Word,
+        now: Mono,
+        out: &mut Vec<Output>,
+    ) {
         self.flying.insert(at.clone(), Flight { expected, since: now });
-        out.push(Output::Introduce { at, tier });
+        out.push(Output::Introduce { at, tier, word });
     }
 
     /// Dials for the free slots, several at once: most addresses of a mesh are out of date.
@@ -315,11 +323,11 @@ impl Discovery {
             let mean = if peers.verified(now.wall) < FEW_VERIFIED { FEELER_HURRY } else { FEELER_EVERY };
             let pause = mean.mul_f64(-(1.0 - self.rng.f64()).ln().max(-5.0));
             self.feel_at = now.mono + pause.max(PICK_PAUSE);
-            if let Some((id, at)) = peers.feel(now, out) {
+            if let Some((id, at, word)) = peers.feel(now, out) {
                 if self.flying.contains_key(&at) {
                     peers.spare(&id, self.feel_at); // its address is being dialled already
                 } else {
-                    self.send(at, Tier::Exchange, Some(id), now.mono, out);
+                    self.send(at, Tier::Exchange, Some(id), word, now.mono, out);
                 }
             }
         }

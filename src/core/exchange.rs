@@ -161,15 +161,17 @@ impl Node {
         now: Now,
         out: &mut Vec<Output>,
     ) {
-        if self.peers.is_closed_to(&teller) || self.is_quarantined(&teller, now.wall) {
-            return;
-        }
-        let is_known = self.peers.knows(&teller);
-        for record in self.exchange.admit(teller, is_known, asked, records, now.mono) {
-            if is_passable(&record, self.params.profile) && !self.peers.is_closed_to(&record.id()) {
-                self.on_record_heard(record, Some(teller), now, out);
+        let mut ignored = records.len();
+        if !self.peers.is_closed_to(&teller) && !self.is_quarantined(&teller, now.wall) {
+            let is_known = self.peers.knows(&teller);
+            for record in self.exchange.admit(teller, is_known, asked, records, now.mono) {
+                if is_passable(&record, self.params.profile) && !self.peers.is_closed_to(&record.id()) {
+                    ignored -= 1;
+                    self.on_record_heard(record, Some(teller), now, out);
+                }
             }
         }
+        self.counts.records_ignored += u64::try_from(ignored).unwrap_or(u64::MAX);
     }
 }
 

@@ -127,7 +127,7 @@ impl Node {
             Input::Appended { batch, result } => self.on_appended(batch, result, now, steady, out),
             Input::Scanned { peer, after, page } => self.outbox.on_scanned(peer, after, page, &self.peers, steady, out),
             Input::Signed { record } => self.records.sign(&record, now.wall),
-            Input::Met { record } => self.on_met(record, now, out),
+            Input::Met { record, word } => self.on_met(record, word, now, out),
             Input::Contact { peer } => self.on_contact(peer, now),
             Input::PeerAdded { ticket, id, at, alias } => {
                 self.peers.on_added(id, at, alias, now, out);

@@ -25,7 +25,7 @@ use super::tier::{Find, Tier};
 use super::trust::Rule;
 use crate::time::Wall;
 use crate::wire::message::{Outcome, Receipt};
-use crate::wire::{Code, Digest, Envelope, HostPort, Interests, NodeId, Record, Verified};
+use crate::wire::{Code, Digest, Envelope, HostPort, Interests, NodeId, Record, Verified, Word};
 
 /// A position in the journal: the first entry is 1, 0 stands before everything. Strictly increasing,
 /// with gaps allowed; meaningful only within one incarnation of the journal.
@@ -333,6 +333,8 @@ pub enum Input {
     Met {
         /// The record; its `id()` is the key that was proved.
         record: Verified<Record>,
+        /// From near or far: what it says of addresses, its own or others', counts accordingly.
+        word: Word,
     },
     /// A node with a proved key called on us: it is up, whatever we thought.
     Contact {
@@ -483,21 +485,23 @@ pub enum Output {
         lane: LaneId,
         /// Where, to be tried in order.
         at: Vec<HostPort>,
-        /// Typed in by hand: the address policy does not apply.
-        by_hand: bool,
+        /// On whose word: what a name among them may lead to.
+        word: Word,
     },
     /// Ask this tier, `Dns` or `Seed`, whom it names; then `Found`, always.
     Lookup {
         /// Which.
         tier: Tier,
     },
-    /// Dial here under the address policy (but for `Manual`), learn by TLS whose key answers, close; then
+    /// Dial here under the address policy, learn by TLS whose key answers, close; then
     /// `Introduced`, always. Nothing of ours is handed over.
     Introduce {
         /// Where.
         at: HostPort,
         /// Echoed in the answer.
         tier: Tier,
+        /// On whose word: what a name may lead to.
+        word: Word,
     },
     /// Ask this peer for others that it knows (`POST /mesh/v1/peers`); then `Heard`. Without an answer
     /// nothing is lost: it is asked again.

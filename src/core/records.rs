@@ -19,7 +19,7 @@ use std::time::Duration;
 use super::Node;
 use super::ports::{Note, Output};
 use crate::time::{Now, Wall};
-use crate::wire::{Digest, NodeId, Record, Verified};
+use crate::wire::{Digest, NodeId, Record, Verified, Word};
 
 /// How long a goodbye is remembered. No record lives longer ([`crate::wire::record::RECORD_LIFETIME`]),
 /// so every older one has expired by then.
@@ -137,16 +137,17 @@ impl Records {
 
 impl Node {
     /// A node gave us its own record over a connection that proved its key.
-    pub(super) fn on_met(&mut self, record: Verified<Record>, now: Now, out: &mut Vec<Output>) {
+    pub(super) fn on_met(&mut self, record: Verified<Record>, word: Word, now: Now, out: &mut Vec<Output>) {
         let peer = record.id();
         if self.is_quarantined(&peer, now.wall) {
             return;
         }
+        self.peers.on_heard_from(&peer, word);
         match self.records.judge(&self.me, &record, now.wall) {
             News::Known if record.bye => {} // it is told everybody, and said again until they have it
             News::Fresh | News::Known => {
                 let held = Held::of(&record, now.wall);
-                let is_new = self.peers.on_met(record, now, out);
+                let is_new = self.peers.on_met(record, word, now, out);
                 if self.peers.knows(&peer) {
                     self.records.keep(peer, held, now.wall);
                 }
@@ -176,8 +177,10 @@ impl Node {
                 if self.peers.knows(&record.id()) {
                     self.records.hold(&record, now.wall);
                 }
-                if let Some(teller) = teller {
-                    self.peers.on_heard(record, teller, now, out);
+                if let Some(teller) = teller
+                    && !self.peers.on_heard(record, teller, now, out)
+                {
+                    self.counts.records_ignored += 1;
                 }
             }
             News::Known | News::Stale => {}

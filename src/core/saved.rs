@@ -65,4 +65,6 @@ pub struct SavedNode {
     pub dead: Option<Wall>,
     /// One of the connections that are dialled first.
     pub anchor: bool,
+    /// Whoever told us where it is spoke to us from near, so a name may lead near too.
+    pub near: bool,
 }

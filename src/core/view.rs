@@ -21,6 +21,9 @@ pub struct Counts {
     pub duplicate: u64,
     /// Events that expired before their peer could take them.
     pub expired_unsent: u64,
+    /// Records of others that a node told us and that were not taken: too many at once, by somebody to whom we do
+    /// not listen, or at places that it cannot tell us of.
+    pub records_ignored: u64,
     /// Refused by the core or the journal.
     pub refused: BTreeMap<Code, u64>,
 }

@@ -29,7 +29,7 @@ use crate::core::ports::{
 use crate::core::tier::Tier;
 use crate::store::{DataDir, Journal, book, journal, peers};
 use crate::wire::message::Outcome;
-use crate::wire::{Code, Digest, EventType, HostPort, Interests, NodeId};
+use crate::wire::{Code, Digest, EventType, HostPort, Interests, NodeId, Word};
 use crate::{admin, bus, net};
 
 /// What devices report by. All but `journal` and `scanned` are bounded; those two never hold more than
@@ -256,13 +256,13 @@ impl Driver {
                 self.hands.journal.append(batch, entries);
             }
             Output::Answer { ticket, outcomes, credit } => self.answer(ticket, outcomes, credit),
-            Output::Dial { peer, lane, at, by_hand } => {
-                let handle = net::open(&self.hands.net, peer, lane, at, by_hand, self.hands.reports.clone());
+            Output::Dial { peer, lane, at, word } => {
+                let handle = net::open(&self.hands.net, peer, lane, at, word, self.hands.reports.clone());
                 self.lanes.insert(peer, (lane, handle));
             }
             Output::Hangup { lane, peer } => self.close_lane(&peer, lane),
             Output::Lookup { tier } => self.look_up(tier),
-            Output::Introduce { at, tier } => self.introduce(at, tier),
+            Output::Introduce { at, tier, word } => self.introduce(at, tier, word),
             Output::Exchange { peer, lane } => {
                 if let Some((_, handle)) = self.lanes.get(&peer).filter(|(current, _)| *current == lane) {
                     handle.exchange();
@@ -304,13 +304,10 @@ impl Driver {
     }
 
     /// Learns whose key answers there.
-    fn introduce(&self, at: HostPort, tier: Tier) {
+    fn introduce(&self, at: HostPort, tier: Tier, word: Word) {
         let (context, answer) = (self.hands.net.clone(), self.introduced.0.clone());
         tokio::spawn(async move {
-            let result = match tier {
-                Tier::Manual => net::identify(&context, &at).await,
-                _ => net::identify_told(&context, &at).await,
-            };
+            let result = net::identify(&context, &at, word).await;
             // The driver has ended: nobody is left to care.
             let _ = answer.send(Input::Introduced { at, tier, result });
         });
@@ -394,7 +391,7 @@ impl Driver {
                 let ticket = self.ticket(Waiting::Neighbour(answer));
                 self.feed(Input::Received { ticket, from, arrived });
             }
-            net::Report::Met { record } => self.feed(Input::Met { record }),
+            net::Report::Met { record, word } => self.feed(Input::Met { record, word }),
             net::Report::Contact { peer } => self.feed(Input::Contact { peer }),
             net::Report::Connected { peer, lane, rtt, observed } => {
                 let now = self.clock.now();

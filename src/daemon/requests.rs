@@ -11,7 +11,7 @@ use crate::core::ports::{Input, Origin};
 use crate::core::{Prospect, View};
 use crate::net;
 use crate::store::{Stats, interests};
-use crate::wire::{EventType, HostPort, NodeId, PeerAddress};
+use crate::wire::{EventType, HostPort, NodeId, PeerAddress, Word};
 
 impl Driver {
     /// Answers at once, or hands the question on and answers later. An asker that is gone is no loss.
@@ -88,7 +88,7 @@ impl Driver {
     fn identify(&self, at: HostPort, answer: oneshot::Sender<Result<Identified, Fault>>) {
         let (net, me) = (self.hands.net.clone(), self.hands.net.id());
         tokio::spawn(async move {
-            let found = match net::identify(&net, &at).await {
+            let found = match net::identify(&net, &at, Word::Typed).await {
                 Ok(id) if id == me => Err(Fault::new(FaultCode::OwnAddress, format!("{at} leads to this very node"))),
                 Ok(id) => Ok(Identified { address: PeerAddress { id: Some(id), at }, id }),
                 Err(why) => Err(Fault::new(FaultCode::Unreachable, why)),

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus_client::metrics::histogram::Histogram;
 
-use crate::wire::Code;
+use crate::wire::{Code, Forbidden};
 
 /// One number that only grows.
 #[derive(Default, Debug)]
@@ -67,6 +67,8 @@ pub struct Counters {
     pub accept_errors: Count,
     /// Requests begun.
     pub requests: Count,
+    /// Of these, refused for what they were: a status of 400 to 499.
+    pub refused: Count,
     /// Bytes of request bodies.
     pub body_bytes: Count,
     /// Lines of `/events`.
@@ -84,12 +86,16 @@ pub struct Counters {
     /// Records of others that were not looked at: too many at once, at addresses that mean nothing to
     /// us, or in a hello.
     pub records_ignored: Count,
+    /// Addresses that were dialled, whether anybody answered or not.
+    pub dialled: Count,
     /// Lanes that stood.
     pub lanes_connected: Count,
     /// Lanes that broke or never stood.
     pub lanes_broken: Count,
     /// Lines sent in shipments.
     pub lines_sent: Count,
+    /// Addresses that were to be dialled and were not, one for each of [`Forbidden::WORDS`].
+    forbidden: [Count; Forbidden::WORDS.len()],
     /// One for each code, and the last for `Unknown`, which stays at zero: we never say it.
     rejected: [Count; Code::ALL.len() + 1],
 }
@@ -102,6 +108,18 @@ impl Counters {
 
     pub(super) fn reject(&self, code: Code) {
         self.rejected[index(code)].one();
+    }
+
+    /// Addresses that were to be dialled and were not, for the reason of this [`Forbidden::word`].
+    pub fn forbidden(&self, word: &str) -> u64 {
+        let place = Forbidden::WORDS.iter().position(|other| *other == word);
+        place.map_or(0, |place| self.forbidden[place].value())
+    }
+
+    pub(super) fn forbid(&self, why: Forbidden) {
+        if let Some(place) = Forbidden::WORDS.iter().position(|word| *word == why.word()) {
+            self.forbidden[place].one();
+        }
     }
 }
 

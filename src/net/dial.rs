@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::exchange::Sorted;
-use super::resolve::resolve;
+use super::resolve::{Policy, resolve};
 use super::tls::Pin;
 use super::{Context, exchange};
 use crate::core::params::CREDIT_MAX;
@@ -29,7 +29,7 @@ use crate::wire::message::{
     EVENTS_ROUTE, HELLO_ROUTE, Hello, LINES_TYPE, PEERS_BYTES_MAX, PEERS_ROUTE, Problem, RECORDS_MAX, Receipt, Refused,
     Retry,
 };
-use crate::wire::{Code, Host, HostPort, Keys, NodeId, Record, Rejection, Verified};
+use crate::wire::{Code, Host, HostPort, Keys, NodeId, Record, Rejection, Verified, Word};
 
 /// Largest answer but that of `/peers`.
 pub const ANSWER_BYTES_MAX: usize = 64 << 10;
@@ -403,28 +403,17 @@ impl Resolve for NoNames {
     }
 }
 
-/// Whose key answers there? For trust on first use, where a person is shown the id and decides, and for
-/// discovery. `by_hand`: a person typed the address in, so the address policy does not apply. The key is
-/// proved by a finished TLS handshake; nothing is sent.
+/// Whose key answers there? For trust on first use, where a person is shown the id and decides
+/// ([`Word::Typed`]), and for discovery, where the address policy decides on this `word` whether it is called
+/// at all. The key is proved by a finished TLS handshake; nothing is sent.
 ///
 /// # Errors
 /// Why there is no answer, for people.
-pub async fn identify(context: &Context, at: &HostPort) -> Result<NodeId, String> {
-    answering(context, at, true).await
-}
-
-/// The same at a place that others told us of, a zone without ids for one: the address policy decides
-/// whether it is called at all.
-///
-/// # Errors
-/// Why there is no answer, for people.
-pub async fn identify_told(context: &Context, at: &HostPort) -> Result<NodeId, String> {
-    answering(context, at, false).await
-}
-
-async fn answering(context: &Context, at: &HostPort, by_hand: bool) -> Result<NodeId, String> {
+pub async fn identify(context: &Context, at: &HostPort, word: Word) -> Result<NodeId, String> {
     let mut why = String::new();
-    for address in resolve(at, context.settings().profile, by_hand).await? {
+    let policy = Policy { profile: context.settings().profile, word, counters: context.counters() };
+    for address in resolve(at, &policy).await? {
+        context.counters().dialled.one();
         match timeout(context.limits().connect, meet(context, at, address)).await {
             Ok(Ok(id)) if id == context.id() => return Err(format!("{at} is this node itself")),
             Ok(Ok(id)) => return Ok(id),

@@ -16,7 +16,7 @@ use super::{Context, Report, Reports};
 use crate::time::Wall;
 use crate::wire::message::{Hello, LINES_TYPE, PEERS_BYTES_MAX, RECORDS_MAX};
 use crate::wire::{
-    Code, Group, Host, HostPort, Keys, Line, Network, NodeId, Profile, Record, Rejection, Unverified, Verified,
+    Code, Group, Host, HostPort, Keys, Line, Network, NodeId, Profile, Record, Rejection, Unverified, Verified, Word,
     timestamp,
 };
 
@@ -88,9 +88,10 @@ async fn take(
     let read = reader(context, caller_id, caller.address.ip());
     let read = context.0.workers.map(lines, move |line, keys| read(&line, keys)).await.map_err(|_| overloaded())?;
     let sorted = sort(context, read).map_err(|rejection| Reply::rejection(&rejection))?;
+    let word = Word::from(caller.address.ip());
     for record in sorted.own {
         // An error means that the driver is gone; then nobody wants to know.
-        let _ = reports.send(Report::Met { record }).await;
+        let _ = reports.send(Report::Met { record, word }).await;
     }
     let (answer, answered) = oneshot::channel();
     let group = Group::of(caller.address.ip());

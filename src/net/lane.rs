@@ -25,12 +25,12 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
 
 use super::dial::{Call, Exchanged, Trouble};
-use super::resolve::resolve;
+use super::resolve::{Policy, resolve};
 use super::{Context, Report, Reports};
 use crate::core::params::RETRY_BUSY;
 use crate::core::ports::{LaneId, SendError, ShipmentId};
 use crate::wire::message::Hello;
-use crate::wire::{Code, HostPort, NodeId, Record, Verified, timestamp};
+use crate::wire::{Code, HostPort, NodeId, Record, Verified, Word, timestamp};
 
 /// Addresses tried in one dial, over all places.
 pub const DIALS_MAX: usize = 8;
@@ -102,21 +102,21 @@ impl Drop for LaneHandle {
     }
 }
 
-/// Begins to make a lane to `peer`, trying the places in their order. `by_hand`: a person typed the
-/// places in, so the address policy does not apply. Must be called within a tokio runtime.
+/// Begins to make a lane to `peer`, trying the places in their order, as far as the address policy allows
+/// it on this `word`. Must be called within a tokio runtime.
 pub fn open(
     context: &Context,
     peer: NodeId,
     lane: LaneId,
     at: Vec<HostPort>,
-    by_hand: bool,
+    word: Word,
     reports: Reports,
 ) -> LaneHandle {
     let (shipments, queue) = mpsc::channel(context.limits().shipments);
     let (pings, asked) = mpsc::channel(PINGS_MAX);
     let (exchanges, curious) = mpsc::channel(1);
     let dialler = Dialler { context: context.clone(), peer, lane, reports };
-    let task = tokio::spawn(dialler.run(at, by_hand, Wishes { queue, asked, curious })).abort_handle();
+    let task = tokio::spawn(dialler.run(at, word, Wishes { queue, asked, curious })).abort_handle();
     LaneHandle { shipments, pings, exchanges, task }
 }
 
@@ -150,8 +150,8 @@ struct Standing {
 }
 
 impl Dialler {
-    async fn run(self, at: Vec<HostPort>, by_hand: bool, mut wishes: Wishes) {
-        let why = match self.connect(&at, by_hand).await {
+    async fn run(self, at: Vec<HostPort>, word: Word, mut wishes: Wishes) {
+        let why = match self.connect(&at, word).await {
             Ok(mut standing) => {
                 self.context.counters().lanes_connected.one();
                 match self.serve(&mut standing, &mut wishes).await {
@@ -170,14 +170,15 @@ impl Dialler {
     }
 
     /// Tries every address of every place until one is the peer.
-    async fn connect(&self, at: &[HostPort], by_hand: bool) -> Result<Standing, String> {
+    async fn connect(&self, at: &[HostPort], word: Word) -> Result<Standing, String> {
         if self.peer == self.context.id() {
             return Err("this is the node's own id: it does not call itself".to_owned());
         }
         let mut why = "no address is known".to_owned();
         let mut dials = 0;
+        let policy = Policy { profile: self.context.settings().profile, word, counters: self.context.counters() };
         for place in at {
-            let addresses = match resolve(place, self.context.settings().profile, by_hand).await {
+            let addresses = match resolve(place, &policy).await {
                 Ok(addresses) => addresses,
                 Err(reason) => {
                     why = reason;
@@ -186,6 +187,7 @@ impl Dialler {
             };
             for address in addresses.into_iter().take(DIALS_MAX - dials) {
                 dials += 1;
+                self.context.counters().dialled.one();
                 match self.greet(place, address).await {
                     Ok(standing) => return Ok(standing),
                     Err(reason) => why = reason,
@@ -359,7 +361,8 @@ impl Dialler {
 
     async fn report_met(&self, standing: &mut Standing, record: Verified<Record>) {
         standing.met = standing.met.max(record.seq);
-        self.report(Report::Met { record }).await;
+        let word = Word::from(standing.call.at.ip());
+        self.report(Report::Met { record, word }).await;
     }
 
     async fn report_sent(&self, shipment: ShipmentId, result: Result<crate::wire::message::Receipt, SendError>) {

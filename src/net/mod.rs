@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::core::ports::{Arrived, LaneId, SendError, ShipmentId};
 use crate::wire::message::{Outcome, Receipt};
-use crate::wire::{Group, HostPort, NodeId, Record, Verified};
+use crate::wire::{Group, HostPort, NodeId, Record, Verified, Word};
 
 mod connections;
 mod counters;
@@ -58,7 +58,7 @@ pub mod bounds {
 }
 
 pub use counters::{Count, Counters, VerifySeconds};
-pub use dial::{identify, identify_told};
+pub use dial::identify;
 pub use lane::{Echo, LaneHandle, open};
 pub use receptor::Receptor;
 pub use settings::{Limits, Rate, Settings, StartError};
@@ -80,6 +80,8 @@ pub enum Report {
     Met {
         /// The record; its `id()` is the key that was proved.
         record: Verified<Record>,
+        /// From near or far.
+        word: Word,
     },
     /// A node answered what we asked: whom else it knows. Each record passed every check but the core's.
     Heard {

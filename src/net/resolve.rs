@@ -5,19 +5,27 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::wire::{Host, HostPort, Profile};
+use super::Counters;
+use crate::wire::{Host, HostPort, Profile, Word};
 
 /// Addresses tried for one name.
 pub const ADDRESSES_MAX: usize = 4;
 /// For the system's resolver to answer.
 const RESOLVE: Duration = Duration::from_secs(5);
 
-/// Resolves a place and keeps the addresses that the policy allows; all of them when it was typed in
-/// `by_hand`. The policy is asked about resolved addresses, so no spelling and no name gets round it.
+/// Which addresses may be dialled, and where those are counted that may not.
+pub(super) struct Policy<'a> {
+    pub(super) profile: Profile,
+    pub(super) word: Word,
+    pub(super) counters: &'a Counters,
+}
+
+/// Resolves a place and keeps the addresses that the policy allows. It is asked about resolved addresses, so
+/// no spelling and no name gets round it.
 ///
 /// # Errors
 /// Why there is none, for people.
-pub(super) async fn resolve(at: &HostPort, profile: Profile, by_hand: bool) -> Result<Vec<SocketAddr>, String> {
+pub(super) async fn resolve(at: &HostPort, policy: &Policy<'_>) -> Result<Vec<SocketAddr>, String> {
     let found: Vec<SocketAddr> = match &at.host {
         Host::Ip(ip) => vec![SocketAddr::new(*ip, at.port)],
         Host::Name(name) => match timeout(RESOLVE, tokio::net::lookup_host((name.as_ref(), at.port))).await {
@@ -26,18 +34,26 @@ pub(super) async fn resolve(at: &HostPort, profile: Profile, by_hand: bool) -> R
             Err(_) => return Err(format!("no answer from the resolver about {at}")),
         },
     };
-    allowed(at, found, profile, by_hand)
+    allowed(at, found, policy)
 }
 
-fn allowed(at: &HostPort, found: Vec<SocketAddr>, profile: Profile, by_hand: bool) -> Result<Vec<SocketAddr>, String> {
+fn allowed(at: &HostPort, found: Vec<SocketAddr>, policy: &Policy<'_>) -> Result<Vec<SocketAddr>, String> {
+    // An address as such was judged when somebody told us of it: a name says no more than the word it comes on.
+    let word = match (&at.host, policy.word) {
+        (Host::Ip(_), Word::Far) => Word::Near,
+        (_, word) => word,
+    };
     let mut refused = None;
     let mut addresses = Vec::new();
     for address in found {
         let address = SocketAddr::new(address.ip().to_canonical(), address.port());
-        match profile.allows(address) {
-            Err(why) if !by_hand => refused = Some(format!("{at} is not dialled: {address} is {why}")),
-            _ if !addresses.contains(&address) => addresses.push(address),
-            _ => {}
+        match policy.profile.may_dial(word, address) {
+            Err(why) => {
+                policy.counters.forbid(why);
+                refused = Some(format!("{at} is not dialled: {address} is {why}"));
+            }
+            Ok(()) if !addresses.contains(&address) => addresses.push(address),
+            Ok(()) => {}
         }
     }
     addresses.truncate(ADDRESSES_MAX);
@@ -58,24 +74,38 @@ mod tests {
 
     #[test]
     fn only_allowed_addresses_are_left_unless_typed_in_by_hand() {
+        let counters = Counters::default();
+        let policy = |profile, word| Policy { profile, word, counters: &counters };
         let found: Vec<SocketAddr> = ["10.0.0.1:7443", "8.8.8.8:7443", "[::ffff:8.8.8.8]:7443", "169.254.169.254:7443"]
             .iter()
             .map(|text| text.parse().expect("a socket address"))
             .collect();
         let at = place("birch.example:7443");
-        let public = allowed(&at, found.clone(), Profile::Public, false).expect("one");
-        assert_eq!(public, ["8.8.8.8:7443".parse().expect("a socket address")]);
-        assert_eq!(allowed(&at, found.clone(), Profile::Public, true).expect("all").len(), 3);
-        let why = allowed(&at, found[3..].to_vec(), Profile::Private, false).expect_err("none");
+        let good = "8.8.8.8:7443".parse().expect("a socket address");
+        let public = allowed(&at, found.clone(), &policy(Profile::Public, Word::Near)).expect("one");
+        assert_eq!(public, [good]);
+        assert_eq!(["private", "special", "loopback"].map(|word| counters.forbidden(word)), [1, 1, 0]);
+        let private = |word| allowed(&at, found.clone(), &policy(Profile::Private, word)).expect("some").len();
+        assert_eq!([Word::Typed, Word::Near, Word::Far].map(private), [3, 2, 1], "the word decides in a LAN");
+        assert_eq!(counters.forbidden("elsewhere"), 1);
+        let why = allowed(&at, found[3..].to_vec(), &policy(Profile::Private, Word::Near)).expect_err("none");
         assert!(why.contains("birch.example:7443 is not dialled: 169.254.169.254:7443"), "{why}");
-        assert!(allowed(&at, Vec::new(), Profile::Public, true).is_err());
+        assert!(allowed(&at, Vec::new(), &policy(Profile::Public, Word::Typed)).is_err());
     }
 
     #[tokio::test]
     async fn literals_are_checked_like_everything_else() {
-        assert!(resolve(&place("127.0.0.1:7443"), Profile::Public, false).await.is_err());
-        assert!(resolve(&place("[::1]:7443"), Profile::Public, false).await.is_err());
-        assert_eq!(resolve(&place("127.0.0.1:7443"), Profile::Public, true).await.map(|found| found.len()), Ok(1));
-        assert_eq!(resolve(&place("127.0.0.1:7443"), Profile::Loopback, false).await.map(|found| found.len()), Ok(1));
+        let counters = Counters::default();
+        let count = async |at: &str, profile, word| {
+            resolve(&place(at), &Policy { profile, word, counters: &counters }).await.map(|found| found.len()).ok()
+        };
+        assert_eq!(count("127.0.0.1:7443", Profile::Public, Word::Near).await, None);
+        assert_eq!(count("[::1]:7443", Profile::Public, Word::Near).await, None);
+        assert_eq!(count("[::ffff:127.0.0.1]:7443", Profile::Public, Word::Far).await, None);
+        assert_eq!(counters.forbidden("loopback"), 3);
+        assert_eq!(count("127.0.0.1:7443", Profile::Public, Word::Typed).await, Some(1));
+        assert_eq!(count("127.0.0.1:7443", Profile::Loopback, Word::Near).await, Some(1));
+        // Judged by whose word it is when it was told: `exchange::may_be_told`.
+        assert_eq!(count("127.0.0.1:7443", Profile::Loopback, Word::Far).await, Some(1));
     }
 }

@@ -14,7 +14,7 @@ use crate::core::tier::{Find, Tier};
 use crate::core::{Node, PeerState, Standing};
 use crate::time::{Mono, Now, Wall};
 use crate::wire::message::RECORDS_MAX;
-use crate::wire::{HostPort, Interests, Keypair, NodeId, Profile, Record, RecordDraft, Verified};
+use crate::wire::{HostPort, Interests, Keypair, NodeId, Profile, Record, RecordDraft, Verified, Word};
 
 const EPOCH: Wall = Wall::from_millis(1_795_243_262_123);
 /// What a dial into nowhere costs.
@@ -186,7 +186,7 @@ impl Mesh {
         for (number, chunk) in lies.chunks(RECORDS_MAX).enumerate() {
             let teller = lies[number % lies.len()].clone();
             let id = teller.id();
-            self.feed(host, life, Input::Met { record: teller });
+            self.feed(host, life, Input::Met { record: teller, word: Word::Near });
             self.feed(host, life, Input::Heard { teller: id, asked: true, records: chunk.to_vec() });
         }
     }
@@ -366,7 +366,7 @@ impl Mesh {
         let delay = self.delay();
         match output {
             Output::Dial { peer, lane, at, .. } => self.later(delay, Happening::Call { from, life, peer, lane, at }),
-            Output::Introduce { at, tier } => self.later(delay, Happening::Introduce { from, life, at, tier }),
+            Output::Introduce { at, tier, .. } => self.later(delay, Happening::Introduce { from, life, at, tier }),
             Output::Exchange { peer, lane } => self.later(delay, Happening::Exchange { from, life, peer, lane }),
             Output::Hangup { lane, peer } => {
                 let lanes = &mut self.hosts[from].lanes;
@@ -413,14 +413,14 @@ impl Mesh {
             Answerer::Host(to) => {
                 let to_life = self.hosts[to].life;
                 self.feed(to, to_life, Input::Contact { peer: caller.id() });
-                self.feed(to, to_life, Input::Met { record: caller });
+                self.feed(to, to_life, Input::Met { record: caller, word: Word::Near });
                 self.record_of(to)
             }
             Answerer::Liar(number) => self.lies[number].clone(),
         };
         let (peer, rtt) = (callee.id(), self.delay());
         self.hosts[from].lanes.insert(peer, (lane, at.clone()));
-        self.later(rtt, Happening::Feed { host: from, life, input: Input::Met { record: callee } });
+        self.later(rtt, Happening::Feed { host: from, life, input: Input::Met { record: callee, word: Word::Near } });
         self.later(rtt, Happening::Feed { host: from, life, input: Input::Connected { peer, lane, rtt } });
         self.later(rtt + self.ping_every, Happening::Ping { from, life, peer, lane });
     }

@@ -17,7 +17,7 @@ use crate::time::{Mono, Now, Wall};
 use crate::wire::message::{Durability, Outcome, Receipt};
 use crate::wire::{
     Code, Digest, Draft, Envelope, Interests, Keypair, Keys, Line, Network, NodeId, Profile, Record, RecordDraft,
-    Rejection, Verified, envelope,
+    Rejection, Verified, Word, envelope,
 };
 
 const EPOCH: Wall = Wall::from_millis(1_795_243_262_123);
@@ -353,9 +353,9 @@ impl World {
         }
         let callee_life = self.hosts[to].life;
         self.feed(to, callee_life, Input::Contact { peer: caller.id() });
-        self.feed(to, callee_life, Input::Met { record: caller });
+        self.feed(to, callee_life, Input::Met { record: caller, word: Word::Near });
         let back = self.delay();
-        self.later(back, Happening::Feed { host: from, life, input: Input::Met { record: callee } });
+        self.later(back, Happening::Feed { host: from, life, input: Input::Met { record: callee, word: Word::Near } });
         let rtt = back * 2;
         self.later(back, Happening::Feed { host: from, life, input: Input::Connected { peer, lane, rtt } });
     }

@@ -42,6 +42,8 @@ struct Row {
     dead: Option<String>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     anchor: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    near: bool,
 }
 
 /// Reads the book; no file is an empty one. One that cannot be trusted is moved to `book.corrupt-<n>` and
@@ -84,6 +86,7 @@ fn row(node: &SavedNode) -> Row {
         failures: node.failures,
         dead: node.dead.map(timestamp::format),
         anchor: node.anchor,
+        near: node.near,
     }
 }
 
@@ -107,6 +110,7 @@ fn decode(bytes: &[u8]) -> Result<Vec<SavedNode>, String> {
                 failures: row.failures,
                 dead: row.dead.as_deref().map(moment).transpose()?,
                 anchor: row.anchor,
+                near: row.near,
             })
         })
         .collect()
@@ -135,6 +139,7 @@ mod tests {
             failures: 3,
             dead: (seed > 2).then_some(NOW),
             anchor: seed == 1,
+            near: seed == 2,
         }
     }
 

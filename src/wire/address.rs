@@ -215,6 +215,65 @@ pub enum Profile {
     Loopback,
 }
 
+/// Why the address policy keeps us from a place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Forbidden {
+    /// Something else than a node listens there, as a rule.
+    #[error("a well-known service port of something else")]
+    Service,
+    /// This very machine.
+    #[error("a loopback address")]
+    Loopback,
+    /// A LAN or an overlay network.
+    #[error("a private address; allowed with node.profile = \"private\", or typed in by hand")]
+    Private,
+    /// It means another machine to whoever told us of it than to us.
+    #[error("{0}")]
+    Elsewhere(&'static str),
+    /// No node is ever there.
+    #[error("{0}")]
+    Special(&'static str),
+}
+
+impl Forbidden {
+    /// Every [`Forbidden::word`].
+    pub const WORDS: [&str; 5] = ["service", "loopback", "private", "elsewhere", "special"];
+
+    /// A stable word, for metrics.
+    pub fn word(self) -> &'static str {
+        Self::WORDS[match self {
+            Forbidden::Service => 0,
+            Forbidden::Loopback => 1,
+            Forbidden::Private => 2,
+            Forbidden::Elsewhere(_) => 3,
+            Forbidden::Special(_) => 4,
+        }]
+    }
+}
+
+/// On whose word a place is dialled. A name is resolved at every dial, so what it may lead to hangs on who
+/// told us of it and not on where it led when he did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Word {
+    /// A person of this node typed it in: it leads anywhere.
+    Typed,
+    /// The operator's configuration led to it, or somebody who spoke to us from a private network or from this
+    /// machine: it leads wherever the profile allows.
+    Near,
+    /// Somebody who spoke to us from the internet, or could have: it leads to the internet only.
+    Far,
+}
+
+impl Word {
+    /// Of somebody who spoke to us from this address.
+    pub fn from(ip: IpAddr) -> Word {
+        match reach(ip) {
+            Reach::Private | Reach::Loopback => Word::Near,
+            Reach::Global | Reach::Never(_) => Word::Far,
+        }
+    }
+}
+
 /// What kind of place an address is, coarse enough to decide who may tell us of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Reach {
@@ -230,18 +289,33 @@ impl Profile {
     ///
     /// # Errors
     /// Why not.
-    pub fn allows(self, address: SocketAddr) -> Result<(), AddressError> {
+    pub fn allows(self, address: SocketAddr) -> Result<(), Forbidden> {
         if is_service_port(address.port()) {
-            return Err(AddressError("a well-known service port of something else"));
+            return Err(Forbidden::Service);
         }
         match (reach(address.ip()), self) {
-            (Reach::Never(why), _) => Err(AddressError(why)),
+            (Reach::Never(why), _) => Err(Forbidden::Special(why)),
             (Reach::Loopback, Profile::Loopback) | (Reach::Global, _) => Ok(()),
             (Reach::Private, Profile::Private | Profile::Loopback) => Ok(()),
-            (Reach::Loopback, _) => Err(AddressError("a loopback address")),
-            (Reach::Private, Profile::Public) => {
-                Err(AddressError("a private address; allowed with node.profile = \"private\", or typed in by hand"))
-            }
+            (Reach::Loopback, _) => Err(Forbidden::Loopback),
+            (Reach::Private, Profile::Public) => Err(Forbidden::Private),
+        }
+    }
+
+    /// May this address be dialled, to which a name led that we have on this word? Asked at the socket, so
+    /// that a name that leads elsewhere than it did before gets round nothing.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn may_dial(self, word: Word, address: SocketAddr) -> Result<(), Forbidden> {
+        if word == Word::Typed {
+            return Ok(());
+        }
+        self.allows(address)?;
+        match (reach(address.ip()), word) {
+            (Reach::Loopback, Word::Far) => Err(LOOPBACK_ELSEWHERE),
+            (Reach::Private, Word::Far) => Err(PRIVATE_ELSEWHERE),
+            _ => Ok(()),
         }
     }
 
@@ -251,12 +325,12 @@ impl Profile {
     ///
     /// # Errors
     /// Why not.
-    pub fn may_relay(self, teller: IpAddr, address: SocketAddr) -> Result<(), AddressError> {
+    pub fn may_relay(self, teller: IpAddr, address: SocketAddr) -> Result<(), Forbidden> {
         self.allows(address)?;
         match (reach(address.ip()), reach(teller)) {
             (Reach::Loopback, Reach::Loopback) | (Reach::Private, Reach::Loopback | Reach::Private) => Ok(()),
-            (Reach::Loopback, _) => Err(AddressError("a loopback address, told by another machine")),
-            (Reach::Private, _) => Err(AddressError("a private address, told from another network")),
+            (Reach::Loopback, _) => Err(LOOPBACK_ELSEWHERE),
+            (Reach::Private, _) => Err(PRIVATE_ELSEWHERE),
             (Reach::Global | Reach::Never(_), _) => Ok(()),
         }
     }
@@ -265,16 +339,17 @@ impl Profile {
     ///
     /// # Errors
     /// Why not.
-    pub fn allows_host(self, at: &HostPort) -> Result<(), AddressError> {
+    pub fn allows_host(self, at: &HostPort) -> Result<(), Forbidden> {
         match at.host {
             Host::Ip(ip) => self.allows(SocketAddr::new(ip, at.port)),
-            Host::Name(_) if is_service_port(at.port) => {
-                Err(AddressError("a well-known service port of something else"))
-            }
+            Host::Name(_) if is_service_port(at.port) => Err(Forbidden::Service),
             Host::Name(_) => Ok(()),
         }
     }
 }
+
+const LOOPBACK_ELSEWHERE: Forbidden = Forbidden::Elsewhere("a loopback address, told by another machine");
+const PRIVATE_ELSEWHERE: Forbidden = Forbidden::Elsewhere("a private address, told from another network");
 
 /// Port 0, and everything below 1024 but HTTPS, and the usual stores: nothing of ours listens there,
 /// so a record that names one wants us to knock at somebody else's door.
@@ -445,6 +520,49 @@ mod tests {
         assert!(Profile::Public.may_relay(neighbour, socket(private)).is_err(), "the profile decides first");
         assert!(Profile::Private.may_relay(neighbour, socket("169.254.169.254:443")).is_err());
         assert!(Profile::Private.may_relay(neighbour, socket("10.0.0.1:6379")).is_err());
+    }
+
+    #[test]
+    fn a_name_leads_as_far_as_the_word_of_whoever_told_of_it() {
+        use Word::{Far, Near, Typed};
+        for (ip, word) in [
+            ("127.0.0.9", Near),
+            ("::ffff:10.1.2.3", Near),
+            ("100.64.0.1", Near),
+            ("fd00::1", Near),
+            ("8.8.4.4", Far),
+            ("::ffff:8.8.4.4", Far),
+            ("169.254.1.1", Far),
+            ("fe80::1", Far),
+        ] {
+            assert_eq!(Word::from(ip.parse().expect("an address")), word, "{ip}");
+        }
+        for (profile, address, good) in [
+            (Profile::Public, "8.8.8.8:7443", [true, true, true]),
+            (Profile::Public, "10.0.0.1:7443", [true, false, false]),
+            (Profile::Private, "10.0.0.1:7443", [true, true, false]),
+            (Profile::Private, "[::ffff:10.0.0.1]:7443", [true, true, false]),
+            (Profile::Private, "127.0.0.1:7443", [true, false, false]),
+            (Profile::Private, "169.254.169.254:443", [true, false, false]),
+            (Profile::Private, "10.0.0.1:6379", [true, false, false]),
+            (Profile::Loopback, "127.0.0.1:7443", [true, true, false]),
+        ] {
+            let told = [Typed, Near, Far].map(|word| profile.may_dial(word, socket(address)).is_ok());
+            assert_eq!(told, good, "{profile:?} {address}");
+        }
+    }
+
+    #[test]
+    fn every_reason_of_the_policy_has_its_word() {
+        let words = [
+            (Profile::Public, Word::Near, "8.8.8.8:22"),
+            (Profile::Public, Word::Near, "127.0.0.1:7443"),
+            (Profile::Public, Word::Near, "10.0.0.1:7443"),
+            (Profile::Private, Word::Far, "10.0.0.1:7443"),
+            (Profile::Public, Word::Near, "169.254.169.254:7443"),
+        ]
+        .map(|(profile, word, at)| profile.may_dial(word, socket(at)).expect_err(at).word());
+        assert_eq!(words, Forbidden::WORDS);
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub mod rejection;
 pub mod timestamp;
 pub mod zone;
 
-pub use address::{Block, Group, Host, HostPort, PeerAddress, Profile};
+pub use address::{Block, Forbidden, Group, Host, HostPort, PeerAddress, Profile, Word};
 pub use draft::{Draft, Scalar};
 pub use envelope::{Envelope, Line, Signature, Unverified, Verified};
 pub use event::{Event, EventType, Network};

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use afferent::core::ports::LaneId;
 use afferent::net::{Context, LaneHandle, Report, Settings, open};
 use afferent::time::Wall;
-use afferent::wire::{HostPort, Keypair, NodeId, RecordDraft};
+use afferent::wire::{HostPort, Keypair, NodeId, RecordDraft, Word};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -24,7 +24,7 @@ fn call(daemon: &Daemon) -> (LaneHandle, mpsc::Receiver<Report>) {
     let (reports, told) = mpsc::channel(16);
     let id: NodeId = daemon.id().parse().expect("an id");
     let at: HostPort = format!("127.0.0.1:{}", daemon.port).parse().expect("an address");
-    (open(&context, id, LaneId(1), vec![at], true, reports), told)
+    (open(&context, id, LaneId(1), vec![at], Word::Typed, reports), told)
 }
 
 /// Waits for what is told of others: ids, and who of them said goodbye.

@@ -11,7 +11,7 @@ use crate::core::ports::{LaneId, ShipmentId};
 use crate::net;
 use crate::time::Wall;
 use crate::wire::envelope::EVENT_PAYLOAD_TYPE;
-use crate::wire::{Keypair, PeerAddress, RecordDraft, Signature};
+use crate::wire::{Keypair, PeerAddress, RecordDraft, Signature, Word};
 
 /// Connects to this node as a stranger, posts the event as if its source had signed it, and gives the
 /// code it was refused with.
@@ -32,7 +32,7 @@ async fn post(address: PeerAddress, event: &str) -> anyhow::Result<String> {
     let context = net::Context::new(net::Settings::of_caller(key, &record, now))?;
     let (reports, mut inbox) = mpsc::channel(16);
     let peer = address.id.context("an address with an id")?;
-    let lane = net::open(&context, peer, LaneId(0), vec![address.at], true, reports);
+    let lane = net::open(&context, peer, LaneId(0), vec![address.at], Word::Typed, reports);
     while let Some(report) = inbox.recv().await {
         match report {
             net::Report::Connected { .. } => drop(lane.send(ShipmentId(0), vec![line.clone()])),

@@ -15,13 +15,15 @@ use super::super::tier::Tier;
 use super::buckets::{Buckets, Place};
 use super::state::{Standing, Tally};
 use crate::time::{Mono, Now, Wall};
-use crate::wire::{Block, Group, Host, HostPort, NodeId, Record, Verified};
+use crate::wire::{Block, Group, Host, HostPort, NodeId, Record, Verified, Word};
 
 /// One node that we heard of.
 pub(in crate::core) struct Known {
     pub(in crate::core) record: Option<Verified<Record>>,
     /// Where it may be dialled.
     pub(in crate::core) at: Vec<HostPort>,
+    /// On whose word: of whoever told us of these addresses.
+    pub(in crate::core) word: Word,
     /// Where somebody else answered.
     struck: Vec<HostPort>,
     /// What first named it.
@@ -65,6 +67,7 @@ pub(super) struct Said {
     pub(super) root: Tier,
     pub(super) teller: Option<NodeId>,
     pub(super) source: String,
+    pub(super) word: Word,
 }
 
 /// All of them.
@@ -142,7 +145,7 @@ impl Book {
     /// Takes what is said of a node. True when it is new here; one that is known already may have moved.
     /// Gives whoever had to go for it, too.
     pub(super) fn hear(&mut self, said: Said, now: Now) -> (bool, Option<NodeId>) {
-        let Said { id, record, at, tier, root, teller, source } = said;
+        let Said { id, record, at, tier, root, teller, source, word } = said;
         if let Some(known) = self.known.get_mut(&id) {
             known.heard = now.wall;
             let is_newer = match (&record, &known.record) {
@@ -155,7 +158,7 @@ impl Book {
                     known.shut = None; // a higher number takes a goodbye back
                 }
                 known.record = record;
-                self.move_to(&id, at);
+                self.move_to(&id, at, word);
             }
             return (false, None);
         }
@@ -173,6 +176,7 @@ impl Book {
         let known = Known {
             record,
             at: Vec::new(),
+            word,
             struck: Vec::new(),
             tier,
             root,
@@ -211,10 +215,14 @@ impl Book {
     }
 
     /// A node says that it is elsewhere now; where nothing of that is possible it stays where it was.
-    fn move_to(&mut self, id: &NodeId, at: Vec<HostPort>) {
+    fn move_to(&mut self, id: &NodeId, at: Vec<HostPort>, word: Word) {
         let at = self.with_room(id, at);
-        if !at.is_empty() {
-            self.settle_at(id, at);
+        if at.is_empty() {
+            return;
+        }
+        self.settle_at(id, at);
+        if let Some(known) = self.known.get_mut(id) {
+            known.word = word;
         }
     }
 
@@ -399,17 +407,19 @@ impl Book {
             failures: known.tally.failures,
             dead: known.dead,
             anchor: known.anchor,
+            near: known.word == Word::Near,
         };
         self.known.iter().map(save).collect()
     }
 
     /// Takes back what was written down, into the order of this life's secret.
     pub(super) fn restore(&mut self, saved: SavedNode) {
-        let SavedNode { id, at, tier, source, heard, verified, failures, dead, anchor } = saved;
+        let SavedNode { id, at, tier, source, heard, verified, failures, dead, anchor, near } = saved;
         let then = Now { mono: Mono(0), wall: heard };
         // Whatever led to it then, it answered us in an earlier life.
         let root = if verified.is_some() { Tier::Anchor } else { tier };
-        let said = Said { id, record: None, at, tier, root, teller: None, source };
+        let word = if near { Word::Near } else { Word::Far };
+        let said = Said { id, record: None, at, tier, root, teller: None, source, word };
         self.hear(said, then);
         if let Some(verified) = verified {
             self.verify(&id, Now { mono: Mono(0), wall: verified });
@@ -481,6 +491,7 @@ mod tests {
             root: Tier::Exchange,
             teller: None,
             source: source.to_owned(),
+            word: Word::Near,
         }
     }
 

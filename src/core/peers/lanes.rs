@@ -10,7 +10,7 @@ use super::book::{Said, group_of};
 use super::state::{Standing, State};
 use super::{Peer, Peers};
 use crate::time::{Mono, Now, Wall};
-use crate::wire::{HostPort, NodeId};
+use crate::wire::{HostPort, NodeId, Word};
 
 impl Peers {
     /// True when this is the lane we wait for.
@@ -53,8 +53,8 @@ impl Peers {
         let Some(first) = at.first() else { return };
         let source = group_of(&first.host);
         let record = peer.record.clone();
-        let (tier, root) = (peer.tier, peer.root);
-        self.book.hear(Said { id, record, at, tier, root, teller: None, source }, now);
+        let (tier, root, word) = (peer.tier, peer.root, peer.word.unwrap_or(Word::Far));
+        self.book.hear(Said { id, record, at, tier, root, teller: None, source, word }, now);
         self.book.verify(&id, now);
     }
 
@@ -150,9 +150,10 @@ impl Peers {
         now: Now,
         out: &mut Vec<Output>,
     ) {
-        let teller = self.book.get(&id).and_then(|known| known.teller);
-        let (tier, root) =
-            self.book.get(&id).map_or((Tier::Exchange, Tier::Exchange), |known| (known.tier, known.root));
+        let known = self.book.get(&id);
+        let teller = known.and_then(|known| known.teller);
+        let (tier, root, word) =
+            known.map_or((Tier::Exchange, Tier::Exchange, Word::Far), |known| (known.tier, known.root, known.word));
         let is_typed = self.table.get(&id).is_some_and(|peer| peer.typed.contains(at));
         if is_typed {
             return; // that is for the person who typed it: the reason of the backoff says it
@@ -169,7 +170,7 @@ impl Peers {
         // Whoever it is, he is there: better known than by any word.
         if found != self.me && !self.is_closed_to(&found) && self.rules.profile.allows_host(at).is_ok() {
             let source = group_of(&at.host);
-            let said = Said { id: found, record: None, at: vec![at.clone()], tier, root, teller: None, source };
+            let said = Said { id: found, record: None, at: vec![at.clone()], tier, root, teller: None, source, word };
             self.hear(said, "its key answered where another was looked for", now, out);
             if self.book.get(&found).is_some() {
                 self.answered(found, now, out);
@@ -197,7 +198,7 @@ impl Peers {
             if peer.state.due().is_none_or(|until| until > now.mono) {
                 continue;
             }
-            let Some((at, by_hand)) = peer.next_address(self.rules.profile) else {
+            let Some((at, word)) = peer.next_address(self.rules.profile) else {
                 peer.state = State::Waiting;
                 continue;
             };
@@ -206,7 +207,7 @@ impl Peers {
             peer.state = State::Dialling { lane };
             peer.last_dial = Some(now.mono);
             self.turns.tell(*id, Standing::Probing, "", now.wall, out);
-            out.push(Output::Dial { peer: *id, lane, at, by_hand });
+            out.push(Output::Dial { peer: *id, lane, at, word });
         }
     }
 

@@ -29,7 +29,7 @@ use super::params::{DIAL_PAUSE, Params};
 use super::ports::{LaneId, Origin, Output, SavedPeer, Seq};
 use super::tier::Tier;
 use crate::time::{Mono, Now};
-use crate::wire::{HostPort, NodeId, Profile, Record, Verified};
+use crate::wire::{HostPort, NodeId, Profile, Record, Verified, Word};
 
 use book::Book;
 pub(super) use book::Known;
@@ -153,8 +153,15 @@ impl Peers {
         }
     }
 
+    /// A peer spoke to us, from near or far: what it says of addresses is worth as much from now on.
+    pub(super) fn on_heard_from(&mut self, id: &NodeId, word: Word) {
+        if let Some(peer) = self.table.get_mut(id) {
+            peer.word = Some(word);
+        }
+    }
+
     /// A node proved its key and gave its own record. True when it is new here.
-    pub(super) fn on_met(&mut self, record: Verified<Record>, now: Now, out: &mut Vec<Output>) -> bool {
+    pub(super) fn on_met(&mut self, record: Verified<Record>, word: Word, now: Now, out: &mut Vec<Output>) -> bool {
         let id = record.id();
         if id == self.me || self.is_closed_to(&id) {
             return false;
@@ -163,7 +170,8 @@ impl Peers {
         if is_new && !self.let_in(id, now, out) {
             return false;
         }
-        self.table.get_mut(&id).expect("known or just added").seen = Some(now.wall);
+        let peer = self.table.get_mut(&id).expect("known or just added");
+        (peer.seen, peer.word) = (Some(now.wall), Some(word));
         self.take_record(record);
         is_new
     }
@@ -205,8 +213,9 @@ impl Peers {
     }
 
     /// Somebody carried a newer record of a peer to us.
-    pub(super) fn on_record_heard(&mut self, record: Verified<Record>) {
-        if self.table.contains_key(&record.id()) {
+    pub(super) fn on_record_heard(&mut self, record: Verified<Record>, word: Word) {
+        if let Some(peer) = self.table.get_mut(&record.id()) {
+            peer.word.get_or_insert(word);
             self.take_record(record);
         }
     }

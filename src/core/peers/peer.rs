@@ -1,5 +1,6 @@
 //! One peer of the table: a node that events are owed to, and that we keep a lane to.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::super::duty::Position;
@@ -7,12 +8,14 @@ use super::super::ports::Origin;
 use super::super::tier::Tier;
 use super::state::{State, Tally};
 use crate::time::{Mono, Wall};
-use crate::wire::{HostPort, NodeId, Profile, Record, Verified};
+use crate::wire::{Host, HostPort, NodeId, Profile, Record, Verified, Word};
 
 /// One peer.
 pub(in crate::core) struct Peer {
     pub(in crate::core) origin: Origin,
     pub(in crate::core) alias: Option<String>,
+    /// Whether it spoke to us from near or far, last; `None` = not in this life.
+    pub(super) word: Option<Word>,
     /// Where a person said it is.
     pub(in crate::core) typed: Vec<HostPort>,
     pub(in crate::core) record: Option<Verified<Record>>,
@@ -48,6 +51,7 @@ impl Peer {
         Peer {
             origin,
             alias: None,
+            word: None,
             typed: Vec::new(),
             record: None,
             state: State::dial_at(Mono(0)),
@@ -78,21 +82,23 @@ impl Peer {
         self.chosen || self.origin == Origin::Manual
     }
 
-    /// Addresses that its record names and the policy lets us dial.
+    /// Addresses that its record names and the policy lets us dial. A peer that spoke to us from far means
+    /// another machine by a private address than we would reach there. One that has not spoken yet in this
+    /// life is taken at its word of the last one, but for names: those may lead elsewhere by now.
     pub(super) fn told(&self, profile: Profile) -> Vec<HostPort> {
         let told = self.record.iter().flat_map(|record| &record.addresses);
-        told.filter(|at| profile.allows_host(at).is_ok()).cloned().collect()
+        told.filter(|at| may_tell(profile, self.word.unwrap_or(Word::Near), at)).cloned().collect()
     }
 
-    /// Where to dial next, and whether a person typed it. What was typed comes first; every other
-    /// failure tries what the peer itself says.
-    pub(super) fn next_address(&self, profile: Profile) -> Option<(Vec<HostPort>, bool)> {
+    /// Where to dial next, and on whose word. What was typed comes first; every other failure tries what
+    /// the peer itself says.
+    pub(super) fn next_address(&self, profile: Profile) -> Option<(Vec<HostPort>, Word)> {
         let told = self.told(profile);
         let typed_turn = !self.typed.is_empty() && (self.tally.tries.is_multiple_of(2) || told.is_empty());
         if typed_turn {
-            return Some((self.typed.clone(), true));
+            return Some((self.typed.clone(), Word::Typed));
         }
-        (!told.is_empty()).then_some((told, false))
+        (!told.is_empty()).then_some((told, self.word.unwrap_or(Word::Far)))
     }
 
     /// Every address worth showing.
@@ -105,5 +111,14 @@ impl Peer {
             }
         }
         all
+    }
+}
+
+/// Is this a place that somebody may tell us of whose word is this? Of names he may: they are judged when they
+/// are dialled, by the same word.
+pub(super) fn may_tell(profile: Profile, word: Word, at: &HostPort) -> bool {
+    match at.host {
+        Host::Ip(ip) => profile.may_dial(word, SocketAddr::new(ip, at.port)).is_ok(),
+        Host::Name(_) => profile.allows_host(at).is_ok(),
     }
 }

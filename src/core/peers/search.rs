@@ -1,17 +1,17 @@
 //! What the scheduler asks of the table and the book: who is there, who could be, who is chosen next.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 
 use super::super::exchange::is_passable;
 use super::super::params::{ANCHORS_MAX, EXCHANGE_EVERY, HEAL_DIALS};
 use super::super::ports::{Origin, Output, SavedNode};
 use super::super::tier::{Find, Tier};
 use super::book::{Known, Probe, Said, group_of};
+use super::peer::may_tell;
 use super::state::{Standing, State};
 use super::{Peer, Peers};
 use crate::time::{Mono, Now, Wall};
-use crate::wire::{Host, HostPort, NodeId, Profile, Record, Verified};
+use crate::wire::{HostPort, NodeId, Profile, Record, Verified, Word};
 
 /// How the outbound slots are used.
 #[derive(Clone, Copy, Default, Debug)]
@@ -61,42 +61,35 @@ impl Peers {
         }
     }
 
-    /// A neighbour gave us a record of another node, checked and newer than what we held.
+    /// A neighbour gave us a record of another node, checked and newer than what we held. False when it is of
+    /// no use.
     pub(in crate::core) fn on_heard(
         &mut self,
         record: Verified<Record>,
         teller: NodeId,
         now: Now,
         out: &mut Vec<Output>,
-    ) {
+    ) -> bool {
         let id = record.id();
         let is_shunned = self.table.get(&teller).is_some_and(Peer::is_shunned);
         if id == self.me || self.is_closed_to(&id) || record.bye || is_shunned {
-            return;
+            return false;
         }
-        self.on_record_heard(record.clone());
+        // Of a teller that has not spoken to us itself nobody knows where it is.
+        let word = self.table.get(&teller).and_then(|peer| peer.word).unwrap_or(Word::Far);
+        self.on_record_heard(record.clone(), word);
         let places = self.table.get(&teller).map(Peer::addresses).unwrap_or_default();
-        let at: Vec<HostPort> = record.addresses.iter().filter(|at| self.may_tell(&places, at)).cloned().collect();
+        let profile = self.rules.profile;
+        let at: Vec<HostPort> = record.addresses.iter().filter(|at| may_tell(profile, word, at)).cloned().collect();
         if at.is_empty() {
-            return;
+            return false;
         }
         let source = places.first().map_or_else(|| format!("node {}", teller.short()), |place| group_of(&place.host));
         let root = self.table.get(&teller).map_or(Tier::Exchange, |peer| peer.root);
-        let said = Said { id, record: Some(record), at, tier: Tier::Exchange, root, teller: Some(teller), source };
+        let (record, tier, teller) = (Some(record), Tier::Exchange, Some(teller));
+        let said = Said { id, record, at, tier, root, teller, source, word };
         self.hear(said, "a neighbour told of it", now, out);
-    }
-
-    /// Is this a place that somebody at `teller` may tell us of?
-    fn may_tell(&self, teller: &[HostPort], at: &HostPort) -> bool {
-        let profile = self.rules.profile;
-        let Host::Ip(ip) = at.host else { return profile.allows_host(at).is_ok() };
-        let address = SocketAddr::new(ip, at.port);
-        let ips = teller.iter().filter_map(|place| match place.host {
-            Host::Ip(ip) => Some(ip),
-            Host::Name(_) => None,
-        });
-        let far = [SocketAddr::from(([9, 9, 9, 9], 0)).ip()]; // a name says nothing of where it is: as from anywhere
-        ips.chain(far).any(|from| profile.may_relay(from, address).is_ok())
+        true
     }
 
     /// A tier names a node, with its id.
@@ -107,7 +100,8 @@ impl Peers {
         let at: Vec<HostPort> =
             find.at.iter().filter(|at| self.rules.profile.allows_host(at).is_ok()).cloned().collect();
         let source = String::from(if tier == Tier::Seed { "seed" } else { "dns" });
-        let said = Said { id, record: None, at, tier, root: tier, teller: None, source };
+        // The operator named the zone, or the list.
+        let said = Said { id, record: None, at, tier, root: tier, teller: None, source, word: Word::Near };
         let why = if tier == Tier::Seed { "the list of seeds names it" } else { "the DNS names it" };
         self.hear(said, why, now, out);
     }
@@ -226,23 +220,23 @@ impl Peers {
         let lane = self.new_lane();
         let Some(known) = self.book.get_mut(&id) else { return };
         known.probe = Some(Probe::Lane(lane));
-        out.push(Output::Dial { peer: id, lane, at: known.at.clone(), by_hand: false });
+        out.push(Output::Dial { peer: id, lane, at: known.at.clone(), word: known.word });
         self.turns.tell(id, Standing::Probing, "", now.wall, out);
     }
 
     /// Somebody to be felt for, and where: first whoever holds a place that another could have, then
     /// by chance one of whom we do not know whether he is there.
-    pub(in crate::core) fn feel(&mut self, now: Now, out: &mut Vec<Output>) -> Option<(NodeId, HostPort)> {
+    pub(in crate::core) fn feel(&mut self, now: Now, out: &mut Vec<Output>) -> Option<(NodeId, HostPort, Word)> {
         let mut rng = self.rng.fork();
         let is_free = |id: &NodeId, known: &Known| known.is_ready(now.mono) && !self.table.contains_key(id);
         let doubted = self.book.doubted.iter().find(|id| self.book.get(id).is_some_and(|known| is_free(id, known)));
         let unsure = |id: &NodeId, known: &Known| is_free(id, known) && !known.is_verified(now.wall);
         let id = doubted.copied().or_else(|| self.book.pick(&mut rng, unsure))?;
         let known = self.book.get_mut(&id)?;
-        let at = known.next_place()?;
+        let (at, word) = (known.next_place()?, known.word);
         known.probe = Some(Probe::Feeler(at.clone()));
         self.turns.tell(id, Standing::Probing, "", now.wall, out);
-        Some((id, at))
+        Some((id, at, word))
     }
 
     /// Is anybody remembered who is no peer?
@@ -412,25 +406,20 @@ impl Peers {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::params::Params;
     use super::*;
-    use crate::wire::Keypair;
 
     #[test]
-    fn nobody_is_told_of_places_that_mean_another_machine() {
-        let me = Keypair::from_seed(&[1; 32]).id();
-        let peers = Peers::new(me, &Params { profile: Profile::Private, ..Params::default() }, 1);
+    fn nobody_tells_us_of_places_that_mean_another_machine() {
         let place = |text: &str| text.parse::<HostPort>().expect("an address");
-        for (teller, told, good) in [
-            ("10.0.0.1:7443", "10.0.0.2:7443", true),
-            ("8.8.8.8:7443", "10.0.0.2:7443", false),
-            ("cedar.example:7443", "10.0.0.2:7443", false),
-            ("cedar.example:7443", "8.8.8.8:7443", true),
-            ("10.0.0.1:7443", "127.0.0.1:7443", false),
-            ("10.0.0.1:7443", "birch.example:22", false),
-            ("10.0.0.1:7443", "birch.example:7443", true),
+        for (word, told, good) in [
+            (Word::Near, "10.0.0.2:7443", true),
+            (Word::Far, "10.0.0.2:7443", false),
+            (Word::Far, "8.8.8.8:7443", true),
+            (Word::Near, "127.0.0.1:7443", false),
+            (Word::Near, "birch.example:22", false),
+            (Word::Far, "birch.example:7443", true),
         ] {
-            assert_eq!(peers.may_tell(&[place(teller)], &place(told)), good, "{teller} {told}");
+            assert_eq!(may_tell(Profile::Private, word, &place(told)), good, "{word:?} {told}");
         }
     }
 }

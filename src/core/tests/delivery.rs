@@ -38,7 +38,7 @@ fn duty_is_taken_from_a_known_neighbour_for_its_prefix_alone() {
     let out = arrive(&mut desk, "1");
     assert_eq!(answer(&out), Some(vec![Outcome::Stored { no_duty: true }]), "we hold no record of the giver");
     assert!(shipments(&out).is_empty());
-    desk.input(Input::Met { record: record(giver, 1, &["q.q"]) });
+    desk.input(Input::Met { word: Word::Near, record: record(giver, 1, &["q.q"]) });
     let out = arrive(&mut desk, "2");
     assert_eq!(answer(&out), Some(vec![Outcome::Stored { no_duty: false }]));
     let sent = shipments(&out);

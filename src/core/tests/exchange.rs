@@ -35,7 +35,7 @@ fn asks(out: &[Output]) -> Vec<NodeId> {
 fn only_what_was_proved_within_a_day_is_given_and_never_to_itself() {
     let mut desk = Desk::new(Params::default());
     desk.connect(2, &["a.*"]);
-    desk.input(Input::Met { record: record(3, 1, &["a.*"]) });
+    desk.input(Input::Met { word: Word::Near, record: record(3, 1, &["a.*"]) });
     assert_eq!(shared(&mut desk, 9), [key(2).id()], "no lane to 3 stood yet");
     assert!(shared(&mut desk, 2).is_empty());
     desk.wait(DAY - Duration::from_secs(60));
@@ -50,7 +50,7 @@ fn an_address_that_nobody_may_dial_is_given_to_nobody() {
     let lane = desk.connect(2, &["a.*"]);
     let addresses = vec![place(2), "127.0.2.1:6379".parse().expect("an address")];
     let draft = RecordDraft { seq: 2, addresses, ..RecordDraft::default() };
-    desk.input(Input::Met { record: draft.seal(START, &key(2)).expect("a record") });
+    desk.input(Input::Met { word: Word::Near, record: draft.seal(START, &key(2)).expect("a record") });
     assert!(shared(&mut desk, 9).is_empty());
     assert_eq!(desk.node.view().peers[0].state, PeerState::Connected { since: desk.now.mono }, "{lane:?} stands");
 }

@@ -9,7 +9,7 @@ use super::*;
 use crate::time::Wall;
 use crate::wire::message::{Durability, Receipt, Refused, Retry};
 use crate::wire::{
-    Code, Draft, Envelope, HostPort, Keypair, Network, Profile, Record, RecordDraft, Scalar, Verified, envelope,
+    Code, Draft, Envelope, HostPort, Keypair, Network, Profile, Record, RecordDraft, Scalar, Verified, Word, envelope,
 };
 
 mod delivery;
@@ -100,7 +100,7 @@ impl Desk {
         self.input(Input::PeerAdded { ticket: Ticket(9), id, at: place(seed), alias: None });
         let lane = LaneId(self.lanes);
         self.lanes += 1;
-        self.input(Input::Met { record: record(seed, 1, patterns) });
+        self.input(Input::Met { word: Word::Near, record: record(seed, 1, patterns) });
         self.input(Input::Connected { peer: id, lane, rtt: Duration::from_millis(1) });
         assert!(matches!(self.state(seed), PeerState::Connected { .. }));
         lane
@@ -277,7 +277,7 @@ fn a_private_mesh_takes_members_events_from_members_only() {
     let arrived = vec![Arrived { envelope: event(2, "1", "a.x"), hops: 0, duty: false }];
     assert_eq!(codes(&desk.input(Input::Received { ticket: Ticket(1), from: None, arrived })), [Some(Code::Muted)]);
     assert!(appended(&desk.receive(3, &[event(2, "1", "a.x")])).is_some());
-    desk.input(Input::Met { record: record(4, 1, &["a.*"]) });
+    desk.input(Input::Met { word: Word::Near, record: record(4, 1, &["a.*"]) });
     assert!(desk.node.view().peers.is_empty());
 }
 

@@ -23,7 +23,7 @@ fn is_hung_up(out: &[Output], seed: u8) -> bool {
 /// Peer 3 came by itself and is connected.
 fn with_stranger() -> Desk {
     let mut desk = Desk::new(Params::default());
-    let out = desk.input(Input::Met { record: record(3, 5, &["a.*"]) });
+    let out = desk.input(Input::Met { word: Word::Near, record: record(3, 5, &["a.*"]) });
     let lane = out.iter().find_map(|output| if let Output::Dial { lane, .. } = output { Some(*lane) } else { None });
     let lane = lane.expect("a dial");
     desk.input(Input::Connected { peer: key(3).id(), lane, rtt: Duration::ZERO });
@@ -33,24 +33,24 @@ fn with_stranger() -> Desk {
 #[test]
 fn who_said_goodbye_is_not_called_until_it_comes_back() {
     let mut desk = with_stranger();
-    let out = desk.input(Input::Met { record: goodbye(3, 6) });
+    let out = desk.input(Input::Met { word: Word::Near, record: goodbye(3, 6) });
     assert!(is_hung_up(&out, 3));
     assert!(notes(&out).contains(&Note::PeerLeft(key(3).id())));
     desk.input(Input::Contact { peer: key(3).id() });
     assert!(dials(&desk.wait(DAY / 2)).is_empty(), "a last word over its own connection is no return");
-    desk.input(Input::Met { record: record(3, 5, &["a.*"]) });
+    desk.input(Input::Met { word: Word::Near, record: record(3, 5, &["a.*"]) });
     assert!(dials(&desk.wait(Duration::from_secs(60))).is_empty(), "nor is a stale copy");
     assert!(shipments(&desk.publish(vec![event(1, "1", "a.x")])).is_empty());
-    let out = desk.input(Input::Met { record: record(3, 7, &["a.*"]) });
+    let out = desk.input(Input::Met { word: Word::Near, record: record(3, 7, &["a.*"]) });
     assert_eq!(dials(&out), [key(3).id()], "a higher number is");
 }
 
 #[test]
 fn what_is_published_while_a_node_is_gone_waits_for_it() {
     let mut desk = with_stranger();
-    desk.input(Input::Met { record: goodbye(3, 6) });
+    desk.input(Input::Met { word: Word::Near, record: goodbye(3, 6) });
     desk.publish(vec![event(1, "1", "a.x"), event(1, "2", "b.x")]);
-    let out = desk.input(Input::Met { record: record(3, 7, &["a.*"]) });
+    let out = desk.input(Input::Met { word: Word::Near, record: record(3, 7, &["a.*"]) });
     let lane = out.iter().find_map(|output| if let Output::Dial { lane, .. } = output { Some(*lane) } else { None });
     let out = desk.input(Input::Connected { peer: key(3).id(), lane: lane.expect("a dial"), rtt: Duration::ZERO });
     assert_eq!(scans(&out), [Seq(0)]);
@@ -59,11 +59,11 @@ fn what_is_published_while_a_node_is_gone_waits_for_it() {
 #[test]
 fn a_stale_copy_of_a_node_that_left_and_was_forgotten_brings_nobody_back() {
     let mut desk = with_stranger();
-    desk.input(Input::Met { record: goodbye(3, 6) });
+    desk.input(Input::Met { word: Word::Near, record: goodbye(3, 6) });
     desk.input(Input::PeerRemoved { ticket: Ticket(8), id: key(3).id() });
-    assert!(dials(&desk.input(Input::Met { record: record(3, 5, &["a.*"]) })).is_empty());
+    assert!(dials(&desk.input(Input::Met { word: Word::Near, record: record(3, 5, &["a.*"]) })).is_empty());
     assert!(desk.node.view().peers.is_empty());
-    assert_eq!(dials(&desk.input(Input::Met { record: record(3, 7, &["a.*"]) })), [key(3).id()]);
+    assert_eq!(dials(&desk.input(Input::Met { word: Word::Near, record: record(3, 7, &["a.*"]) })), [key(3).id()]);
 }
 
 #[test]
@@ -82,15 +82,15 @@ fn a_goodbye_survives_our_own_restart() {
     };
     let out = desk.input(Input::Restored { head: Seq(0), peers: vec![saved] });
     assert!(dials(&out).is_empty());
-    assert!(dials(&desk.input(Input::Met { record: record(3, 5, &["a.*"]) })).is_empty());
-    assert_eq!(dials(&desk.input(Input::Met { record: record(3, 7, &["a.*"]) })), [key(3).id()]);
+    assert!(dials(&desk.input(Input::Met { word: Word::Near, record: record(3, 5, &["a.*"]) })).is_empty());
+    assert_eq!(dials(&desk.input(Input::Met { word: Word::Near, record: record(3, 7, &["a.*"]) })), [key(3).id()]);
 }
 
 #[test]
 fn one_that_was_typed_in_is_looked_for_after_its_goodbye() {
     let mut desk = Desk::new(Params::default());
     desk.connect(2, &["a.*"]);
-    let out = desk.input(Input::Met { record: goodbye(2, 2) });
+    let out = desk.input(Input::Met { word: Word::Near, record: goodbye(2, 2) });
     assert!(is_hung_up(&out, 2) && dials(&out).is_empty());
     assert!(dials(&desk.wait(Duration::from_secs(60))).is_empty());
     assert_eq!(dials(&desk.wait(Params::default().backoff_max)), [key(2).id()]);
@@ -100,7 +100,7 @@ fn one_that_was_typed_in_is_looked_for_after_its_goodbye() {
 fn who_types_in_one_that_left_has_it_called_at_once() {
     let mut desk = Desk::new(Params::default());
     desk.connect(2, &["a.*"]);
-    desk.input(Input::Met { record: goodbye(2, 2) });
+    desk.input(Input::Met { word: Word::Near, record: goodbye(2, 2) });
     let out = desk.input(Input::PeerAdded { ticket: Ticket(8), id: key(2).id(), at: place(2), alias: None });
     assert_eq!(dials(&out), [key(2).id()]);
 }
@@ -108,10 +108,10 @@ fn who_types_in_one_that_left_has_it_called_at_once() {
 #[test]
 fn two_records_with_one_number_cost_a_stranger_a_day() {
     let mut desk = with_stranger();
-    let out = desk.input(Input::Met { record: record(3, 5, &["b.*"]) });
+    let out = desk.input(Input::Met { word: Word::Near, record: record(3, 5, &["b.*"]) });
     assert!(is_hung_up(&out, 3));
     assert!(notes(&out).contains(&Note::PeerEquivocates { peer: key(3).id(), is_exempt: false }));
-    let out = desk.input(Input::Met { record: record(3, 6, &["a.*"]) });
+    let out = desk.input(Input::Met { word: Word::Near, record: record(3, 6, &["a.*"]) });
     assert!(out.is_empty(), "nothing is taken from it: {out:?}");
     desk.input(Input::Contact { peer: key(3).id() });
     assert!(dials(&desk.wait(DAY / 2)).is_empty());
@@ -122,9 +122,9 @@ fn two_records_with_one_number_cost_a_stranger_a_day() {
 fn one_that_was_typed_in_is_warned_of_once_and_served_all_the_same() {
     let mut desk = Desk::new(Params::default());
     desk.connect(2, &["a.*"]);
-    let out = desk.input(Input::Met { record: record(2, 1, &["b.*"]) });
+    let out = desk.input(Input::Met { word: Word::Near, record: record(2, 1, &["b.*"]) });
     assert_eq!(notes(&out), [Note::PeerEquivocates { peer: key(2).id(), is_exempt: true }]);
-    assert!(notes(&desk.input(Input::Met { record: record(2, 1, &["b.*"]) })).is_empty());
+    assert!(notes(&desk.input(Input::Met { word: Word::Near, record: record(2, 1, &["b.*"]) })).is_empty());
     assert_eq!(shipments(&desk.publish(vec![event(1, "1", "a.x")])).len(), 1, "the first record holds");
 }
 
@@ -132,9 +132,12 @@ fn one_that_was_typed_in_is_warned_of_once_and_served_all_the_same() {
 fn a_record_of_our_own_key_that_we_never_signed_is_told() {
     let mut desk = Desk::new(Params::default());
     desk.input(Input::Signed { record: record(1, 4, &[]) });
-    assert!(notes(&desk.input(Input::Met { record: record(1, 4, &[]) })).is_empty());
-    assert!(notes(&desk.input(Input::Met { record: record(1, 3, &["x.*"]) })).is_empty(), "of an earlier life");
+    assert!(notes(&desk.input(Input::Met { word: Word::Near, record: record(1, 4, &[]) })).is_empty());
+    assert!(
+        notes(&desk.input(Input::Met { word: Word::Near, record: record(1, 3, &["x.*"]) })).is_empty(),
+        "of an earlier life"
+    );
     let clone = record(1, 5, &[]);
     let digest = clone.envelope().digest();
-    assert_eq!(notes(&desk.input(Input::Met { record: clone })), [Note::OwnKeyElsewhere(digest)]);
+    assert_eq!(notes(&desk.input(Input::Met { word: Word::Near, record: clone })), [Note::OwnKeyElsewhere(digest)]);
 }

@@ -47,7 +47,7 @@ fn moved(out: &[Output], to: Standing) -> Vec<NodeId> {
 
 /// Our dial of node `seed` succeeds.
 fn let_in(desk: &mut Desk, seed: u8, lane: LaneId, patterns: &[&str]) -> Vec<Output> {
-    let mut out = desk.input(Input::Met { record: record(seed, 1, patterns) });
+    let mut out = desk.input(Input::Met { word: Word::Near, record: record(seed, 1, patterns) });
     out.extend(desk.input(Input::Connected { peer: key(seed).id(), lane, rtt: Duration::from_millis(1) }));
     out
 }
@@ -144,6 +144,7 @@ fn a_node_that_knows_enough_gives_the_dns_a_rest_at_first() {
         failures: 0,
         dead: None,
         anchor: seed == 15,
+        near: true,
     };
     desk.input(Input::Remembered { nodes: (2..20).map(node).collect() });
     let out = begin(&mut desk);
@@ -203,7 +204,7 @@ fn who_never_answers_is_dead_after_three_failures_and_dialled_again_now_and_then
             desk.input(Input::Broken { peer, lane, why: "connection refused".into() });
         }
         for output in &out {
-            let Output::Introduce { at, tier } = output else { continue };
+            let Output::Introduce { at, tier, .. } = output else { continue };
             failures += 1;
             desk.input(Input::Introduced { at: at.clone(), tier: *tier, result: Err("connection refused".into()) });
         }
@@ -222,7 +223,7 @@ fn who_never_answers_is_dead_after_three_failures_and_dialled_again_now_and_then
 fn another_key_at_an_address_strikes_it_blames_the_teller_and_is_worth_knowing() {
     let mut desk = seeker(Params { min_peers: 20, ..Params::default() });
     begin(&mut desk);
-    desk.input(Input::Met { record: record(2, 1, &["a.*"]) });
+    desk.input(Input::Met { word: Word::Near, record: record(2, 1, &["a.*"]) });
     let teller = key(2).id();
     let mut last = Vec::new();
     for number in 0..u8::try_from(MISTAKES_MAX).expect("few") {
@@ -262,14 +263,85 @@ fn what_the_dns_named_gives_its_slots_back_once_others_fill_them() {
 #[test]
 fn a_goodbye_ends_the_calls_for_a_day() {
     let mut desk = Desk::new(Params::default());
-    desk.input(Input::Met { record: record(2, 1, &["a.*"]) });
+    desk.input(Input::Met { word: Word::Near, record: record(2, 1, &["a.*"]) });
     let data = serde_json::value::RawValue::from_string(r#"{"seq":2,"bye":true}"#.to_owned()).expect("JSON");
     let draft = Draft::new("bye", "mesh.node", START).with_data(data);
     let bye = Record::read(&envelope::seal(&draft, &key(2)).expect("a good draft")).expect("a record");
-    desk.input(Input::Met { record: bye });
+    desk.input(Input::Met { word: Word::Near, record: bye });
     assert!(matches!(desk.state(2), PeerState::Left { .. }));
     desk.input(Input::Contact { peer: key(2).id() });
     assert!(dials(&desk.wait(LEFT_FOR / 2)).is_empty());
-    desk.input(Input::Met { record: record(2, 3, &["a.*"]) });
+    desk.input(Input::Met { word: Word::Near, record: record(2, 3, &["a.*"]) });
     assert_eq!(dials(&desk.wait(Duration::from_secs(1))).len() + usize::from(desk.state(2) == PeerState::Dialling), 1);
+}
+
+/// A record of node `seed` at these places.
+fn told_at(seed: u8, places: &[&str]) -> Verified<Record> {
+    let addresses = places.iter().map(|at| at.parse().expect("an address")).collect();
+    RecordDraft { seq: 1, addresses, ..RecordDraft::default() }.seal(START, &key(seed)).expect("a record")
+}
+
+fn words(out: &[Output], seed: u8) -> Vec<(Vec<HostPort>, Word)> {
+    let dial = |output: &Output| match output {
+        Output::Dial { peer, at, word, .. } if *peer == key(seed).id() => Some((at.clone(), *word)),
+        _ => None,
+    };
+    out.iter().filter_map(dial).collect()
+}
+
+#[test]
+fn a_name_is_dialled_on_the_word_of_whoever_told_of_it() {
+    for word in [Word::Near, Word::Far] {
+        let mut desk = seeker(Params::default());
+        begin(&mut desk);
+        let out = desk.input(Input::PeerAdded { ticket: Ticket(9), id: key(2).id(), at: place(2), alias: None });
+        assert_eq!(words(&out, 2), [(vec![place(2)], Word::Typed)]);
+        desk.input(Input::Met { word, record: record(2, 1, &[]) });
+        desk.input(Input::Connected { peer: key(2).id(), lane: lane_to(&out, 2), rtt: Duration::from_millis(1) });
+        let records = vec![told_at(5, &["birch.example:7443", "10.0.0.1:7443"])];
+        let out = desk.input(Input::Heard { teller: key(2).id(), asked: true, records });
+        let places = ["birch.example:7443", "10.0.0.1:7443"].map(|at| at.parse::<HostPort>().expect("an address"));
+        let kept = if word == Word::Near { &places[..] } else { &places[..1] };
+        assert_eq!(words(&out, 5), [(kept.to_vec(), word)], "a private address is told from near alone");
+        let saved = desk.input(Input::Stop).into_iter().find_map(|output| match output {
+            Output::SaveBook { nodes } => Some(nodes),
+            _ => None,
+        });
+        let saved = saved.expect("the book is written at the end");
+        assert!(saved.iter().all(|node| node.near == (word == Word::Near)), "the next life knows it too");
+    }
+}
+
+#[test]
+fn a_caller_from_far_names_no_private_address_of_its_own() {
+    for (word, places) in [(Word::Near, 2), (Word::Far, 1)] {
+        let mut desk = seeker(Params::default());
+        begin(&mut desk);
+        let out = desk.input(Input::Met { word, record: told_at(5, &["birch.example:7443", "10.0.0.1:7443"]) });
+        let dialled = words(&out, 5);
+        assert_eq!(dialled.len(), 1);
+        assert_eq!((dialled[0].0.len(), dialled[0].1), (places, word));
+    }
+}
+
+#[test]
+fn whom_the_last_life_knew_by_name_is_dialled_on_its_word() {
+    for near in [true, false] {
+        let mut desk = seeker(Params::default());
+        let node = SavedNode {
+            id: key(5).id(),
+            at: vec!["birch.example:7443".parse().expect("an address")],
+            tier: Tier::Exchange,
+            source: "127.0.0.0/16".to_owned(),
+            heard: START,
+            verified: Some(START),
+            failures: 0,
+            dead: None,
+            anchor: false,
+            near,
+        };
+        desk.input(Input::Remembered { nodes: vec![node] });
+        let word = if near { Word::Near } else { Word::Far };
+        assert_eq!(words(&begin(&mut desk), 5).first().map(|(_, word)| *word), Some(word));
+    }
 }

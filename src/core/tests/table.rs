@@ -36,7 +36,7 @@ fn reports_of_an_older_lane_mean_nothing() {
 fn strangers_are_served_no_firehose_and_typed_in_peers_are() {
     let mut desk = Desk::new(Params::default());
     desk.connect(2, &["*"]);
-    desk.input(Input::Met { record: record(3, 1, &["*"]) });
+    desk.input(Input::Met { word: Word::Near, record: record(3, 1, &["*"]) });
     let lane = LaneId(1);
     desk.input(Input::Connected { peer: key(3).id(), lane, rtt: Duration::ZERO });
     let to: Vec<NodeId> =
@@ -48,10 +48,10 @@ fn strangers_are_served_no_firehose_and_typed_in_peers_are() {
 fn only_a_newer_record_changes_what_a_peer_wants() {
     let mut desk = Desk::new(Params::default());
     desk.connect(2, &["a.*"]);
-    desk.input(Input::Met { record: record(2, 1, &["q.*"]) });
-    desk.input(Input::Met { record: record(2, 0, &["q.*"]) });
+    desk.input(Input::Met { word: Word::Near, record: record(2, 1, &["q.*"]) });
+    desk.input(Input::Met { word: Word::Near, record: record(2, 0, &["q.*"]) });
     assert_eq!(shipments(&desk.publish(vec![event(1, "1", "a.x")])).len(), 1);
-    desk.input(Input::Met { record: record(2, 2, &["q.*"]) });
+    desk.input(Input::Met { word: Word::Near, record: record(2, 2, &["q.*"]) });
     assert_eq!(desk.node.view().peers[0].interests.patterns()[0].as_str(), "q.*");
 }
 
@@ -60,7 +60,7 @@ fn the_table_is_bounded_and_typed_in_peers_are_never_dropped() {
     let mut desk = Desk::new(Params { peers_max: 3, ..Params::default() });
     desk.connect(2, &["a.*"]);
     for seed in 10..40 {
-        let lanes = desk.input(Input::Met { record: record(seed, 1, &["a.*"]) });
+        let lanes = desk.input(Input::Met { word: Word::Near, record: record(seed, 1, &["a.*"]) });
         for output in lanes {
             if let Output::Dial { peer, lane, .. } = output {
                 desk.input(Input::Broken { peer, lane, why: "no answer".into() });
@@ -83,7 +83,7 @@ fn forbidden_addresses_in_a_record_are_never_dialled() {
         ],
         ..RecordDraft::default()
     };
-    let out = desk.input(Input::Met { record: draft.seal(START, &key(5)).expect("a record") });
+    let out = desk.input(Input::Met { word: Word::Near, record: draft.seal(START, &key(5)).expect("a record") });
     assert!(!out.iter().any(|output| matches!(output, Output::Dial { .. })));
     assert_eq!(desk.state(5), PeerState::Waiting);
 }
@@ -105,7 +105,7 @@ fn what_is_restored_is_served_from_its_cursor() {
     let out = desk.input(Input::Restored { head: Seq(50), peers: vec![saved] });
     let lane = out
         .iter()
-        .find_map(|output| if let Output::Dial { lane, by_hand: true, .. } = output { Some(*lane) } else { None });
+        .find_map(|output| if let Output::Dial { lane, word: Word::Typed, .. } = output { Some(*lane) } else { None });
     let out = desk.input(Input::Connected { peer: key(2).id(), lane: lane.expect("a dial"), rtt: Duration::ZERO });
     assert_eq!(scans(&out), [Seq(40)]);
 }
@@ -154,12 +154,12 @@ fn a_mesh_that_became_private_forgets_outsiders() {
 #[test]
 fn a_crowd_of_strangers_pushes_out_strangers_only() {
     let mut desk = Desk::new(Params { peers_max: 3, ..Params::default() });
-    desk.input(Input::Met { record: record(2, 1, &["a.*"]) });
+    desk.input(Input::Met { word: Word::Near, record: record(2, 1, &["a.*"]) });
     desk.input(Input::Connected { peer: key(2).id(), lane: LaneId(0), rtt: Duration::ZERO });
     desk.input(Input::Broken { peer: key(2).id(), lane: LaneId(0), why: "away".into() });
     for seed in 10..60 {
         let homeless = RecordDraft { seq: 1, ..RecordDraft::default() }.seal(START, &key(seed)).expect("a record");
-        desk.input(Input::Met { record: homeless });
+        desk.input(Input::Met { word: Word::Near, record: homeless });
     }
     assert!(desk.node.view().peers.iter().any(|peer| peer.id == key(2).id()), "it had a lane once");
     assert_eq!(desk.node.view().peers.len(), 3);
@@ -171,7 +171,8 @@ fn records_that_come_often_are_written_down_seldom() {
     desk.connect(2, &["a.*"]);
     desk.wait(SAVE_PAUSE);
     let saves = |out: &[Output]| out.iter().filter(|output| matches!(output, Output::SavePeers { .. })).count();
-    let written: usize = (2..50).map(|seq| saves(&desk.input(Input::Met { record: record(2, seq, &["a.*"]) }))).sum();
+    let written: usize =
+        (2..50).map(|seq| saves(&desk.input(Input::Met { word: Word::Near, record: record(2, seq, &["a.*"]) }))).sum();
     assert_eq!(written, 0);
     assert_eq!(saves(&desk.wait(SAVE_PAUSE)), 1);
 }
@@ -180,7 +181,7 @@ fn records_that_come_often_are_written_down_seldom() {
 fn a_change_of_who_may_take_part_counts_at_once() {
     let mut desk = Desk::new(Params::default());
     desk.connect(2, &["a.*"]);
-    desk.input(Input::Met { record: record(3, 1, &["*"]) });
+    desk.input(Input::Met { word: Word::Near, record: record(3, 1, &["*"]) });
     desk.input(Input::Connected { peer: key(3).id(), lane: LaneId(1), rtt: Duration::ZERO });
     let ids = |seeds: &[u8]| seeds.iter().map(|seed| key(*seed).id()).collect::<BTreeSet<_>>();
     let members =
@@ -204,7 +205,7 @@ fn who_would_get_an_event_is_told_with_the_reason() {
     let mut desk = Desk::new(Params::default());
     desk.connect(2, &["a.*"]);
     desk.connect(3, &["b.*"]);
-    desk.input(Input::Met { record: record(4, 1, &["*"]) });
+    desk.input(Input::Met { word: Word::Near, record: record(4, 1, &["*"]) });
     let kind = "a.x".parse().expect("a type");
     let of = |desk: &Desk, seed: u8| {
         let prospects = desk.node.prospects(&kind, desk.now.wall);
@@ -222,7 +223,7 @@ fn who_would_get_an_event_is_told_with_the_reason() {
 #[test]
 fn a_peer_gets_another_name_and_stays_what_it_is() {
     let mut desk = Desk::new(Params::default());
-    desk.input(Input::Met { record: record(4, 1, &["a.*"]) });
+    desk.input(Input::Met { word: Word::Near, record: record(4, 1, &["a.*"]) });
     let out = desk.input(Input::PeerNamed { ticket: Ticket(9), id: key(4).id(), alias: Some("birch".to_owned()) });
     let saved = out.iter().find_map(|output| match output {
         Output::SavePeers { ticket: Some(Ticket(9)), peers } => Some(peers.clone()),

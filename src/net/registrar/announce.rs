@@ -10,15 +10,15 @@ use rustls::RootCertStore;
 use serde::de::DeserializeOwned;
 
 use super::super::dial::client;
-use super::super::resolve::resolve;
+use super::super::resolve::{Policy, resolve};
 use super::Context;
 use crate::core::registrar::challenge;
-use crate::wire::NodeId;
 use crate::wire::message::Problem;
 use crate::wire::registration::{
     CHALLENGE_ROUTE, Challenge, Goodbye, Origin, REANNOUNCE_AFTER, REGISTER_ROUTE, REGISTRATION_TYPE, Refused,
     Registered, Registration,
 };
+use crate::wire::{NodeId, Word};
 
 /// Largest answer that is read.
 pub const REGISTRAR_ANSWER_BYTES_MAX: usize = 16 << 10;
@@ -104,7 +104,8 @@ pub async fn leave(context: &Context, origin: &Origin, goodbye: &str) -> Result<
 
 async fn addresses(context: &Context, origin: &Origin) -> Result<Vec<SocketAddr>, AnnounceError> {
     // The operator wrote it down.
-    resolve(origin.place(), context.settings().profile, true).await.map_err(AnnounceError::Unreachable)
+    let policy = Policy { profile: context.settings().profile, word: Word::Typed, counters: context.counters() };
+    resolve(origin.place(), &policy).await.map_err(AnnounceError::Unreachable)
 }
 
 /// A registrar at one address.

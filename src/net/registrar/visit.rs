@@ -13,7 +13,7 @@ use super::super::{Context, resolve};
 use super::Registrar;
 use crate::wire::message::Hello;
 use crate::wire::registration::{LIVENESS_BYTES_MAX, LIVENESS_ROUTE, Liveness, REGISTRATION_TYPE, Refused};
-use crate::wire::{Code, HostPort, Keys, NodeId};
+use crate::wire::{Code, HostPort, Keys, NodeId, Word};
 
 impl Registrar {
     /// Visits `id` at `at`.
@@ -25,8 +25,10 @@ impl Registrar {
         let lost = |why| (Refused::Unreachable, why);
         let _permit = self.0.visits.acquire().await.map_err(|_| lost("the registrar stops".to_owned()))?;
         // Once more at the socket: what stands in the zone may have been written by hand.
-        let profile = context.settings().profile;
-        resolve::resolve(&HostPort::from_socket(at), profile, false).await.map_err(lost)?;
+        let (profile, counters) = (context.settings().profile, context.counters());
+        let policy = resolve::Policy { profile, word: Word::Near, counters };
+        resolve::resolve(&HostPort::from_socket(at), &policy).await.map_err(lost)?;
+        context.counters().dialled.one();
         let call = Call::new(context, *id, &HostPort::from_socket(at), at).map_err(lost)?;
         let nonce = nonce().map_err(lost)?;
         let origin = &self.0.settings.origin;

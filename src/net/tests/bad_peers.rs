@@ -106,7 +106,7 @@ async fn bad_greetings_break_the_lane_with_a_reason_of_ours() {
         ("/mesh/v1/peers", answer("200 OK", LINES_TYPE, evil), "gave a record that is refused"),
     ] {
         let at = bad_peer(2, Bad { route, answer }).await;
-        let _lane = open(&birch.context, key(2).id(), LaneId(1), vec![at], false, birch.reports.clone());
+        let _lane = open(&birch.context, key(2).id(), LaneId(1), vec![at], Word::Near, birch.reports.clone());
         let why = broken(&mut birch).await;
         assert!(why.contains(reason), "{why}");
         assert!(!why.contains("evil"), "{why}");
@@ -144,7 +144,7 @@ async fn bad_receipts_are_told_apart() {
         (String::from("HTTP/1.1 200 OK\r\nContent-Length: 900000\r\n\r\n") + &"x".repeat(90_000), Err(SendError::Lost)),
     ] {
         let at = bad_peer(2, Bad { route: "/mesh/v1/events", answer }).await;
-        let lane = open(&birch.context, key(2).id(), LaneId(1), vec![at], false, birch.reports.clone());
+        let lane = open(&birch.context, key(2).id(), LaneId(1), vec![at], Word::Near, birch.reports.clone());
         connected(&mut birch).await;
         lane.send(ShipmentId(1), lines(&birch.key, &["e"])).expect("room");
         lane.send(ShipmentId(2), lines(&birch.key, &["f"])).expect("room");

@@ -44,8 +44,8 @@ async fn every_connection_proves_its_key_anew() {
 #[tokio::test]
 async fn tofu_finds_the_id_and_knows_itself() {
     let (birch, cedar) = (Node::start(1).await, Node::start(2).await);
-    assert_eq!(identify(&birch.context, &cedar.place()).await, Ok(cedar.id()));
-    let own = identify(&birch.context, &birch.place()).await.expect_err("itself");
+    assert_eq!(identify(&birch.context, &cedar.place(), Word::Typed).await, Ok(cedar.id()));
+    let own = identify(&birch.context, &birch.place(), Word::Typed).await.expect_err("itself");
     assert!(own.contains("this node itself"), "{own}");
     let plain = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let at = HostPort::from_socket(plain.local_addr().expect("bound"));
@@ -53,7 +53,7 @@ async fn tofu_finds_the_id_and_knows_itself() {
         let (mut stream, _) = plain.accept().await.expect("a connection");
         let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
     });
-    let why = identify(&birch.context, &at).await.expect_err("no TLS");
+    let why = identify(&birch.context, &at, Word::Typed).await.expect_err("no TLS");
     assert!(why.contains("does not speak TLS 1.3 with a node key"), "{why}");
 }
 
@@ -139,8 +139,8 @@ async fn a_certificate_without_its_key_names_nobody() {
             let _ = tokio_rustls::TlsAcceptor::from(Arc::new(server.clone())).accept(stream).await;
         }
     });
-    assert!(identify(&node.context, &at).await.is_err());
-    let _lane = open(&node.context, victim.id(), LaneId(1), vec![at], false, node.reports.clone());
+    assert!(identify(&node.context, &at, Word::Typed).await.is_err());
+    let _lane = open(&node.context, victim.id(), LaneId(1), vec![at], Word::Near, node.reports.clone());
     let why = lanes::broken(&mut node).await;
     assert!(why.contains("does not speak TLS 1.3 with a node key"), "{why}");
 }

@@ -242,7 +242,7 @@ async fn exchanges_take_the_callers_own_record_only() {
     assert_eq!((answer.status, answer.text.trim_end()), (200, &*record_line(&node.key, 1)));
     assert!(answer.head.contains(&format!("content-type: {LINES_TYPE}")));
     let met = |report| match report {
-        Report::Met { record } => Some((record.id(), record.seq)),
+        Report::Met { record, .. } => Some((record.id(), record.seq)),
         _ => None,
     };
     assert_eq!(node.told(met).await, (caller.id(), 7));

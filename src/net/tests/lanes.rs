@@ -40,7 +40,7 @@ async fn a_lane_greets_exchanges_and_ships_in_order() {
     let (mut birch, mut cedar) = (Node::start(1).await, Node::start(2).await);
     let lane = birch.lane(&cedar);
     let met = |report| match report {
-        Report::Met { record } => Some(record.id()),
+        Report::Met { record, .. } => Some(record.id()),
         _ => None,
     };
     assert_eq!(birch.told(met).await, cedar.id());
@@ -118,7 +118,7 @@ async fn a_peer_that_is_behind_is_busy() {
 async fn another_key_is_named_in_the_reason() {
     let (mut birch, cedar) = (Node::start(1).await, Node::start(2).await);
     let expected = key(77).id();
-    let _lane = open(&birch.context, expected, LaneId(4), vec![cedar.place()], true, birch.reports.clone());
+    let _lane = open(&birch.context, expected, LaneId(4), vec![cedar.place()], Word::Typed, birch.reports.clone());
     let mistaken = birch
         .told(|report| match report {
             Report::Mistaken { peer, lane, at, found } => Some((peer, lane, at, found)),
@@ -134,7 +134,7 @@ async fn another_key_is_named_in_the_reason() {
 #[tokio::test]
 async fn a_node_never_calls_itself() {
     let mut birch = Node::start(1).await;
-    let _lane = open(&birch.context, birch.id(), LaneId(4), vec![birch.place()], true, birch.reports.clone());
+    let _lane = open(&birch.context, birch.id(), LaneId(4), vec![birch.place()], Word::Typed, birch.reports.clone());
     assert!(broken(&mut birch).await.contains("own id"));
     assert_eq!(birch.context.counters().accepted.value(), 0);
 }
@@ -159,14 +159,14 @@ async fn forbidden_addresses_are_never_called_unless_typed_in_by_hand() {
     let (at, count) = counting().await;
     let named: HostPort = format!("localhost:{}", at.port).parse().expect("a place");
     for place in [at.clone(), named] {
-        let _lane = open(&birch.context, key(5).id(), LaneId(1), vec![place], false, birch.reports.clone());
+        let _lane = open(&birch.context, key(5).id(), LaneId(1), vec![place], Word::Near, birch.reports.clone());
         let why = broken(&mut birch).await;
         assert!(why.contains("is not dialled"), "{why}");
     }
-    let why = identify_told(&birch.context, &at).await.expect_err("not dialled");
+    let why = identify(&birch.context, &at, Word::Near).await.expect_err("not dialled");
     assert!(why.contains("is not dialled"), "{why}");
     assert_eq!(count.load(Ordering::SeqCst), 0);
-    let _lane = open(&birch.context, key(5).id(), LaneId(1), vec![at], true, birch.reports.clone());
+    let _lane = open(&birch.context, key(5).id(), LaneId(1), vec![at], Word::Typed, birch.reports.clone());
     broken(&mut birch).await;
     assert_eq!(count.load(Ordering::SeqCst), 1);
 }
@@ -177,12 +177,12 @@ async fn places_are_tried_in_order_and_the_last_reason_is_told() {
     // A port that was free a moment ago.
     let closed = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("bound");
     let wrong = HostPort::from_socket(closed);
-    let _lane = open(&birch.context, cedar.id(), LaneId(1), vec![wrong.clone()], false, birch.reports.clone());
+    let _lane = open(&birch.context, cedar.id(), LaneId(1), vec![wrong.clone()], Word::Near, birch.reports.clone());
     assert_eq!(broken(&mut birch).await, format!("connection refused by {closed}"));
     let both = vec![wrong, cedar.place()];
-    let _lane = open(&birch.context, cedar.id(), LaneId(2), both, false, birch.reports.clone());
+    let _lane = open(&birch.context, cedar.id(), LaneId(2), both, Word::Near, birch.reports.clone());
     connected(&mut birch).await;
-    let _lane = open(&birch.context, cedar.id(), LaneId(3), vec![], false, birch.reports.clone());
+    let _lane = open(&birch.context, cedar.id(), LaneId(3), vec![], Word::Near, birch.reports.clone());
     assert_eq!(broken(&mut birch).await, "no address is known");
 }
 
@@ -190,7 +190,7 @@ async fn places_are_tried_in_order_and_the_last_reason_is_told() {
 async fn a_name_is_resolved_once_and_called_at_that_address() {
     let (mut birch, cedar) = (Node::start(1).await, Node::start(2).await);
     let named = format!("localhost:{}", cedar.at.port()).parse().expect("a place");
-    let _lane = open(&birch.context, cedar.id(), LaneId(1), vec![named], false, birch.reports.clone());
+    let _lane = open(&birch.context, cedar.id(), LaneId(1), vec![named], Word::Near, birch.reports.clone());
     connected(&mut birch).await;
 }
 
@@ -201,7 +201,7 @@ async fn a_changed_record_is_posted_before_anything_else() {
     connected(&mut birch).await;
     birch.strings.record.send_replace(record_line(&birch.key, 2));
     let newer = |report| match report {
-        Report::Met { record } if record.seq == 2 => Some(record.id()),
+        Report::Met { record, .. } if record.seq == 2 => Some(record.id()),
         _ => None,
     };
     assert_eq!(cedar.told(newer).await, birch.id());
@@ -232,7 +232,7 @@ async fn silence_is_probed_until_the_peer_is_gone() {
 async fn met_until(node: &mut Node, ends: impl Fn(&Report) -> bool) -> Vec<u64> {
     let met = std::cell::RefCell::new(Vec::new());
     node.told(|report| {
-        if let Report::Met { record } = &report {
+        if let Report::Met { record, .. } = &report {
             met.borrow_mut().push(record.seq);
         }
         ends(&report).then_some(())
@@ -312,7 +312,7 @@ async fn a_full_queue_is_busy_and_a_dropped_lane_is_silent() {
     lane.close();
     // Another lane's reports come, so those of the closed one would have come before.
     cedar.script.send_replace(Script::Store);
-    let _lane = open(&birch.context, cedar.id(), LaneId(2), vec![cedar.place()], false, birch.reports.clone());
+    let _lane = open(&birch.context, cedar.id(), LaneId(2), vec![cedar.place()], Word::Near, birch.reports.clone());
     birch
         .told(|report| match report {
             Report::Connected { lane: LaneId(2), .. } => Some(()),

@@ -19,7 +19,7 @@ use super::*;
 use crate::core::ports::{Known, Seen};
 use crate::time::Wall;
 use crate::wire::message::{Durability, LINES_TYPE};
-use crate::wire::{Code, Digest, Draft, Envelope, Keypair, Network, Profile, RecordDraft, Rejection, envelope};
+use crate::wire::{Code, Digest, Draft, Envelope, Keypair, Network, Profile, RecordDraft, Rejection, Word, envelope};
 
 mod bad_peers;
 mod exchange;
@@ -29,6 +29,7 @@ mod identity;
 mod items;
 mod lanes;
 mod named;
+mod policy;
 mod registrar;
 mod slow;
 
@@ -168,7 +169,7 @@ impl Node {
     }
 
     fn lane(&self, to: &Node) -> LaneHandle {
-        open(&self.context, to.id(), LaneId(1), vec![to.place()], false, self.reports.clone())
+        open(&self.context, to.id(), LaneId(1), vec![to.place()], Word::Near, self.reports.clone())
     }
 
     /// Every event on a new connection, as its own body; all must be taken.
