@@ -17,6 +17,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::tiers;
 use crate::admin::answers::{BusKind, PeerState, Status};
 use crate::bus::{self, BusState, Condition};
 use crate::core::View;
@@ -24,7 +25,7 @@ use crate::core::ports::{Entry, SendError};
 use crate::net;
 use crate::store::Stats;
 use crate::wire::message::Receipt;
-use crate::wire::{Code, NodeId};
+use crate::wire::{Code, Forbidden, NodeId};
 
 /// What only the driver sees, and so has to count.
 pub(super) struct Metrics {
@@ -44,6 +45,7 @@ pub(super) struct Seen<'a> {
     pub(super) view: &'a View,
     pub(super) stats: &'a Stats,
     pub(super) net: &'a net::Counters,
+    pub(super) tiers: tiers::Counts,
     pub(super) bus: Option<&'a BusState>,
     pub(super) states: &'a [PeerState],
     pub(super) muted: usize,
@@ -78,6 +80,7 @@ impl Metrics {
         self.journal(&mut page, seen);
         self.bridge(&mut page, seen);
         peers(&mut page, seen);
+        discovery(&mut page, seen);
         connections(&mut page, seen.net);
         let mut written = String::new();
         text::encode(&mut written, &page.registry).expect("a string takes everything");
@@ -188,6 +191,21 @@ fn peers(page: &mut Page, seen: &Seen<'_>) {
     page.gauge_in("peers_round_trip_longest", "The longest round trip to a peer", Unit::Seconds, longest);
 }
 
+/// What strangers say of others, and where it was not believed.
+fn discovery(page: &mut Page, seen: &Seen<'_>) {
+    let Seen { net, tiers, view, .. } = seen;
+    let ignored = net.records_ignored.value() + view.counts.records_ignored;
+    page.count("records_ignored", "Records of others that were told and are of no use", ignored);
+    let failed = [("dns", tiers.dns_failed), ("seed", tiers.seeds_failed)];
+    page.counts("lookups_failed", "Zones and lists of seeds that brought nothing when asked", "tier", failed);
+    page.count("zone_entries_ignored", "Entries of zones that are of no use", tiers.ignored);
+    page.count("zone_addresses_refused", "Addresses in zones that may not be dialled", tiers.refused);
+    page.count("dials", "Addresses that were dialled, whether anybody answered or not", net.dialled.value());
+    let forbidden = Forbidden::WORDS.map(|word| (word, net.forbidden(word)));
+    let help = "Addresses that were to be dialled and were not, by what the address policy has against them";
+    page.counts("dials_forbidden", help, "reason", forbidden);
+}
+
 fn connections(page: &mut Page, net: &net::Counters) {
     let open = net.let_in.value().saturating_sub(net.ended.value());
     page.gauge("connections", "Callers that are connected", open);
@@ -201,6 +219,7 @@ fn connections(page: &mut Page, net: &net::Counters) {
     page.counts("connections_refused", "Callers that were turned away or cut, by the reason", "reason", closed);
     page.count("accept_errors", "Times that no connection could be accepted", net.accept_errors.value());
     page.count("requests", "Requests of peers", net.requests.value());
+    page.count("requests_refused", "Of these, refused for what they were", net.refused.value());
     page.count("requests_overloaded", "Of these, told to come later: this node was behind", net.overloaded.value());
     page.count("lines", "Events in requests of peers, good or not", net.lines.value());
     page.count_in("request_body", "Bodies of requests", Unit::Bytes, net.body_bytes.value());

@@ -80,6 +80,7 @@ impl Driver {
             view: &view,
             stats: &stats,
             net: self.hands.net.counters(),
+            tiers: self.hands.tiers.counts,
             muted: self.trust.policy.borrow().muted().len(),
         };
         self.metrics.page(&seen)

@@ -24,6 +24,21 @@ pub(super) struct Tiers {
     network: Network,
     /// What each zone and the seeds answered last, so that a failure is told once and not every time.
     last: Vec<Told>,
+    /// What was of no use.
+    pub(super) counts: Counts,
+}
+
+/// What the tiers brought that is of no use, since the start.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(super) struct Counts {
+    /// Zones that brought nothing when asked.
+    pub(super) dns_failed: u64,
+    /// The same of lists of seeds.
+    pub(super) seeds_failed: u64,
+    /// Entries of zones without an address, a readable target or the right key.
+    pub(super) ignored: u64,
+    /// Addresses in zones that the address policy refused.
+    pub(super) refused: u64,
 }
 
 /// How a source answered last.
@@ -37,6 +52,8 @@ struct Told {
 pub(super) struct Report {
     source: String,
     result: Result<Vec<Find>, String>,
+    /// Addresses refused, entries ignored.
+    useless: [usize; 2],
 }
 
 /// What all sources of a tier answered.
@@ -54,6 +71,7 @@ impl Tiers {
             seeds: discovery.seeds.clone().unwrap_or_default(),
             network,
             last: Vec::new(),
+            counts: Counts::default(),
         }
     }
 
@@ -69,7 +87,10 @@ impl Tiers {
                 tokio::task::spawn_blocking(move || {
                     let loaded = seeds::load(&wanted, &network, &BTreeSet::<NodeId>::new());
                     let result = loaded.map_err(|error| error.to_string());
-                    answer(Answer { tier, reports: vec![Report { source: format!("seeds `{wanted}`"), result }] });
+                    answer(Answer {
+                        tier,
+                        reports: vec![Report { source: format!("seeds `{wanted}`"), result, useless: [0; 2] }],
+                    });
                 });
             }
         }
@@ -78,7 +99,14 @@ impl Tiers {
     /// Tells what changed, and says what the tier brought: it failed when none of its sources answered.
     pub(super) fn hear(&mut self, answer: Answer) -> Result<Vec<Find>, String> {
         let (mut finds, mut faults, mut answered) = (Vec::new(), Vec::new(), false);
-        for Report { source, result } in answer.reports {
+        for Report { source, result, useless } in answer.reports {
+            let [refused, ignored] = useless.map(|count| u64::try_from(count).unwrap_or(u64::MAX));
+            self.counts.refused += refused;
+            self.counts.ignored += ignored;
+            match answer.tier {
+                Tier::Dns => self.counts.dns_failed += u64::from(result.is_err()),
+                _ => self.counts.seeds_failed += u64::from(result.is_err()),
+            }
             self.tell(&source, result.as_ref().err());
             match result {
                 Ok(found) => {
@@ -120,7 +148,8 @@ async fn look_up(dns: &Arc<Dns>, zones: Vec<ZoneName>, now: Wall) -> Vec<Report>
         let dns = Arc::clone(dns);
         asking.spawn(async move {
             let found = dns.lookup(&zone, now, fastrand::u64(..)).await;
-            Report { source: format!("zone {zone}"), result: brought(found) }
+            let (result, useless) = brought(found);
+            Report { source: format!("zone {zone}"), result, useless }
         });
     }
     let mut reports = Vec::new();
@@ -130,8 +159,13 @@ async fn look_up(dns: &Arc<Dns>, zones: Vec<ZoneName>, now: Wall) -> Vec<Report>
     reports
 }
 
-fn brought(found: Result<Found, TierFault>) -> Result<Vec<Find>, String> {
-    found.map(|found| found.finds).map_err(|fault| fault.to_string())
+fn brought(found: Result<Found, TierFault>) -> (Result<Vec<Find>, String>, [usize; 2]) {
+    let useless = match &found {
+        Ok(found) => [found.refused, found.ignored],
+        Err(TierFault::Nothing { refused, ignored }) => [*refused, *ignored],
+        Err(_) => [0; 2],
+    };
+    (found.map(|found| found.finds).map_err(|fault| fault.to_string()), useless)
 }
 
 impl fmt::Debug for Tiers {
@@ -189,9 +223,18 @@ mod tests {
         let why = answer(&mut tiers, Tier::Dns).await.expect_err("nobody answers there");
         assert!(why.contains("zone one.example: ") && why.contains("zone two.example: "), "{why}");
         assert_eq!(tiers.last.len(), 2, "told once for each");
-        let report = |source: &str, result| Report { source: source.to_owned(), result };
+        let report = |source: &str, result| Report { source: source.to_owned(), result, useless: [2, 3] };
         let reports = vec![report("zone one.example", Ok(Vec::new())), report("zone two.example", Err("x".to_owned()))];
         assert_eq!(tiers.hear(Answer { tier: Tier::Dns, reports }), Ok(Vec::new()), "one that answers is enough");
         assert!(tiers.last.iter().any(|told| told.fault.is_none()));
+        assert_eq!(tiers.counts, Counts { dns_failed: 3, seeds_failed: 0, ignored: 6, refused: 4 });
+    }
+
+    #[test]
+    fn what_a_zone_brought_to_no_use_is_counted_whether_it_failed_or_not() {
+        let nothing = brought(Err(TierFault::Nothing { refused: 2, ignored: 1 }));
+        assert!(nothing.0.is_err() && nothing.1 == [2, 1]);
+        let some = brought(Ok(Found { refused: 1, ignored: 3, ..Found::default() }));
+        assert!(some.0.is_ok() && some.1 == [1, 3]);
     }
 }

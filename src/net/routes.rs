@@ -118,6 +118,20 @@ pub(super) async fn answer(
     request: Request<Incoming>,
 ) -> Reply {
     context.counters().requests.one();
+    let reply = judge(context, desk, caller, activity, request).await;
+    if reply.status.is_client_error() {
+        context.counters().refused.one();
+    }
+    reply
+}
+
+async fn judge(
+    context: &Context,
+    desk: &Desk,
+    caller: Caller,
+    activity: &Activity,
+    request: Request<Incoming>,
+) -> Reply {
     if let Some(why) = doubt(&request, activity) {
         let reply = Reply::problem(StatusCode::BAD_REQUEST, Code::Malformed.as_str(), why);
         return Reply { closes: true, ..reply };

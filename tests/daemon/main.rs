@@ -15,6 +15,7 @@ mod leaving;
 mod logs;
 mod metrics;
 mod people;
+mod policy;
 mod publishing;
 mod registrar;
 mod schemas;

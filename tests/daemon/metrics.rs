@@ -6,14 +6,14 @@ use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
-use afferent::wire::{Draft, Keypair, envelope};
+use afferent::wire::{Draft, Forbidden, Keypair, envelope};
 use serde_json::Value;
 
 use crate::support::{Daemon, PATIENCE, Publisher, Redis, eventually, free_port, project, text, tls};
 
 const ASK: &str = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
-fn page(daemon: &Daemon) -> String {
+pub(crate) fn page(daemon: &Daemon) -> String {
     let mut stream = UnixStream::connect(daemon.socket()).expect("a connection");
     stream.write_all(ASK.as_bytes()).expect("written");
     body(stream)
@@ -136,7 +136,7 @@ fn every_number_is_about_something_that_happened() {
     );
     assert_positive(
         &Samples::of(&a),
-        &["lanes_connected_total", "lines_sent_total", "peers_round_trip_longest_seconds"],
+        &["dials_total", "lanes_connected_total", "lines_sent_total", "peers_round_trip_longest_seconds"],
     );
     settles(
         &b,
@@ -186,6 +186,7 @@ fn every_number_is_about_something_that_happened() {
             "connections",
             "connections_accepted_total",
             "requests_total",
+            "requests_refused_total",
             "request_body_bytes_total",
         ],
     );
@@ -211,7 +212,15 @@ fn every_number_is_about_something_that_happened() {
         "bus_unread",
         "accept_errors",
         "requests_overloaded",
+        "records_ignored",
+        "zone_entries_ignored",
+        "zone_addresses_refused",
     ];
+    for (name, label, words) in
+        [("lookups_failed", "tier", &["dns", "seed"][..]), ("dials_forbidden", "reason", &Forbidden::WORDS[..])]
+    {
+        assert!(words.iter().all(|word| broken.at(&format!("{name}_total{{{label}={word}}}")) == 0.0), "{name}");
+    }
     assert!(nothing.iter().all(|name| broken.at(&format!("{name}_total")) == 0.0));
     assert!(broken.at("uptime_seconds") >= 0.0);
     assert_eq!(broken.at(&format!("build_info{{durability=fsync,version={}}}", env!("CARGO_PKG_VERSION"))), 1.0);

@@ -109,3 +109,22 @@ fn a_connected_peer_is_asked_about_once_a_minute_and_no_more_when_it_is_gone() {
     desk.input(Input::Broken { peer: key(2).id(), lane, why: "gone".into() });
     assert!(asks(&desk.wait(Duration::from_secs(3_600))).is_empty());
 }
+
+#[test]
+fn what_is_of_no_use_is_counted_and_leaves_no_entry() {
+    let tiers = params::Tiers { exchange: true, ..params::Tiers::default() };
+    let mut desk = Desk::new(Params { tiers, ..Params::default() });
+    desk.connect(2, &["a.*"]);
+    let ignored = |desk: &Desk| (desk.node.view().counts.records_ignored, desk.node.view().strangers);
+    let at = |seed: u8, place: &str| {
+        let draft = RecordDraft { seq: 1, addresses: vec![place.parse().expect("one")], ..RecordDraft::default() };
+        draft.seal(START, &key(seed)).expect("a record")
+    };
+    hear(&mut desk, 2, vec![at(5, "127.0.5.1:22"), at(6, "169.254.169.254:443"), at(7, "[::ffff:127.0.0.1]:6379")]);
+    assert_eq!(ignored(&desk), (3, 0));
+    let heap = |seed| at(seed, &format!("127.{seed}.0.1:7443"));
+    hear(&mut desk, 2, (5..70).map(heap).collect());
+    assert_eq!(ignored(&desk), (68, 0), "a heap");
+    hear(&mut desk, 2, vec![record(1, 1, &[]), heap(5)]);
+    assert_eq!(ignored(&desk).1, 1, "the test can fail");
+}

@@ -66,3 +66,49 @@ async fn of_a_heap_nothing_is_taken_but_the_own_record() {
     connected(&mut birch).await;
     assert_eq!(birch.context.counters().records_ignored.value(), 65);
 }
+
+#[tokio::test]
+async fn a_body_of_any_shape_is_counted_and_hands_nothing_on() {
+    let mut node = Node::start(1).await;
+    let caller = key(9);
+    let own = record_line(&caller, 1).to_string();
+    let counted = |node: &Node| {
+        let counters = node.context.counters();
+        let rejected: u64 = Code::ALL.into_iter().map(|code| counters.rejected(code)).sum();
+        rejected + counters.refused.value() + counters.records_ignored.value()
+    };
+    let homeless = RecordDraft { seq: 1, ..RecordDraft::default() };
+    let homeless = homeless.seal(NOW, &key(5)).expect("a record").envelope().line(0, false);
+    let beside = [
+        "x".to_owned(),
+        "0 ".to_owned(),
+        told(6, "127.0.0.6:7443").replace("127.0.0.6", "127.0.0.7"),
+        told(6, "127.0.0.6:7443")[..300].to_owned(),
+        told(6, "127.0.0.6:6379"),
+        told(6, "169.254.169.254:443"),
+        told(6, "[::ffff:169.254.169.254]:443"),
+        told(6, "0.0.0.0:7443"),
+        homeless,
+        event(&key(6), "no-record"),
+        "{}".to_owned(),
+    ];
+    let alone = [
+        "\n".repeat(33),
+        "x".to_owned(),
+        own.replacen("0 ", "0 A", 1),
+        told(9, "127.0.0.9:7443").replace("\"seq\":1", "\"seq\":2"),
+    ];
+    for body in beside.iter().map(|line| format!("{own}\n{line}")).chain(alone) {
+        let before = counted(&node);
+        node.ask(Some(&caller), &request("POST", "/mesh/v1/peers", &body)).await;
+        assert!(counted(&node) > before, "{body}");
+    }
+    // The first that are handed on are these.
+    let good = format!("{own}\n{}", told(7, "127.0.0.7:7443"));
+    assert_eq!(node.ask(Some(&caller), &request("POST", "/mesh/v1/peers", &good)).await.status, 200);
+    let heard = |report| match report {
+        Report::Asked { records, .. } if !records.is_empty() => Some(ids(&records)),
+        _ => None,
+    };
+    assert_eq!(node.told(heard).await, [key(7).id()]);
+}
