@@ -12,7 +12,11 @@ use crate::store::{DataDir, Journal, StoreError, routes};
 /// # Errors
 /// When the disk does not take it: then nothing was changed.
 pub(super) fn take_up(journal: &Journal, dir: &DataDir, now: Option<Routing>) -> Result<Vec<Era>, StoreError> {
-    let remembered = routes::load(dir).filter(|text| !text.is_empty());
+    let loaded = routes::load(dir);
+    if let Some(warning) = loaded.warning {
+        tracing::warn!("{warning}");
+    }
+    let remembered = loaded.text.filter(|text| !text.is_empty());
     let Some(now) = now else {
         if remembered.is_some() {
             routes::save(dir, "")?;

@@ -39,3 +39,6 @@ pub mod seeds;
 pub use directory::{DataDir, FORMAT};
 pub use error::StoreError;
 pub use journal::{Journal, JournalSettings, Report, Stats, Swept};
+
+#[cfg(test)]
+mod tests;
