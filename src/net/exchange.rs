@@ -106,7 +106,8 @@ async fn take(
 }
 
 /// A line of an exchange, after every check.
-pub(super) enum Told {
+#[derive(Debug)]
+pub enum Told {
     /// The record of the node that speaks.
     Own(Verified<Record>),
     /// Another node's.
@@ -147,25 +148,49 @@ pub(super) fn sort(context: &Context, read: Vec<Result<Told, Rejection>>) -> Res
     Ok(sorted)
 }
 
-/// Reads a line of an exchange with node `id` at this address.
-pub(super) fn reader(
-    context: &Context,
-    id: NodeId,
-    ip: IpAddr,
-) -> impl Fn(&Bytes, &mut Keys) -> Result<Told, Rejection> + Send + Sync + 'static {
-    let settings = context.settings();
-    let (network, now, profile) = (settings.network.clone(), (settings.clock)(), settings.profile);
-    move |line, keys| {
+/// What a line of an exchange is judged by.
+#[derive(Clone, Debug)]
+pub struct Hearing {
+    /// Who speaks.
+    pub speaker: NodeId,
+    /// From where.
+    pub ip: IpAddr,
+    /// The mesh that we belong to.
+    pub network: Network,
+    /// Which addresses may be dialled.
+    pub profile: Profile,
+    /// By our clock.
+    pub now: Wall,
+}
+
+impl Hearing {
+    /// Reads one line.
+    ///
+    /// # Errors
+    /// The first rule that the speaker itself broke: of framing, or in its own record.
+    pub fn read(&self, line: &Bytes, keys: &mut Keys) -> Result<Told, Rejection> {
         let line = Line::split(line)?.parse(keys)?;
-        let is_own = line.event().source == id;
-        match check(line, now, &network) {
+        let is_own = line.event().source == self.speaker;
+        match check(line, self.now, &self.network) {
             Ok(record) if is_own => Ok(Told::Own(record)),
-            Ok(record) if may_be_told(&record, ip, profile) => Ok(Told::Other(record)),
+            Ok(record) if may_be_told(&record, self.ip, self.profile) => Ok(Told::Other(record)),
             Ok(_) => Ok(Told::Pointless),
             Err(rejection) if is_own => Err(rejection),
             Err(rejection) => Ok(Told::Unsound(rejection.code())),
         }
     }
+}
+
+/// Reads a line of an exchange with node `speaker` at this address.
+pub(super) fn reader(
+    context: &Context,
+    speaker: NodeId,
+    ip: IpAddr,
+) -> impl Fn(&Bytes, &mut Keys) -> Result<Told, Rejection> + Send + Sync + 'static {
+    let settings = context.settings();
+    let (network, now, profile) = (settings.network.clone(), (settings.clock)(), settings.profile);
+    let hearing = Hearing { speaker, ip, network, profile, now };
+    move |line, keys| hearing.read(line, keys)
 }
 
 /// The record in this line if it is `id`'s own, with all checks; `None` when it is about another node.

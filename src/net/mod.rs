@@ -57,6 +57,11 @@ pub mod bounds {
     pub use super::resolve::ADDRESSES_MAX;
 }
 
+/// A line of an exchange and what it is judged by, for whoever tries lines of any shape.
+pub mod hearing {
+    pub use super::exchange::{Hearing, Told};
+}
+
 pub use counters::{Count, Counters, VerifySeconds};
 pub use dial::identify;
 pub use lane::{Echo, LaneHandle, open};

@@ -11,7 +11,7 @@ use hickory_resolver::config::{
 };
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
-use hickory_resolver::proto::op::ResponseCode;
+use hickory_resolver::proto::op::{Message, ResponseCode};
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 
 use super::TierFault;
@@ -25,7 +25,7 @@ pub const TEXTS_MAX: usize = 32;
 pub const HOST_ADDRESSES_MAX: usize = 8;
 
 /// The strings of one TXT record, at most one more than any text of ours has.
-pub(super) type Text = Vec<Box<[u8]>>;
+pub type Text = Vec<Box<[u8]>>;
 
 /// Who is asked, for the time of one lookup.
 pub(super) struct Server {
@@ -60,15 +60,7 @@ impl Server {
             settled => settled?,
         };
         records.truncate(SERVICES_MAX + 1);
-        let (mut services, mut ignored) = (Vec::new(), 0);
-        for record in records {
-            let RData::SRV(srv) = record else { continue };
-            match Service::new(srv.priority, srv.weight, srv.port, &srv.target.to_ascii()) {
-                Ok(service) => services.push(service),
-                Err(_) => ignored += 1,
-            }
-        }
-        Ok((services, ignored))
+        Ok(services_in(records))
     }
 
     /// What this name is another name for.
@@ -83,23 +75,14 @@ impl Server {
     pub(super) async fn texts(&self, name: &str) -> Result<Vec<Text>, TierFault> {
         let mut records = self.ask(name, RecordType::TXT).await?;
         records.truncate(TEXTS_MAX);
-        let text = |record| match record {
-            RData::TXT(txt) => Some(txt.txt_data.into_iter().take(STRINGS_MAX + 1).collect()),
-            _ => None,
-        };
-        Ok(records.into_iter().filter_map(text).collect())
+        Ok(texts_in(records))
     }
 
     /// The addresses of a name, none when there is none or the server fails: another entry will do.
     pub(super) async fn addresses(&self, name: &str) -> Vec<IpAddr> {
         let (v4, v6) = tokio::join!(self.ask(name, RecordType::A), self.ask(name, RecordType::AAAA));
-        let address = |record| match record {
-            RData::A(a) => Some(IpAddr::V4(a.0)),
-            RData::AAAA(aaaa) => Some(IpAddr::V6(aaaa.0)),
-            _ => None,
-        };
         let all = [v4, v6].into_iter().flat_map(|found| found.unwrap_or_default().into_iter().take(HOST_ADDRESSES_MAX));
-        all.filter_map(address).collect()
+        addresses_in(all)
     }
 
     /// The records of this very type.
@@ -125,6 +108,65 @@ impl Server {
             settled => settled,
         }
     }
+}
+
+/// The SRV records among these, and how many had no target that can be read.
+fn services_in(records: Vec<RData>) -> (Vec<Service>, usize) {
+    let (mut services, mut ignored) = (Vec::new(), 0);
+    for record in records {
+        let RData::SRV(srv) = record else { continue };
+        match Service::new(srv.priority, srv.weight, srv.port, &srv.target.to_ascii()) {
+            Ok(service) => services.push(service),
+            Err(_) => ignored += 1,
+        }
+    }
+    (services, ignored)
+}
+
+fn texts_in(records: Vec<RData>) -> Vec<Text> {
+    let text = |record| match record {
+        RData::TXT(txt) => Some(txt.txt_data.into_iter().take(STRINGS_MAX + 1).collect()),
+        _ => None,
+    };
+    records.into_iter().filter_map(text).collect()
+}
+
+fn addresses_in(records: impl Iterator<Item = RData>) -> Vec<IpAddr> {
+    let address = |record| match record {
+        RData::A(a) => Some(IpAddr::V4(a.0)),
+        RData::AAAA(aaaa) => Some(IpAddr::V6(aaaa.0)),
+        _ => None,
+    };
+    records.filter_map(address).collect()
+}
+
+/// What is taken of one answer of a server, whatever was asked.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Answer {
+    /// Its SRV records.
+    pub services: Vec<Service>,
+    /// SRV records whose target cannot be read.
+    pub ignored: usize,
+    /// The strings of its TXT records.
+    pub texts: Vec<Text>,
+    /// Its A and AAAA records.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Reads the bytes of an answer as a lookup does, for whoever tries it with bytes of any shape.
+///
+/// # Errors
+/// [`TierFault::Garbage`] for what is no DNS message.
+pub fn read_answer(bytes: &[u8]) -> Result<Answer, TierFault> {
+    let message = Message::from_vec(bytes).map_err(|_| TierFault::Garbage)?;
+    let of = |kinds: &[RecordType], most: usize| {
+        let records = message.answers.iter().filter(|record| kinds.contains(&record.record_type()));
+        records.take(most).map(|record| record.data.clone()).collect::<Vec<RData>>()
+    };
+    let (services, ignored) = services_in(of(&[RecordType::SRV], SERVICES_MAX + 1));
+    let texts = texts_in(of(&[RecordType::TXT], TEXTS_MAX));
+    let addresses = addresses_in(of(&[RecordType::A, RecordType::AAAA], 2 * HOST_ADDRESSES_MAX).into_iter());
+    Ok(Answer { services, ignored, texts, addresses })
 }
 
 async fn lookup(resolver: &TokioResolver, name: &Name, kind: RecordType) -> Result<Vec<RData>, TierFault> {

@@ -38,10 +38,11 @@ pub mod bounds {
     pub use super::ask::{HOST_ADDRESSES_MAX, SERVERS_MAX, TEXTS_MAX};
 }
 
+pub use ask::{Answer, Text, read_answer};
 pub use fault::TierFault;
 pub use order::order;
 
-use ask::{Server, Text};
+use ask::Server;
 
 /// Entries of a zone that are looked at, the best by RFC 2782.
 pub const ENTRIES_MAX: usize = 32;
