@@ -387,7 +387,8 @@ fn syntax(source: &Source<'_>, error: &toml::de::Error) -> Mistake {
         code: "AF0102",
         what: "not valid TOML".to_owned(),
         why,
-        next: "a line is `key = value`: text in quotes, tables as [name]; see `afferent init --help`".to_owned(),
+        next: "a line is `key = value`, text in quotes, tables as [name]: compare with `afferent config template`"
+            .to_owned(),
         place: Some(source.place(error.span().unwrap_or(0..0))),
     }
 }

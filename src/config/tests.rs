@@ -342,7 +342,7 @@ fn every_mistake_names_its_place_its_reason_and_its_remedy() {
     let nine_zones = format!("[discovery]\ndns = [{}]", ["\"mesh.example\""; 9].join(", "));
     let cases: &[Wrong<'_>] = &[
         ("[node]\nname = birch", "AF0102", (2, 8), "", "text in quotes"),
-        ("[node\nname = \"x\"", "AF0102", (1, 6), "", ""),
+        ("[node\nname = \"x\"", "AF0102", (1, 6), "", "`afferent config template`"),
         ("[node]\nname = \"x\"\nname = \"y\"", "AF0102", (3, 1), "duplicate key", ""),
         ("[nodes]\n", "AF0103", (1, 2), "the tables are node, interests", "write [node]"),
         ("name = \"x\"", "AF0103", (1, 1), "the tables are", "`name` belongs below [node]"),
