@@ -464,6 +464,18 @@ pub struct Left {
     pub told: Vec<NodeId>,
     /// Peers that were connected and did not take it in time.
     pub missed: Vec<NodeId>,
+    /// The registrar that keeps the list of nodes in the DNS; null when none is configured.
+    #[serde(default)]
+    pub registrar: Option<StruckOut>,
+}
+
+/// What became of a node's entry in the list of its registrar.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct StruckOut {
+    /// What `discovery.registrar` says.
+    pub origin: String,
+    /// Why this node may stand in the list still; null = it does not.
+    pub why_not: Option<String>,
 }
 
 impl Document for Left {

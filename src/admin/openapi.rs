@@ -169,8 +169,8 @@ const OPERATIONS: &[Operation] = &[
         path: "/v1/leave",
         method: "post",
         id: "leave",
-        about: "Say goodbye to the mesh and end the daemon. Answered once the connected peers have the goodbye. The \
-                next start takes it back.",
+        about: "Say goodbye to the mesh and end the daemon. Answered once the connected peers and the registrar \
+                have the goodbye, within 5 s in any case. The next start takes it back.",
         gives: &[(200, JSON, Schema("left"))],
         ..NONE
     },

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::block_in_place;
 
+use super::announce::Announcer;
 use super::clock::Clock;
 use super::clocks::Clocks;
 use super::facts::Facts;
-use super::leave::Leaving;
+use super::leave::{self, Leaving};
 use super::metrics::Metrics;
 use super::notes::{Notes, number};
 use super::record::OwnRecord;
@@ -60,6 +61,8 @@ pub(super) struct Hands {
     /// Asks for the end of the daemon.
     pub(super) quit: mpsc::Sender<()>,
     pub(super) tiers: Tiers,
+    /// Keeps this node in the list of a registrar; `None` = none is configured.
+    pub(super) announcer: Option<Announcer>,
 }
 
 /// Who waits for an answer of the core.
@@ -215,6 +218,7 @@ impl Driver {
                 () = sleep_until(deadline) => self.feed(Input::Tick),
                 () = sleep_until(owed) => self.renew_record(),
                 () = sleep_until(leaves) => self.end_leaving(),
+                outcome = leave::heard_of_registrar(&mut self.leaving) => self.on_struck_out(outcome),
                 Some(reload) = inbox.reloads.recv() => self.on_reload(reload),
                 _ = minute.tick() => self.on_minute(),
                 _ = beat.tick() => self.on_beat(),

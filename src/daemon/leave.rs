@@ -1,4 +1,5 @@
-//! Goodbye: said to everybody to whom a lane stands, and only when they have it the daemon ends.
+//! Goodbye: said to everybody to whom a lane stands and to the registrar that lists this node; when they
+//! have it, or had time enough, the daemon ends.
 //!
 //! What is owed to peers stays in the journal. The next start signs a higher number, and with that
 //! this node is back: nothing has to be undone.
@@ -11,8 +12,9 @@ use tokio::sync::oneshot;
 use tokio::task::block_in_place;
 use tokio::time::Instant;
 
+use super::announce::{Announcer, Outcome};
 use super::driver::Driver;
-use crate::admin::answers::Left;
+use crate::admin::answers::{Left, StruckOut};
 use crate::admin::{Fault, FaultCode};
 use crate::core::PeerState;
 use crate::wire::NodeId;
@@ -20,6 +22,8 @@ use crate::wire::NodeId;
 /// How long neighbours get to take it. Who does not hears it from others, or drops this node a day
 /// after its last record.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// The same for the registrar: what it said last is known a little before.
+const PATIENCE_OF_REGISTRAR: Duration = Duration::from_millis(4_500);
 
 /// Who has the goodbye, and who does not yet.
 pub(super) struct Leaving {
@@ -27,8 +31,42 @@ pub(super) struct Leaving {
     waiting: BTreeSet<NodeId>,
     told: Vec<NodeId>,
     missed: Vec<NodeId>,
+    registrar: AtRegistrar,
     until: Instant,
     askers: Vec<oneshot::Sender<Result<Left, Fault>>>,
+}
+
+/// What became of our entry in the list.
+enum AtRegistrar {
+    /// We ask to be in none.
+    Nowhere,
+    /// It was told our goodbye.
+    Asked(String, oneshot::Receiver<Outcome>),
+    /// It answered, or did not.
+    Said(StruckOut),
+}
+
+impl AtRegistrar {
+    fn ask(announcer: Option<&Announcer>, goodbye: &Arc<str>) -> AtRegistrar {
+        let Some(announcer) = announcer else { return AtRegistrar::Nowhere };
+        let answer = announcer.strike_out(Arc::clone(goodbye), Instant::now() + PATIENCE_OF_REGISTRAR);
+        AtRegistrar::Asked(announcer.origin.to_string(), answer)
+    }
+
+    fn hear(&mut self, outcome: Outcome) {
+        if let AtRegistrar::Asked(origin, _) = self {
+            *self = AtRegistrar::Said(StruckOut { origin: std::mem::take(origin), why_not: outcome.err() });
+        }
+    }
+}
+
+/// What the registrar answered to our goodbye, once; never when it was not asked.
+pub(super) async fn heard_of_registrar(leaving: &mut Option<Leaving>) -> Outcome {
+    match leaving.as_mut().map(|leaving| &mut leaving.registrar) {
+        // Its sender is gone when the daemon stops for another reason.
+        Some(AtRegistrar::Asked(_, answer)) => answer.await.unwrap_or_else(|_| Err("this node stops".to_owned())),
+        _ => std::future::pending().await,
+    }
 }
 
 impl Driver {
@@ -50,8 +88,9 @@ impl Driver {
         let stands = peers.iter().filter(|peer| matches!(peer.state, PeerState::Connected { .. }));
         let waiting: BTreeSet<NodeId> = stands.map(|peer| peer.id).collect();
         tracing::info!(neighbours = waiting.len(), "goodbye is said; the daemon ends when the neighbours have it");
+        let registrar = AtRegistrar::ask(self.hands.announcer.as_ref(), &line);
         let (told, missed, until) = (Vec::new(), Vec::new(), Instant::now() + PATIENCE);
-        self.leaving = Some(Leaving { line, waiting, told, missed, until, askers: vec![answer] });
+        self.leaving = Some(Leaving { line, waiting, told, missed, registrar, until, askers: vec![answer] });
         self.leave_if_told();
     }
 
@@ -78,8 +117,17 @@ impl Driver {
         }
     }
 
+    /// The registrar answered.
+    pub(super) fn on_struck_out(&mut self, outcome: Outcome) {
+        if let Some(leaving) = &mut self.leaving {
+            leaving.registrar.hear(outcome);
+            self.leave_if_told();
+        }
+    }
+
     fn leave_if_told(&mut self) {
-        if self.leaving.as_ref().is_some_and(|leaving| leaving.waiting.is_empty()) {
+        let Some(leaving) = &self.leaving else { return };
+        if leaving.waiting.is_empty() && !matches!(leaving.registrar, AtRegistrar::Asked(..)) {
             self.end_leaving();
         }
     }
@@ -88,7 +136,12 @@ impl Driver {
     pub(super) fn end_leaving(&mut self) {
         let Some(leaving) = &mut self.leaving else { return };
         leaving.missed.extend(std::mem::take(&mut leaving.waiting));
-        let left = Left { told: leaving.told.clone(), missed: leaving.missed.clone() };
+        leaving.registrar.hear(Err("no answer in time".to_owned()));
+        let registrar = match &leaving.registrar {
+            AtRegistrar::Said(said) => Some(said.clone()),
+            _ => None,
+        };
+        let left = Left { told: leaving.told.clone(), missed: leaving.missed.clone(), registrar };
         for asker in leaving.askers.drain(..) {
             let _ = asker.send(Ok(left.clone()));
         }

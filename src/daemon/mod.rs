@@ -227,8 +227,10 @@ async fn start(
     let bus_counters: Arc<bus::Counters> = Arc::default();
     let metrics = Metrics::new(Arc::clone(&bus_counters), journal.sync_seconds());
     let (quit, quits) = mpsc::channel(1);
+    let (announcer, farewells) = announce::channel(settings.discovery.registrar.as_ref());
     let hands = Hands {
         quit,
+        announcer,
         tiers: tiers_of(&settings, key.id(), record.addresses()),
         journal: journal.clone(),
         dir: dir.clone(),
@@ -293,7 +295,7 @@ async fn start(
     });
     if let Some(origin) = settings.discovery.registrar.clone() {
         let network = settings.node.network.clone();
-        devices.spawn(announce::run(context, origin, network, announced, stopping.clone()));
+        devices.spawn(announce::run(context, origin, network, announced, farewells, stopping.clone()));
     }
     devices.spawn(receptor.run(reports, stopping));
     let (reloads, reloads_inbox) = mpsc::channel(1);

@@ -219,7 +219,7 @@ impl Script {
             }
             Request::Leave { answer } => {
                 let told = self.peers.iter().map(|peer| peer.id).collect();
-                let _ = answer.send(Ok(Left { told, missed: Vec::new() }));
+                let _ = answer.send(Ok(Left { told, missed: Vec::new(), registrar: None }));
             }
             Request::Publish { emitted, taken, answer } => {
                 self.batches.lock().expect("not poisoned").push(emitted.len());
