@@ -84,13 +84,13 @@ async fn answer(request: &HttpRequest<Incoming>, requests: &mpsc::Sender<Request
     Ok((StatusCode::OK, [(header::CONTENT_TYPE, METRICS_TYPE)], page).into_response())
 }
 
-/// Listens for scrapes.
+/// Listens for scrapes at the address of the key `set_by`.
 ///
 /// # Errors
 /// What the system says, with the address.
-pub async fn bind_scrape(address: SocketAddr) -> io::Result<TcpListener> {
+pub async fn bind_scrape(address: SocketAddr, set_by: &str) -> io::Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| {
-        io::Error::new(error.kind(), format!("cannot listen on {address} for metrics: {error}; set metrics.listen"))
+        io::Error::new(error.kind(), format!("cannot listen on {address} for metrics: {error}; set {set_by}"))
     })
 }
 
@@ -101,7 +101,7 @@ mod tests {
 
     #[tokio::test]
     async fn there_is_one_page_and_only_to_be_read() {
-        let listener = bind_scrape("127.0.0.1:0".parse().expect("an address")).await.expect("a port");
+        let listener = bind_scrape("127.0.0.1:0".parse().expect("an address"), "metrics.listen").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let (requests, mut asked) = mpsc::channel(1);
         let (stop, stopped) = oneshot::channel::<()>();

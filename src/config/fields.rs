@@ -518,4 +518,5 @@ pub const FIELDS: &[Field] = &[
     registrar::NEWCOMERS_PERCENT,
     registrar::NEWCOMERS_PER_HOUR,
     registrar::WORK_BITS,
+    registrar::METRICS,
 ];

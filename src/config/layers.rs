@@ -455,7 +455,7 @@ fn listen(text: &str) -> Result<SocketAddr, &'static str> {
 }
 
 /// Metrics tell a lot and ask nobody who he is: they stay on this machine.
-fn scraped(text: &str) -> Result<Option<SocketAddr>, &'static str> {
+pub(super) fn scraped(text: &str) -> Result<Option<SocketAddr>, &'static str> {
     if text.is_empty() {
         return Ok(None);
     }

@@ -120,6 +120,17 @@ pub(super) const WORK_BITS: Field = field(
     "20",
     &["What a registration costs the node, 0 to 26: one more is twice the work, 20 a fifth of a second."],
 );
+pub(super) const METRICS: Field = field(
+    NAME,
+    "metrics",
+    Kind::Text,
+    "\"\"",
+    &[
+        "Where the registrar's /metrics is served over TCP, an address of loopback such as 127.0.0.1:9465;",
+        "\"\" = nowhere. Not `metrics.listen`: a node may run beside with the same configuration.",
+    ],
+)
+.like("\"127.0.0.1:9465\"");
 
 /// Reads the table over what was read before.
 pub(super) fn read(section: &mut Section<'_, '_>, target: &mut Registrar) {
@@ -137,6 +148,7 @@ pub(super) fn read(section: &mut Section<'_, '_>, target: &mut Registrar) {
     put(&mut target.origin, section.text("origin", origin));
     put(&mut target.certificate, section.text("certificate", |text| optional(text, absolute)));
     put(&mut target.certificate_key, section.text("certificate_key", |text| optional(text, absolute)));
+    put(&mut target.metrics, section.text("metrics", super::layers::scraped));
     let policy = &mut target.policy;
     put(&mut policy.places, section.integer("places", 8..=100).and_then(|number| usize::try_from(number).ok()));
     let percent = section.integer("newcomers_percent", 1..=100);
@@ -209,7 +221,8 @@ mod tests {
             "[discovery]\nregistrar = \"mesh://{id}@192.0.2.9:8443\"\n[registrar]\nzone = \"mesh.example\"\n\
              server = \"192.0.2.53:53\"\ntsig = \"/a\"\nkey = \"/b\"\nfellows = [\"{id}\"]\nlisten = [\"0.0.0.0:443\"]\n\
              origin = \"https://registrar.example\"\ncertificate = \"/c\"\ncertificate_key = \"/d\"\nplaces = 30\n\
-             newcomers_percent = 50\nnewcomers_per_hour = 9\nwork_bits = 12\n"
+             newcomers_percent = 50\nnewcomers_per_hour = 9\nwork_bits = 12\n\
+             metrics = \"127.0.0.1:9465\"\n"
         );
         let Settings { registrar, discovery, .. } = settings(&text);
         assert!(lacks(&registrar).is_none());
@@ -219,6 +232,7 @@ mod tests {
         assert_eq!(registrar.origin.map(|origin| origin.to_string()), Some("https://registrar.example".to_owned()));
         assert_eq!(discovery.registrar.map(|origin| origin.place().port), Some(8443));
         assert_eq!((registrar.fellows, registrar.listen.len()), (vec![id], 1));
+        assert_eq!(registrar.metrics.map(|at| at.port()), Some(9465));
     }
 
     #[test]

@@ -228,6 +228,8 @@ pub struct Registrar {
     pub certificate_key: Option<PathBuf>,
     /// Who may stand in the zone.
     pub policy: Policy,
+    /// Where its numbers are served for Prometheus; `None` = nowhere.
+    pub metrics: Option<SocketAddr>,
 }
 
 impl Default for Registrar {
@@ -243,6 +245,7 @@ impl Default for Registrar {
             certificate: None,
             certificate_key: None,
             policy: Policy::default(),
+            metrics: None,
         }
     }
 }

@@ -74,25 +74,20 @@ impl Metrics {
 
     /// The page, as OpenMetrics 1.0 text.
     pub(super) fn page(&self, seen: &Seen<'_>) -> String {
-        let mut page = Page { registry: Registry::with_prefix("afferent") };
+        let mut page = Page::new("afferent");
         self.node(&mut page, seen);
         self.events(&mut page, seen);
         self.journal(&mut page, seen);
         self.bridge(&mut page, seen);
         peers(&mut page, seen);
         discovery(&mut page, seen);
-        connections(&mut page, seen.net);
-        let mut written = String::new();
-        text::encode(&mut written, &page.registry).expect("a string takes everything");
-        written
+        callers(&mut page, seen.net);
+        lanes(&mut page, seen.net);
+        page.written()
     }
 
     fn node(&self, page: &mut Page, seen: &Seen<'_>) {
-        page.registry.register(
-            "build",
-            "The software",
-            Info::new([("version", seen.status.version.clone()), ("durability", durability(seen.status))]),
-        );
+        page.build(vec![("version", seen.status.version.clone()), ("durability", durability(seen.status))]);
         page.gauge_in("uptime", "Since the start", Unit::Seconds, seen.status.uptime_s as f64);
         page.flag("ready", "1 while events are taken and the bus gets them", seen.status.ready);
         page.gauge("warnings", "Sentences in the warnings of afferent status", seen.status.warnings.len());
@@ -206,7 +201,8 @@ fn discovery(page: &mut Page, seen: &Seen<'_>) {
     page.counts("dials_forbidden", help, "reason", forbidden);
 }
 
-fn connections(page: &mut Page, net: &net::Counters) {
+/// Whoever calls a receptor, that of a registrar too.
+pub(super) fn callers(page: &mut Page, net: &net::Counters) {
     let open = net.let_in.value().saturating_sub(net.ended.value());
     page.gauge("connections", "Callers that are connected", open);
     page.count("connections_accepted", "Callers that came", net.accepted.value());
@@ -218,9 +214,12 @@ fn connections(page: &mut Page, net: &net::Counters) {
     ];
     page.counts("connections_refused", "Callers that were turned away or cut, by the reason", "reason", closed);
     page.count("accept_errors", "Times that no connection could be accepted", net.accept_errors.value());
-    page.count("requests", "Requests of peers", net.requests.value());
+    page.count("requests", "Requests of callers", net.requests.value());
     page.count("requests_refused", "Of these, refused for what they were", net.refused.value());
     page.count("requests_overloaded", "Of these, told to come later: this node was behind", net.overloaded.value());
+}
+
+fn lanes(page: &mut Page, net: &net::Counters) {
     page.count("lines", "Events in requests of peers, good or not", net.lines.value());
     page.count_in("request_body", "Bodies of requests", Unit::Bytes, net.body_bytes.value());
     page.count("lanes_connected", "Connections to peers that stood", net.lanes_connected.value());
@@ -246,11 +245,28 @@ fn condition_word(condition: &Condition) -> &'static str {
 }
 
 /// A page in the making.
-struct Page {
+pub(super) struct Page {
     registry: Registry,
 }
 
 impl Page {
+    /// Every name on it begins with `prefix`.
+    pub(super) fn new(prefix: &str) -> Page {
+        Page { registry: Registry::with_prefix(prefix) }
+    }
+
+    /// As OpenMetrics 1.0 text.
+    pub(super) fn written(&self) -> String {
+        let mut written = String::new();
+        text::encode(&mut written, &self.registry).expect("a string takes everything");
+        written
+    }
+
+    /// The software, with more that never changes.
+    pub(super) fn build(&mut self, labels: Vec<(&'static str, String)>) {
+        self.registry.register("build", "The software", Info::new(labels));
+    }
+
     fn register_in(
         &mut self,
         name: &str,
@@ -261,7 +277,7 @@ impl Page {
         self.registry.register_with_unit(name, help, unit, metric);
     }
 
-    fn count(&mut self, name: &str, help: &str, value: u64) {
+    pub(super) fn count(&mut self, name: &str, help: &str, value: u64) {
         self.registry.register(name, help, ConstCounter::new(value));
     }
 
@@ -269,7 +285,13 @@ impl Page {
         self.register_in(name, help, unit, ConstCounter::new(value));
     }
 
-    fn counts<const N: usize>(&mut self, name: &str, help: &str, label: &'static str, rows: [(&'static str, u64); N]) {
+    pub(super) fn counts(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &'static str,
+        rows: impl IntoIterator<Item = (&'static str, u64)>,
+    ) {
         let family: Family<[(&str, &str); 1], prometheus_client::metrics::counter::Counter> = Family::default();
         for (word, value) in rows {
             family.get_or_create(&[(label, word)]).inc_by(value);
@@ -277,11 +299,11 @@ impl Page {
         self.registry.register(name, help, family);
     }
 
-    fn gauge(&mut self, name: &str, help: &str, value: impl TryInto<i64>) {
+    pub(super) fn gauge(&mut self, name: &str, help: &str, value: impl TryInto<i64>) {
         self.registry.register(name, help, ConstGauge::new(value.try_into().unwrap_or(i64::MAX)));
     }
 
-    fn gauge_in(&mut self, name: &str, help: &str, unit: Unit, value: f64) {
+    pub(super) fn gauge_in(&mut self, name: &str, help: &str, unit: Unit, value: f64) {
         self.register_in(name, help, unit, ConstGauge::new(value));
     }
 
@@ -299,7 +321,7 @@ impl Page {
         self.registry.register(name, help, family);
     }
 
-    fn flag(&mut self, name: &str, help: &str, holds: bool) {
+    pub(super) fn flag(&mut self, name: &str, help: &str, holds: bool) {
         self.gauge(name, help, i64::from(holds));
     }
 }

@@ -196,7 +196,7 @@ async fn start(
     let socket = admin::bind(&settings.admin.socket).await?;
 
     let scraped = match settings.metrics.listen {
-        Some(address) => Some(admin::bind_scrape(address).await?),
+        Some(address) => Some(admin::bind_scrape(address, "metrics.listen").await?),
         None => None,
     };
 

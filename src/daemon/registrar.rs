@@ -9,17 +9,20 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::clock::wall;
 use super::supervisor::Supervisor;
+use crate::admin;
 use crate::config::Settings;
 use crate::core::registrar::{Book, Policy, SWEEP};
 use crate::net::{self, Certificate, registrar};
 use crate::store::key;
 use crate::wire::registration::Origin;
 use crate::wire::{HostPort, Keypair, Profile};
+
+mod metrics;
 
 /// A file with a secret or a certificate chain.
 pub const SECRET_BYTES_MAX: u64 = 256 << 10;
@@ -42,6 +45,10 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("no signal handler")?;
     let supervisor = Supervisor::of_process();
     let (context, receptor, registrar) = start(settings).await?;
+    let scraped = match settings.registrar.metrics {
+        Some(address) => Some(admin::bind_scrape(address, "registrar.metrics").await?),
+        None => None,
+    };
     match registrar.look().await {
         Ok(listed) => tracing::info!(listed, "the zone was read"),
         // It may come up later than we; until then everybody is told 503.
@@ -52,6 +59,13 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     let zone = settings.registrar.zone.as_ref().map(ToString::to_string).unwrap_or_default();
     for address in receptor.addresses() {
         tracing::info!(key = %context.id(), %address, zone, "ready");
+    }
+    if let Some(listener) = scraped {
+        let (requests, asked) = mpsc::channel(admin::REQUESTS_MAX);
+        let mut told = stopping.clone();
+        let stop = async move { drop(told.wait_for(|stops| *stops).await) };
+        parts.spawn(admin::scrape(listener, requests, stop));
+        parts.spawn(metrics::answer(registrar.clone(), context.clone(), asked, stopping.clone()));
     }
     parts.spawn(receptor.run_registrar(registrar.clone(), stopping.clone()));
     parts.spawn(registrar.rounds(stopping));

@@ -12,7 +12,7 @@ use hyper::{Method, Request, StatusCode, header};
 use super::super::exchange;
 use super::super::limits::address_of;
 use super::super::routes::{self, Caller, Reply};
-use super::{Denied, REANNOUNCE, Registrar};
+use super::{Denied, Limiter, REANNOUNCE, Registrar, Requests};
 use crate::core::registrar::{Applicant, LIST_TTL, challenge};
 use crate::wire::registration::{
     CHALLENGE_ROUTE, Challenge, Goodbye, REGISTER_ROUTE, REGISTRAR_HEALTH_ROUTE, REGISTRATION_BYTES_MAX,
@@ -28,6 +28,43 @@ impl From<Denied> for Reply {
     }
 }
 
+/// A no, in a word of registrars or of every receptor.
+enum No {
+    Denied(Denied),
+    Other(Reply),
+}
+
+impl From<Denied> for No {
+    fn from(denied: Denied) -> No {
+        No::Denied(denied)
+    }
+}
+
+impl From<Reply> for No {
+    fn from(reply: Reply) -> No {
+        No::Other(reply)
+    }
+}
+
+impl From<No> for Reply {
+    fn from(no: No) -> Reply {
+        match no {
+            No::Denied(denied) => denied.into(),
+            No::Other(reply) => reply,
+        }
+    }
+}
+
+/// Counts what came of a request.
+fn noted(requests: &Requests, outcome: Result<Reply, No>) -> Result<Reply, No> {
+    match &outcome {
+        Ok(_) => requests.done(),
+        Err(No::Denied(denied)) => requests.refused(denied.why),
+        Err(No::Other(_)) => requests.unreadable(),
+    }
+    outcome
+}
+
 impl Registrar {
     /// Answers one request, whose framing is beyond doubt.
     pub(in crate::net) async fn answer(&self, caller: Caller, request: Request<Incoming>) -> Reply {
@@ -39,25 +76,27 @@ impl Registrar {
         let outcome = match (request.method(), request.uri().path()) {
             (&Method::GET, CHALLENGE_ROUTE) => self.challenge(caller, request.uri().query()),
             (&Method::GET, REGISTRAR_HEALTH_ROUTE) => return self.health(),
-            (&Method::POST, REGISTER_ROUTE) => self.register(caller, request).await,
-            (&Method::DELETE, REGISTER_ROUTE) => self.strike(caller, request).await,
+            (&Method::POST, REGISTER_ROUTE) => {
+                noted(&self.0.counters.registrations, self.register(caller, request).await)
+            }
+            (&Method::DELETE, REGISTER_ROUTE) => noted(&self.0.counters.goodbyes, self.strike(caller, request).await),
             _ => {
                 let title = "another method is needed";
                 let reply = Reply::problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", title);
                 return Reply { allow: Some(allowed), ..reply };
             }
         };
-        outcome.unwrap_or_else(|reply| reply)
+        outcome.unwrap_or_else(Reply::from)
     }
 
     fn health(&self) -> Reply {
-        match self.0.is_well.load(std::sync::atomic::Ordering::Relaxed) {
+        match self.is_well() {
             true => Reply::ok("text/plain", "ready\n"),
             false => Reply::with(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "not ready\n"),
         }
     }
 
-    fn challenge(&self, caller: Caller, query: Option<&str>) -> Result<Reply, Reply> {
+    fn challenge(&self, caller: Caller, query: Option<&str>) -> Result<Reply, No> {
         self.spend(&self.0.challenges, caller)?;
         let id = query.and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("id=")));
         let id: NodeId = id
@@ -68,11 +107,12 @@ impl Registrar {
         let (now, bits) = (self.now(), self.0.settings.policy.work_bits);
         let challenge = self.0.secret.challenge(&id, caller.address.ip(), bits, nonce, now);
         let challenge = Challenge { challenge, bits, expires: (now + challenge::LIFE).as_secs() };
+        self.0.counters.challenges.one();
         Ok(Reply::ok(REGISTRATION_TYPE, serde_json::to_vec(&challenge).expect("a challenge always encodes")))
     }
 
-    async fn register(&self, caller: Caller, request: Request<Incoming>) -> Result<Reply, Reply> {
-        let body = self.body(caller, request).await?;
+    async fn register(&self, caller: Caller, request: Request<Incoming>) -> Result<Reply, No> {
+        let body = self.body(&self.0.registrations, caller, request).await?;
         let registration: Registration = serde_json::from_slice(&body)
             .map_err(|_| Denied::new(Refused::Malformed, "record, challenge and counter are expected as JSON"))?;
         let line = Bytes::from(registration.record);
@@ -102,8 +142,8 @@ impl Registrar {
         Ok(self.done(&id))
     }
 
-    async fn strike(&self, caller: Caller, request: Request<Incoming>) -> Result<Reply, Reply> {
-        let body = self.body(caller, request).await?;
+    async fn strike(&self, caller: Caller, request: Request<Incoming>) -> Result<Reply, No> {
+        let body = self.body(&self.0.goodbyes, caller, request).await?;
         let goodbye: Goodbye = serde_json::from_slice(&body)
             .map_err(|_| Denied::new(Refused::Malformed, "a record is expected as JSON"))?;
         let line = Bytes::from(goodbye.record);
@@ -126,21 +166,21 @@ impl Registrar {
     }
 
     /// Size before rate before reading.
-    async fn body(&self, caller: Caller, request: Request<Incoming>) -> Result<Bytes, Reply> {
+    async fn body(&self, limiter: &Limiter<IpAddr>, caller: Caller, request: Request<Incoming>) -> Result<Bytes, No> {
         if request.body().size_hint().lower() > REGISTRATION_BYTES_MAX as u64 {
             return Err(Denied::new(Refused::TooLarge, "more than 8 KiB").into());
         }
-        self.spend(&self.0.registrations, caller)?;
+        self.spend(limiter, caller)?;
         let kind = request.headers().get(header::CONTENT_TYPE).map(|kind| kind.as_bytes());
         if kind != Some(REGISTRATION_TYPE.as_bytes()) || request.headers().contains_key(header::CONTENT_ENCODING) {
             let why = "application/json is needed, in no coding";
-            return Err(Reply::problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", why));
+            return Err(Reply::problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", why).into());
         }
         let held = routes::read(&self.0.context, request.into_body(), REGISTRATION_BYTES_MAX, false).await?;
         Ok(held.bytes)
     }
 
-    fn spend(&self, limiter: &super::Limiter<IpAddr>, caller: Caller) -> Result<(), Denied> {
+    fn spend(&self, limiter: &Limiter<IpAddr>, caller: Caller) -> Result<(), Denied> {
         limiter.check(&address_of(caller.address.ip())).map_err(|after| {
             self.0.context.counters().reject(Code::Rate);
             Denied::new(Refused::Rate, "too often from this address").after(after)

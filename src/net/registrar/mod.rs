@@ -6,6 +6,7 @@
 //!   visit        one dial to see who answers there
 //!   round        everybody listed is visited every five minutes
 //!   announce     a node asks to be listed, or to be struck out
+//!   counters     what was asked, answered and found, for metrics
 //! ```
 //!
 //! Nothing is kept between two requests but rates. What is decided is decided by
@@ -13,7 +14,7 @@
 //! has overtaken is decided anew, five times at most. A node is told `200` when the name server said
 //! `NOERROR` and in no other case.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,12 +25,13 @@ use tokio::sync::Semaphore;
 use super::limits::Limiter;
 use super::settings::{Limits, Settings as NetSettings};
 use super::{Certificate, Context, StartError};
-use crate::core::registrar::{Book, Listing, Policy, Refusal, Secret};
+use crate::core::registrar::{Book, Change, Listing, Policy, Refusal, Rr, Secret};
 use crate::time::Wall;
 use crate::wire::registration::Refused;
 use crate::wire::{Keypair, Network, Profile};
 
 mod announce;
+mod counters;
 mod desk;
 mod nameserver;
 mod round;
@@ -42,6 +44,7 @@ pub mod bounds {
 }
 
 pub use announce::{AnnounceError, Listed, leave, register};
+pub use counters::{Counters, Exchanges, Requests};
 pub use nameserver::{DnsError, NameServer, Tsig};
 pub(super) use visit::answer as liveness;
 
@@ -77,6 +80,9 @@ struct Shared {
     secret: Secret,
     challenges: Limiter<IpAddr>,
     registrations: Limiter<IpAddr>,
+    /// Apart from these: who came often may leave all the same.
+    goodbyes: Limiter<IpAddr>,
+    counters: Counters,
     visits: Semaphore,
     visiting: Mutex<HashSet<IpAddr>>,
     /// One of us writes at a time: we would only overtake one another.
@@ -129,6 +135,8 @@ impl Registrar {
             settings,
             challenges: Limiter::every(Duration::from_secs(2), 30, keys_max),
             registrations: Limiter::every(Duration::from_secs(600), 6, keys_max),
+            goodbyes: Limiter::every(Duration::from_secs(60), 6, keys_max),
+            counters: Counters::default(),
             visits: Semaphore::new(VISITS_MAX),
             visiting: Mutex::default(),
             writing: Semaphore::new(1),
@@ -140,6 +148,7 @@ impl Registrar {
     pub(super) fn sweep_rates(&self) {
         self.0.challenges.sweep();
         self.0.registrations.sweep();
+        self.0.goodbyes.sweep();
     }
 
     /// Reads the zone once, to find out whether the key is good.
@@ -147,8 +156,47 @@ impl Registrar {
     /// # Errors
     /// [`DnsError`].
     pub async fn look(&self) -> Result<usize, DnsError> {
-        let records = self.0.settings.server.read(&self.0.settings.book).await?;
-        Ok(self.0.settings.book.read(&records, self.now()).entries().len())
+        let records = self.read().await?;
+        Ok(self.listing_of(&records, self.now()).entries().len())
+    }
+
+    /// What was counted since the start.
+    pub fn counters(&self) -> &Counters {
+        &self.0.counters
+    }
+
+    /// Did the last exchange with the name server come to something?
+    pub fn is_well(&self) -> bool {
+        self.0.is_well.load(Ordering::Relaxed)
+    }
+
+    /// Places in the list.
+    pub fn places(&self) -> usize {
+        self.0.settings.policy.places
+    }
+
+    async fn read(&self) -> Result<BTreeSet<Rr>, DnsError> {
+        let read = self.0.settings.server.read(&self.0.settings.book).await;
+        self.note(&self.0.counters.readings, read.as_ref().err());
+        read
+    }
+
+    async fn apply(&self, change: &Change) -> Result<(), DnsError> {
+        let applied = self.0.settings.server.apply(change).await;
+        self.note(&self.0.counters.updates, applied.as_ref().err());
+        applied
+    }
+
+    fn note(&self, exchanges: &Exchanges, error: Option<&DnsError>) {
+        exchanges.note(error);
+        // Somebody who was faster shows that the server works.
+        self.0.is_well.store(matches!(error, None | Some(DnsError::Changed)), Ordering::Relaxed);
+    }
+
+    fn listing_of(&self, records: &BTreeSet<Rr>, now: Wall) -> Listing {
+        let listing = self.0.settings.book.read(records, now);
+        self.0.counters.see(listing.entries().len());
+        listing
     }
 
     fn now(&self) -> Wall {
@@ -156,9 +204,8 @@ impl Registrar {
     }
 
     async fn listing(&self) -> Result<Listing, Denied> {
-        let records = self.0.settings.server.read(&self.0.settings.book).await;
-        let records = records.map_err(|error| self.trouble(&error))?;
-        Ok(self.0.settings.book.read(&records, self.now()))
+        let records = self.read().await.map_err(|error| self.trouble(&error))?;
+        Ok(self.listing_of(&records, self.now()))
     }
 
     /// Changes the zone as `edit` changes the listing; `edit` sees the present one at every try, and says
@@ -167,19 +214,18 @@ impl Registrar {
         &self,
         mut edit: impl FnMut(&mut Listing, Wall) -> Result<(T, bool), Refusal>,
     ) -> Result<T, Denied> {
-        let Settings { book, server, .. } = &self.0.settings;
         let _turn = self.0.writing.acquire().await.map_err(|_| Denied::unavailable())?;
         for attempt in 0..TRIES {
-            let records = server.read(book).await.map_err(|error| self.trouble(&error))?;
+            let records = self.read().await.map_err(|error| self.trouble(&error))?;
             let now = self.now();
-            let mut listing = book.read(&records, now);
+            let mut listing = self.listing_of(&records, now);
             let (outcome, is_changed) = edit(&mut listing, now)?;
             if !is_changed {
                 return Ok(outcome);
             }
-            match server.apply(&book.write(&records, &listing, now)).await {
+            match self.apply(&self.0.settings.book.write(&records, &listing, now)).await {
                 Ok(()) => {
-                    self.0.is_well.store(true, Ordering::Relaxed);
+                    self.0.counters.see(listing.entries().len());
                     return Ok(outcome);
                 }
                 Err(DnsError::Changed) => {
@@ -195,7 +241,6 @@ impl Registrar {
 
     /// For the operator in the log, for the asker a 503.
     fn trouble(&self, error: &DnsError) -> Denied {
-        self.0.is_well.store(false, Ordering::Relaxed);
         tracing::error!(server = ?self.0.settings.server, "{error}");
         Denied::unavailable()
     }

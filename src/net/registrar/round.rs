@@ -32,7 +32,8 @@ impl Registrar {
 
     async fn round(&self) {
         // Both failures have been logged where they were seen.
-        let Ok(listing) = self.listing().await else { return };
+        let counters = &self.0.counters;
+        let Ok(listing) = self.listing().await else { return counters.rounds_lost.one() };
         let mut visits = JoinSet::new();
         for (id, entry) in listing.entries() {
             let (registrar, id, at) = (self.clone(), *id, entry.at);
@@ -61,9 +62,17 @@ impl Registrar {
         let written = self.change(|listing, now| Ok((visits.note_in(listing, now), true))).await;
         match written {
             Ok(out) => {
+                counters.round_done();
+                counters.struck_out.add(out.len());
+                if visits.blames_us() {
+                    counters.rounds_blamed.one();
+                }
                 tracing::info!(visited = visits.0.len(), missed = visits.missed(), out = out.len(), "round done");
             }
-            Err(denied) => tracing::warn!(why = denied.title, "the round is lost; the next one finds the same"),
+            Err(denied) => {
+                counters.rounds_lost.one();
+                tracing::warn!(why = denied.title, "the round is lost; the next one finds the same");
+            }
         }
     }
 }

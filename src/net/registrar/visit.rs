@@ -21,6 +21,18 @@ impl Registrar {
     /// # Errors
     /// [`Refused::Unreachable`] or [`Refused::WrongKey`], with the reason in our words.
     pub(super) async fn visit(&self, id: &NodeId, at: SocketAddr) -> Result<(), (Refused, String)> {
+        let outcome = self.call_at(id, at).await;
+        let counters = self.counters();
+        let count = match &outcome {
+            Ok(()) => &counters.answered,
+            Err((Refused::WrongKey, _)) => &counters.wrong_key,
+            Err(_) => &counters.unreachable,
+        };
+        count.one();
+        outcome
+    }
+
+    async fn call_at(&self, id: &NodeId, at: SocketAddr) -> Result<(), (Refused, String)> {
         let context = &self.0.context;
         let lost = |why| (Refused::Unreachable, why);
         let _permit = self.0.visits.acquire().await.map_err(|_| lost("the registrar stops".to_owned()))?;
