@@ -348,6 +348,17 @@ pub const FIELDS: &[Field] = &[
     .like("\"stable\""),
     field(
         "discovery",
+        "seeds_key",
+        Kind::Text,
+        "\"\"",
+        &[
+            "The key that has to have signed `seeds`, written like a node id; \"\" = a list needs no signature.",
+            "With it an unsigned list is not used, and those of this release are unsigned.",
+        ],
+    )
+    .like("\"<key>\""),
+    field(
+        "discovery",
         "lan",
         Kind::Flag,
         "false",

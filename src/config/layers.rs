@@ -340,6 +340,7 @@ impl Layers {
         }
         put(&mut self.settings.discovery.exchange, discovery.flag("exchange"));
         put(&mut self.settings.discovery.seeds, discovery.text("seeds", values::seeds));
+        put(&mut self.settings.discovery.seeds_key, discovery.text("seeds_key", values::seeds_key));
         let peers_min = discovery.integer("min_peers", 0..=64);
         put(&mut self.settings.discovery.min_peers, peers_min.and_then(|count| usize::try_from(count).ok()));
         let peers_max = discovery.integer("max_peers", 1..=1_024);

@@ -121,6 +121,8 @@ pub struct Discovery {
     pub exchange: bool,
     /// The channel of first peers that come with the release; `None` = none.
     pub seeds: Option<String>,
+    /// Who must have signed it; `None` = nobody.
+    pub seeds_key: Option<NodeId>,
     /// Connections that are looked for, manual ones counted.
     pub min_peers: usize,
     /// Peers with a durable cursor, all manual ones counted.
@@ -294,6 +296,7 @@ impl Settings {
                 dns_keys: Vec::new(),
                 exchange: true,
                 seeds: None,
+                seeds_key: None,
                 min_peers: 8,
                 max_peers: 64,
                 registrar: None,

@@ -406,6 +406,8 @@ fn every_mistake_names_its_place_its_reason_and_its_remedy() {
         ("[discovery]\ndns_server = \"dns.example\"", "AF0105", (2, 14), "an IP address and a port", "192.0.2.53:53"),
         ("[discovery]\ndns_server = \"192.0.2.53:0\"", "AF0105", (2, 14), "an IP address and a port", "192.0.2.53:53"),
         ("[discovery]\ndns_keys = [\"abc\"]", "AF0105", (2, 13), "written like a node id", "registrar key"),
+        ("[discovery]\nseeds_key = \"abc\"", "AF0105", (2, 13), "written like a node id", ""),
+        ("[registrar]\nmetrics = \"192.0.2.1:9465\"", "AF0105", (2, 11), "an address of loopback", ""),
         ("[discovery]\nseeds = \"no spaces\"", "AF0105", (2, 9), "1 to 32 letters", ""),
         ("[discovery]\nmin_peers = 65", "AF0105", (2, 13), "from 0 to 64", ""),
         ("[discovery]\nmax_peers = 0", "AF0105", (2, 13), "from 1 to 1024", "64"),

@@ -234,6 +234,14 @@ pub(super) fn bytes(text: &str) -> Result<u64, &'static str> {
     number.checked_mul(unit).ok_or("more bytes than a disk can have")
 }
 
+/// The key that signs lists of seeds; empty = none.
+pub(super) fn seeds_key(text: &str) -> Result<Option<crate::wire::NodeId>, &'static str> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|_| "a key is written like a node id: 56 characters of a-z and 2-7; \"\" = none")
+}
+
 /// A channel of seeds, or a file of them by a path with a `/`; empty = none.
 pub(super) fn seeds(text: &str) -> Result<Option<String>, &'static str> {
     let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');

@@ -1,7 +1,6 @@
 //! Where nodes are looked for: the zones and the seeds that the operator names. The core says when
 //! ([`Output::Lookup`](crate::core::ports::Output::Lookup)); what a tier answers goes back to it.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -21,6 +20,7 @@ pub(super) struct Tiers {
     dns: Arc<Dns>,
     zones: Vec<ZoneName>,
     seeds: String,
+    seeds_key: Option<NodeId>,
     network: Network,
     /// What each zone and the seeds answered last, so that a failure is told once and not every time.
     last: Vec<Told>,
@@ -69,6 +69,7 @@ impl Tiers {
             dns: Arc::new(dns),
             zones: discovery.dns.clone(),
             seeds: discovery.seeds.clone().unwrap_or_default(),
+            seeds_key: discovery.seeds_key,
             network,
             last: Vec::new(),
             counts: Counts::default(),
@@ -83,9 +84,9 @@ impl Tiers {
                 tokio::spawn(async move { answer(Answer { tier, reports: look_up(&dns, zones, now).await }) });
             }
             _ => {
-                let (wanted, network) = (self.seeds.clone(), self.network.clone());
+                let (wanted, network, key) = (self.seeds.clone(), self.network.clone(), self.seeds_key);
                 tokio::task::spawn_blocking(move || {
-                    let loaded = seeds::load(&wanted, &network, &BTreeSet::<NodeId>::new());
+                    let loaded = seeds::load(&wanted, &network, key);
                     let result = loaded.map_err(|error| error.to_string());
                     answer(Answer {
                         tier,

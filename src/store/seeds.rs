@@ -26,6 +26,8 @@ pub const BYTES_MAX: u64 = 64 << 10;
 /// Seeds in one list.
 pub const SEEDS_MAX: usize = 256;
 const SIGNATURE_MARK: &str = "#signature ";
+const UNSIGNED: &str = "a key is pinned (`discovery.seeds_key`), and it bears no signature; next: name a list that this \
+                        key signed, as seeds/README.md says, or pin no key";
 
 /// Why a list of seeds is not used.
 #[derive(Debug, thiserror::Error)]
@@ -68,13 +70,17 @@ struct Row {
 }
 
 /// The seeds that `discovery.seeds` means: a channel, or a file by a path with a `/`; "" = none. They
-/// must be for this network, and signed by one of `keys` or [`RELEASE_KEYS`] where there are any.
+/// must be for this network, and signed by `key` where there is one, or else by one of [`RELEASE_KEYS`] where
+/// there are any.
 ///
 /// # Errors
 /// [`SeedsError`]: the whole list is used or nothing of it.
-pub fn load(wanted: &str, network: &Network, keys: &BTreeSet<NodeId>) -> Result<Vec<Find>, SeedsError> {
+pub fn load(wanted: &str, network: &Network, key: Option<NodeId>) -> Result<Vec<Find>, SeedsError> {
     let release = RELEASE_KEYS.iter().map(|key| key.parse().expect("a release key is a node id"));
-    let keys: BTreeSet<NodeId> = release.chain(keys.iter().copied()).collect();
+    let keys: BTreeSet<NodeId> = match key {
+        Some(key) => [key].into(),
+        None => release.collect(),
+    };
     let wrong = |why| SeedsError::Wrong { place: wanted.to_owned(), why };
     if wanted.is_empty() {
         return Ok(Vec::new());
@@ -129,7 +135,7 @@ fn read(text: &str, network: &Network, keys: &BTreeSet<NodeId>) -> Result<Vec<Fi
 /// Does the last line hold the signature of one of these over everything before it?
 fn check_signature(text: &str, keys: &BTreeSet<NodeId>) -> Result<(), String> {
     let at = text.rfind(SIGNATURE_MARK).filter(|at| *at == 0 || text.as_bytes()[at - 1] == b'\n');
-    let (signed, line) = text.split_at(at.ok_or("a key is pinned, and it bears no signature")?);
+    let (signed, line) = text.split_at(at.ok_or(UNSIGNED)?);
     let mut words = line.trim_end_matches('\n').split(' ').skip(1);
     let (Some(id), Some(signature), None) = (words.next(), words.next(), words.next()) else {
         return Err("its last line is not `#signature ID SIGNATURE`".to_owned());
@@ -172,7 +178,7 @@ mod tests {
         for (name, text) in CHANNELS {
             let list: List = toml::from_str(text).expect("a list");
             assert_eq!(list.channel, *name);
-            let finds = load(name, &main(), &BTreeSet::new()).expect("a channel");
+            let finds = load(name, &main(), None).expect("a channel");
             assert!(!finds.is_empty() && finds.iter().all(|find| find.id.is_some()), "{name}");
             let mut places = finds.iter().flat_map(|find| &find.at);
             assert!(places.all(|at| at.host.to_string().ends_with(".example")), "{name}");
@@ -184,7 +190,7 @@ mod tests {
 
     #[test]
     fn one_node_with_two_addresses_is_one_find() {
-        let finds = load("example", &main(), &BTreeSet::new()).expect("a channel");
+        let finds = load("example", &main(), None).expect("a channel");
         assert_eq!(finds.iter().map(|find| find.at.len()).collect::<Vec<_>>(), [2, 1]);
     }
 
@@ -193,15 +199,15 @@ mod tests {
         let home = tempfile::tempdir().expect("a directory");
         let path = home.path().join("mine.toml");
         let name = path.to_str().expect("a plain path");
-        let load = || load(name, &main(), &BTreeSet::new());
+        let load = || load(name, &main(), None);
         assert!(load().expect_err("not there").to_string().contains("mine.toml"));
         std::fs::write(&path, list(&format!("[[seed]]\naddress = \"mesh://{}@127.0.0.1\"\n", key().id()))).expect("ok");
         let expected = Find { id: Some(key().id()), at: vec!["127.0.0.1:7443".parse().expect("an address")] };
         assert_eq!(load().expect("a list"), [expected]);
         std::fs::write(&path, vec![b'#'; 65 << 10]).expect("written");
         assert!(load().is_err(), "too large");
-        assert!(super::load("", &main(), &BTreeSet::new()).expect("off").is_empty());
-        let unknown = super::load("nightly", &main(), &BTreeSet::new()).expect_err("unknown").to_string();
+        assert!(super::load("", &main(), None).expect("off").is_empty());
+        let unknown = super::load("nightly", &main(), None).expect_err("unknown").to_string();
         assert!(unknown.contains("`example`, `stable`"), "{unknown}");
     }
 
@@ -234,6 +240,12 @@ mod tests {
         assert!(why(&format!("{}x = 1\n", signed(&text)), &pinned).contains("not `#signature"));
         assert!(why(&signed(&text), &[Keypair::from_seed(&[8; 32]).id()].into()).contains("no pinned key"));
         assert!(read(&signed(&text), &main(), &BTreeSet::new()).is_ok(), "nobody is pinned");
+    }
+
+    #[test]
+    fn a_channel_of_the_release_is_not_used_for_somebody_who_pins_another_key() {
+        let why = load("stable", &main(), Some(key().id())).expect_err("it is not signed").to_string();
+        assert!(why.contains("`discovery.seeds_key`") && why.contains("next: "), "{why}");
     }
 
     /// By openssl, as `seeds/README.md` says, with the key of `key()`.
