@@ -7,11 +7,12 @@
 //! sees to that: a newer lane replaces the older one, and reports of the older mean nothing ([`LaneId`]).
 //! Both sides come to the same end whatever each of them knows of the other.
 //!
-//! [`state`] draws the states, [`lanes`] makes and loses lanes, [`room`] says who gets in, [`book`] and
-//! [`buckets`] remember everybody else, and [`search`] is what the scheduler, [`super::discovery`], asks.
+//! [`state`] draws the states, [`lanes`] makes and loses lanes, [`room`] says who gets in, [`book`],
+//! [`known`] and [`buckets`] remember everybody else, and [`search`] is what the scheduler, [`super::discovery`], asks.
 
 mod book;
 mod buckets;
+mod known;
 mod lanes;
 mod leaving;
 mod peer;
@@ -32,7 +33,7 @@ use crate::time::{Mono, Now};
 use crate::wire::{HostPort, NodeId, Profile, Record, Verified, Word};
 
 use book::Book;
-pub(super) use book::Known;
+pub(super) use known::Known;
 pub(super) use peer::Peer;
 use room::Newcomers;
 pub(super) use search::{Choice, Slots};
