@@ -132,6 +132,7 @@ fn discovery() -> Vec<Row> {
         ("history", params::HISTORY_MAX.to_string(), "changes remembered of one node"),
         ("anchors", params::ANCHORS_MAX.to_string(), "peers called first after a restart"),
         ("mistakes", params::MISTAKES_MAX.to_string(), "wrong addresses a node may tell before it is not heard"),
+        ("quarantine", params::QUARANTINED_MAX.to_string(), "nodes that are not listened to for a day"),
         ("failures", params::FAILURES_MAX.to_string(), "failed dials after which a node away for long is dead"),
         ("first failures", params::NEVER_FAILURES_MAX.to_string(), "the same for one that never answered"),
         ("outage retry", span(params::OUTAGE_RETRY_MAX), "longest pause while nobody at all answers"),

@@ -140,7 +140,7 @@ impl Exchange {
 impl Node {
     /// What a node that asks is given: lines of the wire, without our own. `group` is where it asks from.
     pub fn share(&mut self, asker: &NodeId, group: Group, now: Now) -> Vec<String> {
-        if self.is_quarantined(asker, now.wall) {
+        if self.peers.is_shunned(asker, now.wall) {
             return Vec::new();
         }
         let records = self.peers.shareable(now.wall).into_iter();
@@ -162,7 +162,7 @@ impl Node {
         out: &mut Vec<Output>,
     ) {
         let mut ignored = records.len();
-        if !self.peers.is_closed_to(&teller) && !self.is_quarantined(&teller, now.wall) {
+        if !self.peers.is_closed_to(&teller) && !self.peers.is_shunned(&teller, now.wall) {
             let is_known = self.peers.knows(&teller);
             for record in self.exchange.admit(teller, is_known, asked, records, now.mono) {
                 if is_passable(&record, self.params.profile) && !self.peers.is_closed_to(&record.id()) {

@@ -202,6 +202,9 @@ pub const ANCHORS_MAX: usize = 2;
 pub const MISTAKES_MAX: u32 = 8;
 /// How long a quarantine lasts.
 pub const QUARANTINE: Duration = Duration::from_secs(86_400);
+/// Nodes in quarantine at once, some 100 bytes each; as many as have a record remembered. Beyond it the
+/// one that ends first is forgotten.
+pub const QUARANTINED_MAX: usize = 8_192;
 /// How long a goodbye counts.
 pub const LEFT_FOR: Duration = Duration::from_secs(86_400);
 /// The book is written this often at most.

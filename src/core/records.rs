@@ -24,8 +24,6 @@ use crate::wire::{Digest, NodeId, Record, Verified, Word};
 /// How long a goodbye is remembered. No record lives longer ([`crate::wire::record::RECORD_LIFETIME`]),
 /// so every older one has expired by then.
 pub(super) const GOODBYE_KEPT: Duration = Duration::from_secs(24 * 3_600);
-/// How long nothing is heard of a node that signed two records with one number.
-pub(super) const QUARANTINE: Duration = Duration::from_secs(24 * 3_600);
 /// Records remembered by number and digest, some 150 bytes each. Beyond it the one that ends first is
 /// forgotten: then an older copy of that record could pass for news once more.
 pub const HELD_MAX: usize = 8_192;
@@ -78,12 +76,11 @@ pub(super) fn judge(held: Option<&Held>, heard: &Record, now: Wall) -> News {
     }
 }
 
-/// What is remembered of records, and who is in quarantine.
+/// What is remembered of records.
 #[derive(Default)]
 pub(super) struct Records {
     own: Option<Held>,
     held: BTreeMap<NodeId, Held>,
-    quarantined: BTreeMap<NodeId, Wall>,
 }
 
 impl Records {
@@ -122,24 +119,13 @@ impl Records {
             soonest.map(|id| self.held.remove(&id));
         }
     }
-
-    /// Nothing is taken from this node for a while. False when it is in quarantine already.
-    pub(super) fn quarantine(&mut self, id: NodeId, now: Wall) -> bool {
-        self.quarantined.retain(|_, until| now < *until);
-        self.quarantined.insert(id, now + QUARANTINE).is_none()
-    }
-
-    /// Until when nothing is taken from this node.
-    pub(super) fn quarantined_until(&self, id: &NodeId, now: Wall) -> Option<Wall> {
-        self.quarantined.get(id).copied().filter(|until| now < *until)
-    }
 }
 
 impl Node {
     /// A node gave us its own record over a connection that proved its key.
     pub(super) fn on_met(&mut self, record: Verified<Record>, word: Word, now: Now, out: &mut Vec<Output>) {
         let peer = record.id();
-        if self.is_quarantined(&peer, now.wall) {
+        if self.peers.is_shunned(&peer, now.wall) {
             return;
         }
         self.peers.on_heard_from(&peer, word);
@@ -169,7 +155,7 @@ impl Node {
         now: Now,
         out: &mut Vec<Output>,
     ) {
-        if self.is_quarantined(&record.id(), now.wall) {
+        if self.peers.is_shunned(&record.id(), now.wall) {
             return;
         }
         match self.records.judge(&self.me, &record, now.wall) {
@@ -201,19 +187,8 @@ impl Node {
             }
             News::Equivocation => {
                 let is_exempt = self.peers.is_manual(&peer);
-                if self.records.quarantine(peer, now.wall) {
+                if self.peers.quarantine(peer, "it signed two records with one number", now, out) {
                     out.push(Output::Note(Note::PeerEquivocates { peer, is_exempt }));
-                }
-                if !is_exempt
-                    && self.peers.on_shunned(
-                        peer,
-                        now.mono + QUARANTINE,
-                        "it signed two records with one number",
-                        now,
-                        out,
-                    )
-                {
-                    self.outbox.on_broken(&peer);
                 }
             }
             News::OwnKeyElsewhere => out.push(Output::Note(Note::OwnKeyElsewhere(record.envelope().digest()))),
@@ -221,14 +196,9 @@ impl Node {
         }
     }
 
-    /// A peer typed in by a person is warned of, and listened to all the same.
-    pub(super) fn is_quarantined(&self, id: &NodeId, now: Wall) -> bool {
-        self.records.quarantined_until(id, now).is_some() && !self.peers.is_manual(id)
-    }
-
     /// A node with a proved key called on us.
     pub(super) fn on_contact(&mut self, peer: NodeId, now: Now) {
-        if !self.is_quarantined(&peer, now.wall) {
+        if !self.peers.is_shunned(&peer, now.wall) {
             self.peers.on_contact(peer, now);
         }
     }
@@ -286,16 +256,6 @@ mod tests {
         let news = |seq, variant| records.judge(&id(1), &of_us(seq, variant), NOW);
         assert_eq!([news(7, 0), news(6, 3)], [News::Own, News::Own]);
         assert_eq!([news(7, 1), news(8, 0)], [News::OwnKeyElsewhere, News::OwnKeyElsewhere]);
-    }
-
-    #[test]
-    fn a_quarantine_ends_after_a_day() {
-        let mut records = Records::default();
-        assert!(records.quarantine(id(2), NOW));
-        assert!(!records.quarantine(id(2), NOW), "said once");
-        assert_eq!(records.quarantined_until(&id(2), NOW + DAY / 2), Some(NOW + DAY));
-        assert_eq!(records.quarantined_until(&id(2), NOW + DAY), None);
-        assert_eq!(records.quarantined_until(&id(3), NOW), None);
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! Who is left alone for a while: a node that said goodbye, and one that is in quarantine.
 
-use super::super::params::LEFT_FOR;
+use super::super::params::{LEFT_FOR, MISTAKES_MAX, QUARANTINE};
 use super::super::ports::{Origin, Output};
 use super::state::{Standing, State};
 use super::{Peer, Peers};
-use crate::time::{Mono, Now};
+use crate::time::{Mono, Now, Wall};
 use crate::wire::{NodeId, Record, Verified};
 
 impl Peers {
@@ -26,16 +26,22 @@ impl Peers {
         self.leave_alone(id, now.mono + wait, Standing::Left, "it said goodbye", now, out)
     }
 
-    /// Nothing more is taken from a node until then. True when it was a peer.
-    pub(in crate::core) fn on_shunned(
-        &mut self,
-        id: NodeId,
-        until: Mono,
-        why: &str,
-        now: Now,
-        out: &mut Vec<Output>,
-    ) -> bool {
-        self.leave_alone(id, until, Standing::Quarantine, why, now, out)
+    /// A node cheated: nothing is taken from it for a day. True when that is news. One that a person typed in
+    /// is listened to all the same.
+    pub(in crate::core) fn quarantine(&mut self, id: NodeId, why: &str, now: Now, out: &mut Vec<Output>) -> bool {
+        let is_new = self.shunned.quarantine(id, now.wall);
+        if !self.is_manual(&id) {
+            if self.leave_alone(id, now.mono + QUARANTINE, Standing::Quarantine, why, now, out) {
+                self.cut.push(id);
+            }
+            self.cross_out(&id, out);
+        }
+        is_new
+    }
+
+    /// Is nothing taken from this node now?
+    pub(in crate::core) fn is_shunned(&self, id: &NodeId, now: Wall) -> bool {
+        self.shunned.has(id, now) && !self.is_manual(id)
     }
 
     fn leave_alone(
@@ -72,11 +78,9 @@ impl Peers {
         let Some(id) = teller else { return };
         let Some(peer) = self.table.get_mut(&id).filter(|peer| peer.origin != Origin::Manual) else { return };
         peer.mistakes += 1;
-        if peer.mistakes >= super::super::params::MISTAKES_MAX {
+        if peer.mistakes >= MISTAKES_MAX {
             peer.mistakes = 0;
-            let until = now.mono + super::super::params::QUARANTINE;
-            self.on_shunned(id, until, "it told of too many nodes that are somebody else", now, out);
-            self.cut.push(id);
+            self.quarantine(id, "it told of too many nodes that are somebody else", now, out);
         }
     }
 }
@@ -85,10 +89,5 @@ impl Peer {
     /// The last that it said is goodbye.
     pub(super) fn has_left(&self) -> bool {
         self.record.as_ref().is_some_and(|record| record.bye)
-    }
-
-    /// In quarantine now.
-    pub(super) fn is_shunned(&self) -> bool {
-        matches!(self.state, State::Shut { standing: Standing::Quarantine, .. })
     }
 }

@@ -18,6 +18,7 @@ mod leaving;
 mod peer;
 mod room;
 mod search;
+mod shunned;
 mod state;
 mod wanting;
 
@@ -37,6 +38,7 @@ pub(super) use known::Known;
 pub(super) use peer::Peer;
 use room::Newcomers;
 pub(super) use search::{Choice, Slots};
+use shunned::Shunned;
 pub(super) use state::State;
 use state::{Luck, Turns};
 pub use state::{Standing, Turn};
@@ -55,6 +57,7 @@ pub(super) struct Peers {
     rules: Rules,
     luck: Luck,
     newcomers: Newcomers,
+    shunned: Shunned,
     changed: bool,
     joined: bool,
     neighbours_changed: bool,
@@ -97,6 +100,7 @@ impl Peers {
             },
             luck: Luck::default(),
             newcomers: Newcomers::default(),
+            shunned: Shunned::default(),
             changed: false,
             joined: false,
             neighbours_changed: false,
@@ -231,7 +235,7 @@ impl Peers {
         self.index.remove(&id);
         self.index.insert(id, &record.interests, firehose);
         let came_back = !record.bye && peer.has_left();
-        if matches!(peer.state, State::Waiting) || (came_back && peer.state.is_away() && !peer.is_shunned()) {
+        if matches!(peer.state, State::Waiting) || (came_back && peer.state.is_away()) {
             peer.state = State::dial_at(Mono(0));
         }
         peer.record = Some(record);
@@ -252,15 +256,20 @@ impl Peers {
         self.neighbours_changed = true;
     }
 
-    /// Forgets a node of the book, and a dial of it that is under way.
+    /// Forgets a node of the book, a dial of it that is under way, and what became of it.
     fn strike_out(&mut self, id: &NodeId, out: &mut Vec<Output>) {
+        self.cross_out(id, out);
+        if !self.table.contains_key(id) {
+            self.turns.forget(id);
+        }
+    }
+
+    /// The same, but for what became of it.
+    fn cross_out(&mut self, id: &NodeId, out: &mut Vec<Output>) {
         if let Some(lane) = self.book.lane_to(id) {
             out.push(Output::Hangup { lane, peer: *id });
         }
         self.book.remove(id);
-        if !self.table.contains_key(id) {
-            self.turns.forget(id);
-        }
     }
 
     /// A node called on us. If we were waiting for it, the wait is over; a stranger that never let itself

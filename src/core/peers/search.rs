@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::super::exchange::is_passable;
-use super::super::params::{ANCHORS_MAX, EXCHANGE_EVERY, HEAL_DIALS};
+use super::super::params::{ANCHORS_MAX, EXCHANGE_EVERY, HEAL_DIALS, VERIFIED_FOR};
 use super::super::ports::{Origin, Output, SavedNode};
 use super::super::tier::{Find, Tier};
 use super::book::{Said, group_of};
@@ -50,7 +50,7 @@ impl Peers {
     /// Takes what is said of a node into the book. Who was typed in stands beside it.
     pub(super) fn hear(&mut self, said: Said, why: &str, now: Now, out: &mut Vec<Output>) {
         let id = said.id;
-        if self.is_manual(&id) {
+        if self.is_manual(&id) || self.is_shunned(&id, now.wall) {
             return;
         }
         let (is_new, gone) = self.book.hear(said, now);
@@ -72,8 +72,7 @@ impl Peers {
         out: &mut Vec<Output>,
     ) -> bool {
         let id = record.id();
-        let is_shunned = self.table.get(&teller).is_some_and(Peer::is_shunned);
-        if id == self.me || self.is_closed_to(&id) || record.bye || is_shunned {
+        if id == self.me || self.is_closed_to(&id) || record.bye || self.is_shunned(&teller, now.wall) {
             return false;
         }
         // Of a teller that has not spoken to us itself nobody knows where it is.
@@ -295,7 +294,8 @@ impl Peers {
             self.forget(id, out);
         }
         let (table, book) = (&self.table, &self.book);
-        self.turns.retain(|id| table.contains_key(id) || book.get(id).is_some());
+        let is_shunned = |id: &NodeId| self.shunned.has(id, now.wall);
+        self.turns.retain(|id| table.contains_key(id) || book.get(id).is_some() || is_shunned(id));
     }
 
     /// Asks every neighbour for records whose turn it is.
@@ -361,12 +361,15 @@ impl Peers {
     /// Records that we may hand on: of nodes that answered us within a day, no word of mouth alone, and
     /// goodbyes.
     pub(in crate::core) fn shareable(&self, now: Wall) -> Vec<Verified<Record>> {
-        let is_fresh = |at: Option<Wall>| at.is_some_and(|at| now.since(at) <= super::super::params::VERIFIED_FOR);
+        let is_fresh = |at: Option<Wall>| at.is_some_and(|at| now.since(at) <= VERIFIED_FOR);
         let peers = self.table.values().filter(|peer| peer.is_connected() || is_fresh(peer.verified));
         let peers = peers.filter_map(|peer| peer.record.clone());
         let known = self.book.iter().filter(|(id, known)| is_fresh(known.verified) && !self.table.contains_key(id));
         let known = known.filter_map(|(_, known)| known.record.clone());
-        peers.chain(known).filter(|record| now < record.expires() && is_passable(record, self.rules.profile)).collect()
+        let is_good = |record: &Verified<Record>| {
+            now < record.expires() && is_passable(record, self.rules.profile) && !self.is_shunned(&record.id(), now)
+        };
+        peers.chain(known).filter(is_good).collect()
     }
 
     /// The nodes of the book that are no peers.

@@ -241,6 +241,14 @@ fn another_key_at_an_address_strikes_it_blames_the_teller_and_is_worth_knowing()
     assert!(matches!(desk.state(2), PeerState::Quarantine { .. }));
     let out = desk.input(Input::Heard { teller, asked: true, records: vec![record(60, 1, &["a.*"])] });
     assert!(moved(&out, Standing::Heard).is_empty(), "it is not listened to");
+    let group = crate::wire::Group::of("127.2.0.1".parse().expect("an address"));
+    friend(&mut desk, 3);
+    assert!(!desk.node.share(&key(9).id(), group, desk.now).is_empty(), "others are told of who is there");
+    assert!(desk.node.share(&teller, group, desk.now).is_empty(), "nor is it told of anybody");
+    let newer = RecordDraft { addresses: vec![place(2)], seq: 2, ..RecordDraft::default() };
+    desk.input(Input::Met { record: newer.seal(START, &key(2)).expect("a record") });
+    let wants = desk.node.view().peers.into_iter().find(|peer| peer.id == teller).expect("still there").interests;
+    assert!(wants.matches(&"a.x".parse().expect("a type")), "and its own newer record is not taken");
     let out = desk.wait(QUARANTINE);
     assert!(dials(&out).iter().any(|(peer, _)| *peer == teller), "for a day");
 }

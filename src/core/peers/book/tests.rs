@@ -21,7 +21,7 @@ fn said(number: u32, at: &str, source: &str) -> Said {
         root: Tier::Exchange,
         teller: None,
         source: source.to_owned(),
-            word: Word::Near,
+        word: Word::Near,
     }
 }
 
