@@ -35,11 +35,11 @@ impl Calendar {
 
 #[cfg(test)]
 mod tests {
+    use super::super::params::DAY;
     use super::*;
     use crate::time::Wall;
     use std::time::Duration;
 
-    const DAY: Duration = Duration::from_secs(86_400);
     const START: Now = Now { mono: Mono(0), wall: Wall::from_millis(1_795_243_262_123) };
 
     fn after(span: Duration, jump: Duration) -> Now {

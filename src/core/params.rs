@@ -128,14 +128,14 @@ pub const SAVE_PAUSE: Duration = Duration::from_secs(1);
 /// nothing counts as expired by it.
 pub const JUMP_MAX: Duration = Duration::from_secs(120);
 /// See [`JUMP_MAX`].
-pub const JUMP_BELIEVED_AFTER: Duration = Duration::from_secs(86_400);
+pub const JUMP_BELIEVED_AFTER: Duration = DAY;
 /// Peers whose telling of others is counted one by one: more than can be in the table, and of a full
 /// count those that owe nothing are forgotten first.
 pub const TELLERS_MAX: usize = 2_048;
 /// Records are asked for this often, give or take a quarter.
 pub const EXCHANGE_EVERY: Duration = Duration::from_secs(60);
 /// A day.
-pub const DAY: Duration = Duration::from_secs(24 * 3_600);
+pub const DAY: Duration = Duration::from_secs(86_400);
 /// Shortest time between two dials of one peer, whoever asks for the second.
 pub const DIAL_PAUSE: Duration = Duration::from_secs(1);
 /// Introductions under way at once: dials of addresses whose key is not known or to be proved.
@@ -165,7 +165,7 @@ pub const SUSPECT_FOR: Duration = Duration::from_secs(30);
 /// Longest pause between two dials of a suspect.
 pub const SUSPECT_RETRY_MAX: Duration = Duration::from_secs(4);
 /// For so long an answer proves that a node is there; only such nodes are told of to others.
-pub const VERIFIED_FOR: Duration = Duration::from_secs(24 * 3_600);
+pub const VERIFIED_FOR: Duration = DAY;
 /// A node of *tried* that answered this lately does not give way to another.
 pub const SETTLED_FOR: Duration = Duration::from_secs(4 * 3_600);
 /// Failures after which a node that never answered is dead.
@@ -173,7 +173,7 @@ pub const NEVER_FAILURES_MAX: u32 = 3;
 /// Failures after which a node that answered once is dead, if it was away for [`AWAY_MAX`] too.
 pub const FAILURES_MAX: u32 = 10;
 /// A node that was not there for so long is forgotten.
-pub const PURGE_AFTER: Duration = Duration::from_secs(30 * 86_400);
+pub const PURGE_AFTER: Duration = DAY.saturating_mul(30);
 /// Dead nodes, and such as are in backoff, dialled in one round: what heals a partition.
 pub const HEAL_DIALS: usize = 2;
 /// Shortest and longest time between two rounds of them.
@@ -201,11 +201,12 @@ pub const ANCHORS_MAX: usize = 2;
 /// Nodes told of by one teller that turned out to be somebody else; then it is in quarantine.
 pub const MISTAKES_MAX: u32 = 8;
 /// How long a quarantine lasts.
-pub const QUARANTINE: Duration = Duration::from_secs(86_400);
+pub const QUARANTINE: Duration = DAY;
 /// Nodes in quarantine at once, some 100 bytes each; as many as have a record remembered. Beyond it the
 /// one that ends first is forgotten.
 pub const QUARANTINED_MAX: usize = 8_192;
-/// How long a goodbye counts.
-pub const LEFT_FOR: Duration = Duration::from_secs(86_400);
+/// How long a goodbye counts. No record lives longer ([`crate::wire::record::RECORD_LIFETIME`]), so every
+/// older one has expired by then.
+pub const LEFT_FOR: Duration = DAY;
 /// The book is written this often at most.
 pub const BOOK_PAUSE: Duration = Duration::from_secs(60);

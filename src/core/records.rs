@@ -10,20 +10,17 @@
 //! | a higher `seq`, or nothing is held | | fresh, or a goodbye |
 //!
 //! A goodbye is a record like any other, so only the node's own key says it, and only a higher `seq`
-//! takes it back. It is held for [`GOODBYE_KEPT`], longer than any older record can live: a stale copy that
+//! takes it back. It is held for [`LEFT_FOR`], longer than any older record can live: a stale copy that
 //! somebody still hands round revives nobody. A restart says none.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use super::Node;
+use super::params::LEFT_FOR;
 use super::ports::{Note, Output};
 use crate::time::{Now, Wall};
 use crate::wire::{Digest, NodeId, Record, Verified, Word};
 
-/// How long a goodbye is remembered. No record lives longer ([`crate::wire::record::RECORD_LIFETIME`]),
-/// so every older one has expired by then.
-pub(super) const GOODBYE_KEPT: Duration = Duration::from_secs(24 * 3_600);
 /// Records remembered by number and digest, some 150 bytes each. Beyond it the one that ends first is
 /// forgotten: then an older copy of that record could pass for news once more.
 pub const HELD_MAX: usize = 8_192;
@@ -57,7 +54,7 @@ pub(super) struct Held {
 
 impl Held {
     fn of(record: &Record, now: Wall) -> Held {
-        let until = if record.bye { record.expires().max(now + GOODBYE_KEPT) } else { record.expires() };
+        let until = if record.bye { record.expires().max(now + LEFT_FOR) } else { record.expires() };
         Held { seq: record.seq, digest: record.envelope().digest(), until }
     }
 }
@@ -206,13 +203,15 @@ impl Node {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
 
+    use super::super::params::DAY;
     use super::*;
     use crate::wire::{Keypair, RecordDraft};
 
     const NOW: Wall = Wall::from_millis(1_795_243_262_123);
-    const DAY: Duration = Duration::from_secs(24 * 3_600);
 
     fn id(seed: u8) -> NodeId {
         Keypair::from_seed(&[seed; 32]).id()

@@ -1,9 +1,8 @@
 //! Tier 2: what is given to a node that asks, what is taken from one that answers, and when we ask.
 
+use super::params::DAY;
 use super::*;
 use crate::wire::Group;
-
-const DAY: Duration = Duration::from_secs(24 * 3_600);
 
 fn group() -> Group {
     Group::of([127, 0, 9, 1].into())

@@ -38,6 +38,26 @@ fn place(seed: u8) -> HostPort {
     format!("127.0.{seed}.1:7443").parse().expect("an address")
 }
 
+/// Node `seed` as the peer file has it: it came by itself, and a lane to it stood once.
+fn saved(seed: u8) -> SavedPeer {
+    SavedPeer {
+        id: key(seed).id(),
+        origin: ports::Origin::Inbound,
+        proven: true,
+        alias: None,
+        addresses: Vec::new(),
+        record: None,
+        cursor: None,
+        since: START,
+        seen: None,
+    }
+}
+
+/// The same, typed in by a person.
+fn saved_by_hand(seed: u8) -> SavedPeer {
+    SavedPeer { origin: ports::Origin::Manual, addresses: vec![place(seed)], ..saved(seed) }
+}
+
 /// A node under test, with everything it ever asked for.
 struct Desk {
     node: Node,

@@ -1,8 +1,7 @@
 //! Records as they come in: news, goodbyes, two of one number, and our own key elsewhere.
 
+use super::params::DAY;
 use super::*;
-
-const DAY: Duration = Duration::from_secs(24 * 3_600);
 
 fn goodbye(seed: u8, seq: u64) -> Verified<Record> {
     RecordDraft { seq, ..RecordDraft::default() }.seal_goodbye(START, &key(seed)).expect("a record")
@@ -69,17 +68,7 @@ fn a_stale_copy_of_a_node_that_left_and_was_forgotten_brings_nobody_back() {
 #[test]
 fn a_goodbye_survives_our_own_restart() {
     let mut desk = Desk::new(Params::default());
-    let saved = SavedPeer {
-        id: key(3).id(),
-        origin: ports::Origin::Inbound,
-        proven: true,
-        alias: None,
-        addresses: Vec::new(),
-        record: Some(goodbye(3, 6)),
-        cursor: Some(Seq(0)),
-        since: START,
-        seen: None,
-    };
+    let saved = SavedPeer { record: Some(goodbye(3, 6)), cursor: Some(Seq(0)), ..saved(3) };
     let out = desk.input(Input::Restored { head: Seq(0), peers: vec![saved] });
     assert!(dials(&out).is_empty());
     assert!(dials(&desk.input(Input::Met { word: Word::Near, record: record(3, 5, &["a.*"]) })).is_empty());

@@ -91,17 +91,8 @@ fn forbidden_addresses_in_a_record_are_never_dialled() {
 #[test]
 fn what_is_restored_is_served_from_its_cursor() {
     let mut desk = Desk::new(Params::default());
-    let saved = SavedPeer {
-        id: key(2).id(),
-        origin: ports::Origin::Manual,
-        proven: true,
-        alias: Some("cedar".into()),
-        addresses: vec![place(2)],
-        record: Some(record(2, 1, &["a.*"])),
-        cursor: Some(Seq(40)),
-        since: START,
-        seen: None,
-    };
+    let record = Some(record(2, 1, &["a.*"]));
+    let saved = SavedPeer { alias: Some("cedar".into()), record, cursor: Some(Seq(40)), ..saved_by_hand(2) };
     let out = desk.input(Input::Restored { head: Seq(50), peers: vec![saved] });
     let lane = out
         .iter()
@@ -115,18 +106,7 @@ fn a_peer_without_a_durable_cursor_gets_one_before_anything_is_stored() {
     // Killed before the first commit, then again after it: the second life must not skip what the
     // first one stored.
     let mut desk = Desk::new(Params::default());
-    let saved = SavedPeer {
-        id: key(2).id(),
-        origin: ports::Origin::Manual,
-        proven: true,
-        alias: None,
-        addresses: vec![place(2)],
-        record: None,
-        cursor: None,
-        since: START,
-        seen: None,
-    };
-    let out = desk.input(Input::Restored { head: Seq(50), peers: vec![saved] });
+    let out = desk.input(Input::Restored { head: Seq(50), peers: vec![saved_by_hand(2)] });
     assert!(out.iter().any(|output| matches!(output, Output::SaveCursor { cursor: Seq(50), .. })), "{out:?}");
 }
 
@@ -134,17 +114,7 @@ fn a_peer_without_a_durable_cursor_gets_one_before_anything_is_stored() {
 fn a_mesh_that_became_private_forgets_outsiders() {
     let params = Params { allow: BTreeSet::from([key(2).id()]), ..Params::default() };
     let mut desk = Desk::new(params);
-    let saved = SavedPeer {
-        id: key(3).id(),
-        origin: ports::Origin::Inbound,
-        proven: true,
-        alias: None,
-        addresses: Vec::new(),
-        record: Some(record(3, 1, &["a.*"])),
-        cursor: Some(Seq(1)),
-        since: START,
-        seen: None,
-    };
+    let saved = SavedPeer { record: Some(record(3, 1, &["a.*"])), cursor: Some(Seq(1)), ..saved(3) };
     let out = desk.input(Input::Restored { head: Seq(50), peers: vec![saved] });
     assert!(!out.iter().any(|output| matches!(output, Output::Dial { .. })));
     assert!(out.iter().any(|output| matches!(output, Output::ForgetCursor { .. })));
