@@ -111,7 +111,7 @@ impl Node {
         }
         match input {
             Input::Tick => {}
-            Input::Remembered { nodes } => self.peers.remember(nodes, now.wall),
+            Input::Remembered(book) => self.peers.remember(book, now.wall),
             Input::Restored { head, peers } => self.on_restored(head, peers, now, out),
             Input::Interests(interests) => self.interests = interests,
             Input::Trust { mute, rules } => (self.params.mute, self.params.rules) = (mute, rules),
@@ -176,7 +176,7 @@ impl Node {
                 self.outbox.save_all(out);
                 self.peers.hang_up_all(out);
                 self.save_peers(None, out);
-                self.save_book(out);
+                self.save_book(now.wall, out);
                 return;
             }
         }
@@ -186,7 +186,7 @@ impl Node {
         self.close_forgotten(out);
         self.peers.dial_due(now, out);
         self.outbox.run(&self.peers, steady, out);
-        self.save_if_due(now.mono, out);
+        self.save_if_due(now, out);
         self.tell_neighbours(out);
     }
 
@@ -350,7 +350,7 @@ impl Node {
                 Some(cursor) => self.outbox.open(peer.id, cursor.min(head)),
                 None => self.open_account(peer.id, out),
             }
-            self.peers.restore(peer);
+            self.peers.restore(peer, now);
         }
         self.close_forgotten(out);
         self.discovery.start(&self.peers, now);
@@ -373,25 +373,25 @@ impl Node {
 
     /// Who joined is written down at once, since events may be owed to it from now on; the rest may
     /// wait a little, so that no peer makes us write as often as it calls.
-    fn save_if_due(&mut self, now: Mono, out: &mut Vec<Output>) {
+    fn save_if_due(&mut self, now: Now, out: &mut Vec<Output>) {
         if self.peers.take_changed() {
-            self.save_due.get_or_insert(now + SAVE_PAUSE);
+            self.save_due.get_or_insert(now.mono + SAVE_PAUSE);
         }
-        if self.peers.take_joined() || self.save_due.is_some_and(|due| due <= now) {
+        if self.peers.take_joined() || self.save_due.is_some_and(|due| due <= now.mono) {
             self.save_peers(None, out);
         }
         if self.peers.is_book_changed() {
-            self.book_due.get_or_insert(now + BOOK_PAUSE);
+            self.book_due.get_or_insert(now.mono + BOOK_PAUSE);
         }
-        if self.book_due.is_some_and(|due| due <= now) {
-            self.save_book(out);
+        if self.book_due.is_some_and(|due| due <= now.mono) {
+            self.save_book(now.wall, out);
         }
     }
 
-    fn save_book(&mut self, out: &mut Vec<Output>) {
+    fn save_book(&mut self, now: Wall, out: &mut Vec<Output>) {
         self.book_due = None;
         if self.peers.is_book_changed() {
-            out.push(Output::SaveBook { nodes: self.peers.saved_book() });
+            out.push(Output::SaveBook(self.peers.saved_book(now)));
         }
     }
 

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 pub use super::note::Note;
-pub use super::saved::{Origin, SavedNode, SavedPeer};
+pub use super::saved::{Origin, SavedBan, SavedBook, SavedNode, SavedPeer};
 use super::tier::{Find, Tier};
 use super::trust::Rule;
 use crate::time::Wall;
@@ -266,10 +266,7 @@ pub enum Input {
         peers: Vec<SavedPeer>,
     },
     /// The book of the last life. Before `Restored`, if at all.
-    Remembered {
-        /// Everybody in it.
-        nodes: Vec<SavedNode>,
-    },
+    Remembered(SavedBook),
     /// What we want from now on.
     Interests(Interests),
     /// Whom we do not listen to, and who may send which types, from now on.
@@ -556,10 +553,7 @@ pub enum Output {
         peers: Vec<SavedPeer>,
     },
     /// Replace the file of the book; what is lost of it in a crash is heard again.
-    SaveBook {
-        /// All of it.
-        nodes: Vec<SavedNode>,
-    },
+    SaveBook(SavedBook),
     /// The ids that now get the rates and connection slots of known peers.
     Neighbours(Arc<BTreeSet<NodeId>>),
     /// Something for the log and, later, the local bus.

@@ -43,6 +43,28 @@ pub struct SavedPeer {
     pub seen: Option<Wall>,
 }
 
+/// Everybody else as a file keeps them: those that we heard of, and those that we do not listen to.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct SavedBook {
+    /// The nodes that we heard of.
+    pub nodes: Vec<SavedNode>,
+    /// Those that are not listened to, peers among them.
+    pub shunned: Vec<SavedBan>,
+}
+
+/// A node that is not listened to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SavedBan {
+    /// Who.
+    pub id: NodeId,
+    /// Since when.
+    pub since: Wall,
+    /// Until when.
+    pub until: Wall,
+    /// What it did.
+    pub why: String,
+}
+
 /// A node of the book as its file keeps it: one that we heard of. Its record is not kept: a place to dial
 /// is all that is needed to get it again.
 #[derive(Clone, PartialEq, Eq, Debug)]

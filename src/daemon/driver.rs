@@ -25,7 +25,7 @@ use crate::admin::{Fault, FaultCode};
 use crate::core::Node;
 use crate::core::params::{Params, WATCHED_MAX};
 use crate::core::ports::{
-    Emitted, Input, LaneId, Log, Note, Output, Page, PageError, SavedNode, SavedPeer, SendError, Seq, Ticket,
+    Emitted, Input, LaneId, Log, Note, Output, Page, PageError, SavedBook, SavedPeer, SendError, Seq, Ticket,
 };
 use crate::core::tier::Tier;
 use crate::store::{DataDir, Journal, book, journal, peers};
@@ -185,7 +185,7 @@ impl Driver {
         if let Some(warning) = remembered.warning {
             tracing::warn!("{warning}");
         }
-        self.feed(Input::Remembered { nodes: remembered.nodes });
+        self.feed(Input::Remembered(remembered.book));
         self.feed(Input::Restored { head, peers });
         self.hands.ready.send_replace(true);
     }
@@ -283,7 +283,7 @@ impl Driver {
             Output::SaveCursor { peer, cursor } => self.hands.journal.set_cursor(&cursor_name(&peer), cursor),
             Output::ForgetCursor { peer } => self.hands.journal.forget_cursor(&cursor_name(&peer)),
             Output::SavePeers { ticket, peers } => self.save_peers(ticket, peers),
-            Output::SaveBook { nodes } => self.save_book(&nodes),
+            Output::SaveBook(book) => self.save_book(&book),
             Output::Neighbours(neighbours) => drop(self.hands.neighbours.send_replace(neighbours)),
             Output::Note(note) => {
                 self.notes.tell(&note, self.clock.now().wall);
@@ -355,8 +355,8 @@ impl Driver {
     }
 
     /// What is lost of it is heard again, so a failure is said and nothing waits for it.
-    fn save_book(&self, nodes: &[SavedNode]) {
-        if let Err(error) = block_in_place(|| book::save(&self.hands.dir.book_path(), nodes)) {
+    fn save_book(&self, book: &SavedBook) {
+        if let Err(error) = block_in_place(|| book::save(&self.hands.dir.book_path(), book)) {
             tracing::warn!(number = STORAGE, "the book of known nodes is not saved: {error}");
         }
     }

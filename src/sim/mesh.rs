@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::core::params::{Params, Tiers};
-use crate::core::ports::{Input, LaneId, Note, Origin, Output, SavedNode, SavedPeer, Seq, Ticket};
+use crate::core::ports::{Input, LaneId, Note, Origin, Output, SavedBook, SavedPeer, Seq, Ticket};
 use crate::core::tier::{Find, Tier};
 use crate::core::{Node, PeerState, Standing};
 use crate::time::{Mono, Now, Wall};
@@ -62,7 +62,7 @@ struct Host {
     record: Verified<Record>,
     signed: Mono,
     peers: Vec<SavedPeer>,
-    book: Vec<SavedNode>,
+    book: SavedBook,
     /// Nodes of one side reach each other.
     side: u8,
     is_down: bool,
@@ -138,7 +138,7 @@ impl Mesh {
             record,
             signed: self.now,
             peers: Vec::new(),
-            book: Vec::new(),
+            book: SavedBook::default(),
             side: 0,
             is_down: false,
             lanes: BTreeMap::new(),
@@ -336,8 +336,8 @@ impl Mesh {
         one.life += 1;
         one.wake = None;
         one.node = Some(Node::new(one.key.id(), one.params.clone(), seed));
-        let (life, peers, nodes) = (one.life, one.peers.clone(), one.book.clone());
-        self.feed(host, life, Input::Remembered { nodes });
+        let (life, peers, book) = (one.life, one.peers.clone(), one.book.clone());
+        self.feed(host, life, Input::Remembered(book));
         self.feed(host, life, Input::Restored { head: Seq(0), peers });
     }
 
@@ -383,7 +383,7 @@ impl Mesh {
                 self.later(delay, Happening::Feed { host: from, life, input: Input::Found { tier, result } });
             }
             Output::SavePeers { peers, .. } => self.hosts[from].peers = peers,
-            Output::SaveBook { nodes } => self.hosts[from].book = nodes,
+            Output::SaveBook(book) => self.hosts[from].book = book,
             Output::Note(Note::PeerMoved { peer, to: Standing::Dead, .. }) => self.deaths.push((from, peer)),
             _ => {}
         }

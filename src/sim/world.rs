@@ -336,7 +336,7 @@ impl World {
                 self.hosts[host].disk.moved.remove(&peer);
             }
             Output::SavePeers { peers, .. } => self.hosts[host].disk.peers = peers,
-            Output::SaveBook { .. } => {}
+            Output::SaveBook(_) => {}
             // Everybody is typed in here: no tier is on. The world that discovers itself is another one.
             Output::Lookup { .. } | Output::Introduce { .. } | Output::Exchange { .. } => {}
             Output::Hangup { .. } | Output::Neighbours(_) | Output::Note(_) => {}

@@ -28,18 +28,19 @@ pub(super) fn seal(format: u32, body: &str) -> String {
     format!("{header}\n{body}")
 }
 
-/// The body, if it is the one that was sealed. The error says what is wrong, for people.
-pub(super) fn open(format: u32, bytes: &[u8]) -> Result<&[u8], String> {
+/// The format and the body, if it is the one that was sealed, in a format up to `newest`. The error says
+/// what is wrong, for people.
+pub(super) fn open(newest: u32, bytes: &[u8]) -> Result<(u32, &[u8]), String> {
     let end = bytes.iter().position(|byte| *byte == b'\n').ok_or("its first line does not end")?;
     let (header, body) = (&bytes[..end], &bytes[end + 1..]);
     let header: Header = serde_json::from_slice(header).map_err(|_| "its first line is not ours")?;
-    if header.format != format {
-        return Err(format!("it has format {}, this program knows {format}", header.format));
+    if !(1..=newest).contains(&header.format) {
+        return Err(format!("it has format {}, this program knows {newest}", header.format));
     }
     if header.sha256 != checksum(body) {
         return Err("its checksum does not match".to_owned());
     }
-    Ok(body)
+    Ok((header.format, body))
 }
 
 /// Moves a file to `<name>.corrupt-<n>`; both answers are `trouble` with what became of the file.

@@ -9,7 +9,7 @@
 //!   mutes                   sources muted, or listened to again, by the command line
 //!   routes                  which streams of the bus took what, as far as that still counts
 //!   peers                   our peers, checksummed, replaced whole
-//!   book                    everybody else we heard of, likewise
+//!   book                    everybody else we heard of, and whom we do not listen to, likewise
 //!   journal/                every event that was acknowledged, the dedupe index, the cursors
 //! ```
 //!

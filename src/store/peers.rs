@@ -95,7 +95,7 @@ fn row(peer: &SavedPeer) -> Row {
 }
 
 fn decode(bytes: &[u8]) -> Result<Vec<Row>, String> {
-    let body = checked::open(FORMAT, bytes)?;
+    let (_, body) = checked::open(FORMAT, bytes)?;
     serde_json::from_slice(body).map_err(|cause| format!("line {} does not fit: {cause}", cause.line() + 1))
 }
 

@@ -29,7 +29,7 @@ impl Peers {
     /// A node cheated: nothing is taken from it for a day. True when that is news. One that a person typed in
     /// is listened to all the same.
     pub(in crate::core) fn quarantine(&mut self, id: NodeId, why: &str, now: Now, out: &mut Vec<Output>) -> bool {
-        let is_new = self.shunned.quarantine(id, now.wall);
+        let is_new = self.shunned.quarantine(id, why, now.wall);
         if !self.is_manual(&id) {
             if self.leave_alone(id, now.mono + QUARANTINE, Standing::Quarantine, why, now, out) {
                 self.cut.push(id);
@@ -41,7 +41,7 @@ impl Peers {
 
     /// Is nothing taken from this node now?
     pub(in crate::core) fn is_shunned(&self, id: &NodeId, now: Wall) -> bool {
-        self.shunned.has(id, now) && !self.is_manual(id)
+        self.shunned.get(id, now).is_some() && !self.is_manual(id)
     }
 
     fn leave_alone(

@@ -113,7 +113,7 @@ impl Peers {
         self.table.iter()
     }
 
-    pub(super) fn restore(&mut self, saved: SavedPeer) {
+    pub(super) fn restore(&mut self, saved: SavedPeer, now: Now) {
         let SavedPeer { id, origin, alias, addresses, record, proven, since, seen, .. } = saved;
         if origin != Origin::Manual && self.is_closed_to(&id) {
             self.forgotten.push(id); // the mesh became private meanwhile
@@ -123,6 +123,10 @@ impl Peers {
         (peer.alias, peer.typed, peer.proven, peer.seen) = (alias, addresses, proven, seen);
         if origin == Origin::Found {
             (peer.chosen, peer.root) = (true, Tier::Anchor);
+        }
+        if let Some(ban) = self.shunned.get(&id, now.wall).filter(|_| origin != Origin::Manual) {
+            peer.chosen = false;
+            peer.state = ban.state(now);
         }
         self.table.insert(id, peer);
         if let Some(record) = record {

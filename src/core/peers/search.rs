@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::super::exchange::is_passable;
 use super::super::params::{ANCHORS_MAX, EXCHANGE_EVERY, HEAL_DIALS, VERIFIED_FOR};
-use super::super::ports::{Origin, Output, SavedNode};
+use super::super::ports::{Origin, Output, SavedBook};
 use super::super::tier::{Find, Tier};
 use super::book::{Said, group_of};
 use super::known::{Known, Probe};
@@ -294,7 +294,7 @@ impl Peers {
             self.forget(id, out);
         }
         let (table, book) = (&self.table, &self.book);
-        let is_shunned = |id: &NodeId| self.shunned.has(id, now.wall);
+        let is_shunned = |id: &NodeId| self.shunned.get(id, now.wall).is_some();
         self.turns.retain(|id| table.contains_key(id) || book.get(id).is_some() || is_shunned(id));
     }
 
@@ -378,13 +378,13 @@ impl Peers {
     }
 
     pub(in crate::core) fn is_book_changed(&self) -> bool {
-        self.book.changed
+        self.book.changed || self.shunned.changed
     }
 
     /// The book as it is written down, with its anchors: the two connections of our own choice that stand
     /// longest. Until there are two, those of the last life stay: a crash in a bad moment loses none.
-    pub(in crate::core) fn saved_book(&mut self) -> Vec<SavedNode> {
-        self.book.changed = false;
+    pub(in crate::core) fn saved_book(&mut self, now: Wall) -> SavedBook {
+        (self.book.changed, self.shunned.changed) = (false, false);
         let since = |(id, peer): (&NodeId, &Peer)| match peer.state {
             State::Connected { since, .. } if peer.chosen => Some((since, *id)),
             _ => None,
@@ -395,12 +395,15 @@ impl Peers {
         if longest.len() == ANCHORS_MAX {
             self.book.set_anchors(&longest.into_iter().map(|(_, id)| id).collect());
         }
-        self.book.saved()
+        SavedBook { nodes: self.book.saved(), shunned: self.shunned.saved(now) }
     }
 
-    pub(in crate::core) fn remember(&mut self, nodes: Vec<SavedNode>, now: Wall) {
-        for node in nodes {
-            if node.id != self.me && !self.is_closed_to(&node.id) {
+    pub(in crate::core) fn remember(&mut self, book: SavedBook, now: Wall) {
+        for ban in book.shunned {
+            self.shunned.restore(ban, now);
+        }
+        for node in book.nodes {
+            if node.id != self.me && !self.is_closed_to(&node.id) && !self.is_shunned(&node.id, now) {
                 self.book.restore(node);
             }
         }

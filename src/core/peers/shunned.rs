@@ -1,36 +1,83 @@
 //! Who is not listened to: nodes that cheated, for a day.
 //!
-//! This list alone says so. What the table shows of it, and when it dials such a node again, follows from
-//! it; the book has none of them.
+//! This list alone says so, in this life and the next. What the table shows of it, and when it dials such a
+//! node again, follows from it; the book has none of them.
 
 use std::collections::BTreeMap;
 
 use super::super::params::{QUARANTINE, QUARANTINED_MAX};
-use crate::time::Wall;
+use super::super::ports::SavedBan;
+use super::state::{Standing, State};
+use crate::time::{Now, Wall};
 use crate::wire::NodeId;
 
-/// Until when.
+/// Whom, until when, and why.
 #[derive(Default)]
 pub(super) struct Shunned {
-    quarantined: BTreeMap<NodeId, Wall>,
+    quarantined: BTreeMap<NodeId, Ban>,
+    /// Since it was written down.
+    pub(super) changed: bool,
+}
+
+/// One of them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Ban {
+    since: Wall,
+    until: Wall,
+    why: String,
+}
+
+impl Ban {
+    /// Where a peer of the table stands by it.
+    pub(super) fn state(&self, now: Now) -> State {
+        let until = now.mono + self.until.since(now.wall);
+        State::Shut { until, standing: Standing::Quarantine, why: self.why.clone() }
+    }
 }
 
 impl Shunned {
     /// Nothing is taken from this node for a day. False when that was so already. Beyond the bound the one
     /// that ends first is forgotten.
-    pub(super) fn quarantine(&mut self, id: NodeId, now: Wall) -> bool {
-        self.quarantined.retain(|_, until| now < *until);
-        let is_new = self.quarantined.insert(id, now + QUARANTINE).is_none();
-        if self.quarantined.len() > QUARANTINED_MAX {
-            let soonest = self.quarantined.iter().min_by_key(|(_, until)| **until).map(|(id, _)| *id);
-            soonest.map(|id| self.quarantined.remove(&id));
-        }
+    pub(super) fn quarantine(&mut self, id: NodeId, why: &str, now: Wall) -> bool {
+        self.quarantined.retain(|_, ban| now < ban.until);
+        let is_new = !self.quarantined.contains_key(&id);
+        self.put(id, Ban { since: now, until: now + QUARANTINE, why: why.to_owned() });
         is_new
     }
 
-    /// Is nothing taken from this node now?
-    pub(super) fn has(&self, id: &NodeId, now: Wall) -> bool {
-        self.quarantined.get(id).is_some_and(|until| now < *until)
+    fn put(&mut self, id: NodeId, ban: Ban) {
+        self.quarantined.insert(id, ban);
+        if self.quarantined.len() > QUARANTINED_MAX {
+            let soonest = self.quarantined.iter().min_by_key(|(_, ban)| ban.until).map(|(id, _)| *id);
+            soonest.map(|id| self.quarantined.remove(&id));
+        }
+        self.changed = true;
+    }
+
+    /// Why nothing is taken from this node now.
+    pub(super) fn get(&self, id: &NodeId, now: Wall) -> Option<&Ban> {
+        self.quarantined.get(id).filter(|ban| now < ban.until)
+    }
+
+    /// As it is written down.
+    pub(super) fn saved(&self, now: Wall) -> Vec<SavedBan> {
+        let running = self.quarantined.iter().filter(|(_, ban)| now < ban.until);
+        let save = |(id, ban): (&NodeId, &Ban)| {
+            let Ban { since, until, why } = ban.clone();
+            SavedBan { id: *id, since, until, why }
+        };
+        running.map(save).collect()
+    }
+
+    /// Takes back what was written down. What a clock wrote that was ahead lasts no longer than what is
+    /// written now.
+    pub(super) fn restore(&mut self, saved: SavedBan, now: Wall) {
+        let SavedBan { id, since, until, why } = saved;
+        let until = until.min(now + QUARANTINE);
+        if now < until {
+            self.put(id, Ban { since, until, why });
+            self.changed = false; // the file says so already
+        }
     }
 }
 
@@ -50,10 +97,11 @@ mod tests {
     #[test]
     fn a_quarantine_ends_after_a_day() {
         let mut shunned = Shunned::default();
-        assert!(shunned.quarantine(id(2), NOW));
-        assert!(!shunned.quarantine(id(2), NOW), "said once");
-        assert!(shunned.has(&id(2), NOW + QUARANTINE / 2) && !shunned.has(&id(2), NOW + QUARANTINE));
-        assert!(!shunned.has(&id(3), NOW));
+        assert!(shunned.quarantine(id(2), "x", NOW));
+        assert!(!shunned.quarantine(id(2), "x", NOW), "said once");
+        assert!(shunned.get(&id(2), NOW + QUARANTINE / 2).is_some());
+        assert_eq!(shunned.get(&id(2), NOW + QUARANTINE), None);
+        assert_eq!(shunned.get(&id(3), NOW), None);
     }
 
     #[test]
@@ -63,13 +111,26 @@ mod tests {
             let mut seed = [9; 32];
             seed[..8].copy_from_slice(&number.to_le_bytes());
             let later = NOW + Duration::from_millis(number);
-            assert!(shunned.quarantine(Keypair::from_seed(&seed).id(), later));
+            assert!(shunned.quarantine(Keypair::from_seed(&seed).id(), "x", later));
         }
         assert_eq!(shunned.quarantined.len(), QUARANTINED_MAX);
         let later = NOW + QUARANTINE / 2;
-        assert!(shunned.quarantine(id(2), later), "the newest is taken up");
-        assert!(shunned.has(&id(2), later));
-        assert!(!shunned.quarantine(id(2), later), "and pushes out nobody when it is there");
+        assert!(shunned.quarantine(id(2), "x", later), "the newest is taken up");
+        assert!(shunned.get(&id(2), later).is_some());
+        assert!(!shunned.quarantine(id(2), "x", later), "and pushes out nobody when it is there");
         assert_eq!(shunned.quarantined.len(), QUARANTINED_MAX);
+    }
+
+    #[test]
+    fn a_list_of_another_life_counts_as_long_as_it_runs_and_never_longer_than_a_day() {
+        let mut shunned = Shunned::default();
+        shunned.quarantine(id(2), "it cheated", NOW);
+        shunned.quarantine(id(3), "it cheated", NOW + QUARANTINE / 2);
+        let saved = shunned.saved(NOW + QUARANTINE);
+        assert_eq!(saved.len(), 1, "what is over is not kept");
+        let mut again = Shunned::default();
+        saved.into_iter().for_each(|ban| again.restore(ban, NOW - QUARANTINE * 9));
+        assert!(again.get(&id(3), NOW - QUARANTINE * 9).is_some() && !again.changed);
+        assert_eq!(again.get(&id(3), NOW - QUARANTINE * 8), None, "written by a clock that was ahead");
     }
 }

@@ -3,7 +3,7 @@
 use super::params::{
     DNS_LATER, HEAL_EVERY, LEFT_FOR, MISTAKES_MAX, NEVER_FAILURES_MAX, QUARANTINE, SEEDS_AFTER, SUSPECT_FOR, Tiers,
 };
-use super::ports::SavedNode;
+use super::ports::{SavedBook, SavedNode};
 use super::tier::{Find, Tier};
 use super::*;
 
@@ -146,7 +146,8 @@ fn a_node_that_knows_enough_gives_the_dns_a_rest_at_first() {
         anchor: seed == 15,
         near: true,
     };
-    desk.input(Input::Remembered { nodes: (2..20).map(node).collect() });
+    let nodes = (2..20).map(node).collect();
+    desk.input(Input::Remembered(SavedBook { nodes, ..SavedBook::default() }));
     let out = begin(&mut desk);
     assert!(lookups(&out).is_empty());
     assert_eq!(dials(&out).len(), 8, "as many as are wanted, in parallel");
