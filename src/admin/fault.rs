@@ -204,6 +204,7 @@ fn number(code: Code) -> &'static str {
         Code::OtherNetwork => "AF0412",
         Code::Rate => "AF0413",
         Code::Unavailable => "AF0414",
+        Code::Blocked => "AF0415",
         Code::Unknown => "AF0400",
     }
 }
@@ -221,6 +222,7 @@ fn meaning(code: Code) -> &'static str {
         Code::TypeDenied => "the type is reserved, or not accepted from there",
         Code::NotSubscribed => "the type matches none of the node's interests",
         Code::Muted => "the source is muted there",
+        Code::Blocked => "the node that sends is blocked there: `afferent peers unblock` over there lets it in",
         Code::OtherNetwork => "the event belongs to another network",
         Code::Rate => "above the rate limit: it can be sent again later",
         Code::Unavailable => "the node cannot store events now: it can be sent again later",

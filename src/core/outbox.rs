@@ -463,9 +463,10 @@ fn unsettled(owed: Vec<Owed>, receipt: &Receipt) -> (Vec<Owed>, Option<Duration>
     let retry = |i: usize| {
         receipt.retry.iter().find(|retry| retry.i as usize == i).map(|retry| Duration::from_millis(retry.after_ms))
     };
-    // Our clock and the peer's differ: one of them will be put right, or the event expires.
-    let future =
-        |i: usize| receipt.rejected.iter().any(|refused| refused.i as usize == i && refused.code == Code::Future);
+    // Our clock and the peer's differ, or it blocked us just now: one of them will be put right, or the event
+    // expires.
+    let passes = |code: Code| matches!(code, Code::Future | Code::Blocked);
+    let future = |i: usize| receipt.rejected.iter().any(|refused| refused.i as usize == i && passes(refused.code));
     let mut wait = None;
     let mut again = Vec::new();
     for (i, one) in owed.into_iter().enumerate() {

@@ -173,6 +173,7 @@ async fn start(
         clock: Arc::new(wall),
         record: record_lines,
         neighbours: neighbours_seen,
+        blocked: watch::Sender::default().subscribe(),
         ready: readies,
         rate: net::Rate {
             per_second: settings.limits.per_source.per_second.get(),

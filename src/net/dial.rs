@@ -285,11 +285,16 @@ impl Answered {
             StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNSUPPORTED_MEDIA_TYPE => {
                 Trouble::Refused(status)
             }
+            StatusCode::FORBIDDEN if self.says(Code::Blocked) => Trouble::Lost(format!("{at} has blocked this node")),
             _ if self.status.is_redirection() => {
                 Trouble::Lost(format!("{at} answered with a redirect ({status}), which is never followed"))
             }
             _ => Trouble::Failed { status, after: self.retry_after(RETRY_FAILED) },
         }
+    }
+
+    fn says(&self, code: Code) -> bool {
+        self.json::<Problem>().is_some_and(|problem| problem.code == code.as_str())
     }
 
     /// A body of one line is answered by the status; turned back into what a longer one would get.
@@ -300,6 +305,7 @@ impl Answered {
         let problem: Problem = self.json()?;
         let status = self.status.as_u16();
         let code = match Code::ALL.into_iter().find(|code| code.as_str() == problem.code) {
+            Some(Code::Blocked) => return None, // about us, not about the line
             Some(code) if code.status() == status => code,
             Some(_) => return None,
             // A word of a newer version, as it would stand in a receipt.

@@ -271,6 +271,10 @@ impl Context {
         &self.0.settings.limits
     }
 
+    fn is_blocked(&self, id: &NodeId) -> bool {
+        self.0.settings.blocked.borrow().contains(id)
+    }
+
     fn is_neighbour(&self, id: &NodeId) -> bool {
         self.0.settings.neighbours.borrow().contains(id)
     }

@@ -150,11 +150,15 @@ async fn judge(
             Reply::unavailable()
         }
     };
-    let closes = activity.is_last() || (has_body && !reply.status.is_success());
+    let closes = reply.closes || activity.is_last() || (has_body && !reply.status.is_success());
     Reply { closes, ..reply }
 }
 
 async fn route(context: &Context, reports: &Reports, caller: Caller, request: Request<Incoming>) -> Reply {
+    if caller.id.is_some_and(|id| context.is_blocked(&id)) {
+        context.counters().reject(Code::Blocked);
+        return Reply { closes: true, ..Reply::rejection(&Rejection::Blocked) };
+    }
     let (allowed, route) = match request.uri().path() {
         EVENTS_ROUTE => ("POST", EVENTS_ROUTE),
         PEERS_ROUTE => ("POST", PEERS_ROUTE),

@@ -33,6 +33,8 @@ pub struct Settings {
     pub record: watch::Receiver<Arc<str>>,
     /// Known peers: ten times the rates, and connections kept for them.
     pub neighbours: watch::Receiver<Arc<BTreeSet<NodeId>>>,
+    /// Nodes whose requests are refused, whatever they ask for.
+    pub blocked: watch::Receiver<Arc<BTreeSet<NodeId>>>,
     /// What `/health` says.
     pub ready: watch::Receiver<bool>,
     /// Lines a neighbour or a source may send.
@@ -66,6 +68,7 @@ impl Settings {
             clock: Arc::new(clock),
             record: watch::Sender::new(Arc::<str>::from("")).subscribe(),
             neighbours: watch::Sender::default().subscribe(),
+            blocked: watch::Sender::default().subscribe(),
             ready: watch::Sender::default().subscribe(),
             rate: Rate::default(),
             durability: Durability::Fsync,

@@ -21,6 +21,7 @@ pub enum Code {
     TypeDenied,
     NotSubscribed,
     Muted,
+    Blocked,
     OtherNetwork,
     Rate,
     Unavailable,
@@ -108,6 +109,9 @@ pub enum Rejection {
     /// The source is muted here.
     #[error("the source is muted here")]
     Muted,
+    /// A person here will have nothing to do with whoever brings it. The event itself is not refused.
+    #[error("the caller is blocked here")]
+    Blocked,
     /// An event of another network.
     #[error("belongs to another network")]
     OtherNetwork,
@@ -141,7 +145,7 @@ impl Rejection {
             Code::TooLarge => Rejection::TooLarge,
             // The first has many causes, of which none is remembered; the rest is about a moment, not
             // about bytes, and nobody remembers it.
-            Code::Malformed | Code::Future | Code::Rate | Code::Unavailable | Code::Unknown => {
+            Code::Malformed | Code::Blocked | Code::Future | Code::Rate | Code::Unavailable | Code::Unknown => {
                 Rejection::Framing("refused before")
             }
         }
@@ -168,6 +172,7 @@ impl Rejection {
             Rejection::TypeDenied => Code::TypeDenied,
             Rejection::NotSubscribed => Code::NotSubscribed,
             Rejection::Muted => Code::Muted,
+            Rejection::Blocked => Code::Blocked,
             Rejection::OtherNetwork => Code::OtherNetwork,
             Rejection::Rate { .. } => Code::Rate,
             Rejection::Unavailable { .. } => Code::Unavailable,
@@ -187,7 +192,9 @@ impl Rejection {
         match self.code() {
             Code::Malformed | Code::TooLarge | Code::BadSignature | Code::Conflict => Blame::Signer,
             Code::Hops | Code::NotForMe | Code::NotSubscribed | Code::OtherNetwork | Code::Rate => Blame::Sender,
-            Code::Expired | Code::Future | Code::TypeDenied | Code::Muted | Code::Unknown => Blame::Nobody,
+            Code::Expired | Code::Future | Code::TypeDenied | Code::Muted | Code::Blocked | Code::Unknown => {
+                Blame::Nobody
+            }
             Code::Unavailable => Blame::Us,
         }
     }
@@ -195,7 +202,7 @@ impl Rejection {
 
 impl Code {
     /// Every word of the protocol, and so without `Unknown`; in the order of 2-wire.md.
-    pub const ALL: [Code; 14] = [
+    pub const ALL: [Code; 15] = [
         Code::Malformed,
         Code::TooLarge,
         Code::BadSignature,
@@ -207,6 +214,7 @@ impl Code {
         Code::TypeDenied,
         Code::NotSubscribed,
         Code::Muted,
+        Code::Blocked,
         Code::OtherNetwork,
         Code::Rate,
         Code::Unavailable,
@@ -217,7 +225,7 @@ impl Code {
         match self {
             Code::Malformed | Code::Future | Code::Hops | Code::Unknown => 400,
             Code::BadSignature => 401,
-            Code::TypeDenied | Code::Muted | Code::NotSubscribed | Code::NotForMe => 403,
+            Code::TypeDenied | Code::Muted | Code::Blocked | Code::NotSubscribed | Code::NotForMe => 403,
             Code::Conflict => 409,
             Code::Expired => 410,
             Code::TooLarge => 413,
@@ -241,6 +249,7 @@ impl Code {
             Code::TypeDenied => "type_denied",
             Code::NotSubscribed => "not_subscribed",
             Code::Muted => "muted",
+            Code::Blocked => "blocked",
             Code::OtherNetwork => "other_network",
             Code::Rate => "rate",
             Code::Unavailable => "unavailable",

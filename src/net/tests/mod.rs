@@ -22,6 +22,7 @@ use crate::wire::message::{Durability, LINES_TYPE};
 use crate::wire::{Code, Digest, Draft, Envelope, Keypair, Network, Profile, RecordDraft, Rejection, Word, envelope};
 
 mod bad_peers;
+mod blocked;
 mod exchange;
 mod flood;
 mod framing;
@@ -94,6 +95,7 @@ fn record_line(key: &Keypair, seq: u64) -> Arc<str> {
 struct Strings {
     record: watch::Sender<Arc<str>>,
     neighbours: watch::Sender<Arc<BTreeSet<NodeId>>>,
+    blocked: watch::Sender<Arc<BTreeSet<NodeId>>>,
     ready: watch::Sender<bool>,
 }
 
@@ -102,6 +104,7 @@ fn settings(number: u8) -> (Settings, Strings) {
     let key = key(number);
     let (record, record_seen) = watch::channel(record_line(&key, 1));
     let (neighbours, neighbours_seen) = watch::channel(Arc::default());
+    let (blocked, blocked_seen) = watch::channel(Arc::default());
     let (ready, ready_seen) = watch::channel(true);
     let settings = Settings {
         key,
@@ -112,12 +115,13 @@ fn settings(number: u8) -> (Settings, Strings) {
         clock: Arc::new(|| NOW),
         record: record_seen,
         neighbours: neighbours_seen,
+        blocked: blocked_seen,
         ready: ready_seen,
         rate: Rate { per_second: 1_000, burst: 10_000 },
         durability: Durability::Fsync,
         limits: Limits { tick: Duration::from_millis(10), ..Limits::default() },
     };
-    (settings, Strings { record, neighbours, ready })
+    (settings, Strings { record, neighbours, blocked, ready })
 }
 
 impl Node {
