@@ -3,11 +3,15 @@
 use serde::{Deserialize, Serialize};
 
 use super::fault::FaultCode;
-use crate::core::ports::{Origin, Seq};
+use crate::core::ports::Seq;
 use crate::time::Wall;
 use crate::wire::message::{Durability, Outcome};
 use crate::wire::timestamp;
 use crate::wire::{Code, Digest, NodeId, Pattern, PeerAddress, Rejection};
+
+mod peers;
+
+pub use peers::{Moved, Peer, PeerState, Peers};
 
 /// An object of the API with a schema of its own.
 pub trait Document: Serialize {
@@ -110,6 +114,14 @@ pub struct PeersStatus {
     pub connected: u64,
     /// All of them.
     pub known: u64,
+    /// Of these, those that came by themselves and wait for a person to accept them.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub asking: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde calls")]
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 /// What is stored.
@@ -119,77 +131,6 @@ pub struct JournalStatus {
     pub events: u64,
     /// Bytes on disk.
     pub bytes: u64,
-}
-
-/// Everybody this node knows. Schema `afferent.peers/1`.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct Peers {
-    /// The ones with a lane first, then by the last time they were seen.
-    pub peers: Vec<Peer>,
-}
-
-impl Document for Peers {
-    const SCHEMA: &'static str = "afferent.peers/1";
-}
-
-/// One peer. Alone its schema is `afferent.peer/1`.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct Peer {
-    /// Who.
-    pub id: NodeId,
-    /// Our own name for it.
-    pub alias: Option<String>,
-    /// Where it can be dialled, in the form that `peers add` takes.
-    pub addresses: Vec<PeerAddress>,
-    /// How things stand.
-    pub state: PeerState,
-    /// How it came to be known.
-    pub origin: Origin,
-    /// One round trip, in milliseconds.
-    pub rtt_ms: Option<f64>,
-    /// Events it gave us since the start.
-    pub events_in: u64,
-    /// Events it took from us since the start.
-    pub events_out: u64,
-    /// When it last answered or called.
-    #[serde(with = "moment")]
-    pub last_seen: Option<Wall>,
-    /// What went wrong last, in our own words.
-    pub why: Option<String>,
-    /// Milliseconds until it is dialled again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub retry_in_ms: Option<u64>,
-    /// It takes less than comes in; the rest waits in the journal.
-    #[serde(default)]
-    pub lagging: bool,
-}
-
-impl Document for Peer {
-    const SCHEMA: &'static str = "afferent.peer/1";
-}
-
-/// How things stand with a peer (3-discovery.md, "Table").
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PeerState {
-    /// A lane stands: events flow.
-    Connected,
-    /// Its lane broke within the last half minute; it is dialled at once.
-    Suspect,
-    /// Being dialled.
-    Probing,
-    /// It could not be reached; the next try has a time.
-    Backoff,
-    /// Its key answered within a day, and no lane to it is wanted now.
-    Verified,
-    /// Known, with no lane of ours and none wanted now: it calls us, gave no address, or was told of.
-    Heard,
-    /// It did not answer for long; it is dialled now and then.
-    Dead,
-    /// It said goodbye.
-    Left,
-    /// It cheated: nothing is taken from it for a day.
-    Quarantine,
 }
 
 /// Who this node is and how others reach it. Schema `afferent.id/1`.
@@ -515,6 +456,8 @@ pub enum Changed {
     PeerBackoff,
     /// A peer said goodbye: it is not called until it comes back by itself.
     PeerLeft,
+    /// A node came by itself, and waits for a person to accept it.
+    PeerAsks,
     /// A peer signed two records with one number; see the log.
     PeerEquivocates,
     /// A peer takes less than comes in; the rest waits in the journal.

@@ -50,6 +50,10 @@ pub enum FaultCode {
     Mute,
     /// The source is not muted.
     NotMuted,
+    /// The node is blocked, and a person has to unblock it first.
+    Blocked,
+    /// No place for another blocked node.
+    BlockedFull,
     /// Retention dropped this position of the journal.
     PositionGone,
     /// The journal never came as far as this position.
@@ -102,6 +106,10 @@ impl FaultCode {
             FaultCode::NoSuchPattern => ("no_such_pattern", "AF0311", 404, "the pattern is none of this node's"),
             FaultCode::Mute => ("mute", "AF0330", 409, "the source is this node, or too many are muted already"),
             FaultCode::NotMuted => ("not_muted", "AF0331", 404, "the source is not muted"),
+            FaultCode::Blocked => {
+                ("peer_blocked", "AF0332", 409, "the node is blocked here, and has to be unblocked first")
+            }
+            FaultCode::BlockedFull => ("blocked_full", "AF0333", 409, "too many nodes are blocked already"),
             FaultCode::PositionGone => ("position_gone", "AF0420", 410, "the journal has dropped this position"),
             FaultCode::PositionAhead => ("position_ahead", "AF0421", 409, "the journal never came this far"),
             FaultCode::Unreadable => ("unreadable", "AF0422", 503, "the disk did not give the journal"),
@@ -167,6 +175,8 @@ impl FaultCode {
             NoSuchPattern,
             Mute,
             NotMuted,
+            Blocked,
+            BlockedFull,
             PositionGone,
             PositionAhead,
             Unreadable,

@@ -41,6 +41,7 @@ mod lines;
 mod live;
 mod openapi;
 mod origin;
+mod peers;
 mod publish;
 mod request;
 mod routes;

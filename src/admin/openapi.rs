@@ -110,7 +110,8 @@ const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/peers",
         id: "peers",
-        about: "Who is known?",
+        about: "Who is known, and who is blocked?",
+        query: &[("all", "`true` adds those that were only heard of; else `strangers` counts them.")],
         gives: &[(200, JSON, Schema("peers"))],
         ..NONE
     },
@@ -130,14 +131,14 @@ const OPERATIONS: &[Operation] = &[
         path: "/v1/peers/{peer}",
         method: "delete",
         id: "remove_peer",
-        about: "Forget a peer: alias, beginning of its id, or address.",
+        about: "Forget a peer: alias, beginning of its id, or address. One that is blocked stays blocked.",
         gives: &[(200, JSON, Schema("peer"))],
         ..NONE
     },
     Operation {
         path: "/v1/peers/{peer}",
         id: "peer",
-        about: "One peer: alias, beginning of its id, or address.",
+        about: "One peer, with what became of it: alias, beginning of its id, or address.",
         gives: &[(200, JSON, Schema("peer"))],
         ..NONE
     },
@@ -147,6 +148,32 @@ const OPERATIONS: &[Operation] = &[
         id: "name_peer",
         about: "Call a peer something else; nothing, when `alias` is null.",
         takes: &[(JSON, Object(&["alias"], &[("alias", StringOrNull)]))],
+        gives: &[(200, JSON, Schema("peer"))],
+        ..NONE
+    },
+    Operation {
+        path: "/v1/peers/{peer}/accept",
+        method: "post",
+        id: "accept_peer",
+        about: "Let a node be a neighbour that came by itself and waits for it. Answered once it is durable.",
+        gives: &[(200, JSON, Schema("peer"))],
+        ..NONE
+    },
+    Operation {
+        path: "/v1/peers/{peer}/block",
+        method: "post",
+        id: "block_peer",
+        about: "Have nothing to do with a node: its requests are refused, nothing is sent to it, it is not called. Its \
+                whole id will do for one that is not known. Answered once it is durable.",
+        takes: &[(JSON, Object(&[], &[("reason", StringOrNull)]))],
+        gives: &[(200, JSON, Schema("peer"))],
+        ..NONE
+    },
+    Operation {
+        path: "/v1/peers/{peer}/unblock",
+        method: "post",
+        id: "unblock_peer",
+        about: "Let a blocked node come again. Answered once it is durable.",
         gives: &[(200, JSON, Schema("peer"))],
         ..NONE
     },

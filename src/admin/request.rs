@@ -4,11 +4,11 @@ use std::fmt;
 
 use tokio::sync::oneshot;
 
-use super::answers::{Identified, Identity, InterestsView, Left, Matches, Peers, Pinged, Status, TrustView};
+use super::answers::{Identified, Identity, InterestsView, Left, Matches, Moved, Peers, Pinged, Status, TrustView};
 use super::dead::{Letter, Mended, Retried};
 use super::fault::{Fault, FaultCode};
 use super::waiting::Taken;
-use crate::core::ports::Emitted;
+use crate::core::ports::{Emitted, Order};
 use crate::wire::message::Outcome;
 use crate::wire::{EventType, HostPort, Interests, NodeId, Pattern};
 
@@ -28,8 +28,27 @@ pub enum Request {
     },
     /// Who is known?
     Peers {
+        /// With everybody who was only heard of.
+        all: bool,
         /// At once.
         answer: oneshot::Sender<Peers>,
+    },
+    /// How did it come that this node stands where it stands?
+    History {
+        /// Who.
+        id: NodeId,
+        /// At once; the oldest change first.
+        answer: oneshot::Sender<Vec<Moved>>,
+    },
+    /// Accept, block or unblock a node.
+    Order {
+        /// Who.
+        id: NodeId,
+        /// What.
+        order: Order,
+        /// Once it is durable. [`FaultCode::NoSuchPeer`], [`FaultCode::OwnAddress`], [`FaultCode::Blocked`],
+        /// [`FaultCode::BlockedFull`], [`FaultCode::Storage`].
+        answer: oneshot::Sender<Result<(), Fault>>,
     },
     /// Who answers there? A dial that trusts any key and keeps nothing.
     Identify {

@@ -9,13 +9,13 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
+use axum::routing::{get, post};
 use axum::{Router, serve as serve_http};
 use futures_util::{Stream, StreamExt};
 use serde::Deserialize;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use super::answers::{Change, Document, Peer, Peers, Ready, Status, document};
+use super::answers::{Change, Document, Ready, Status, document};
 use super::caller::{Caller, Gate, Writer};
 use super::fault::{Fault, FaultCode};
 use super::groups::{Cursors, GroupName, Register};
@@ -25,12 +25,12 @@ use super::publish::{Form, Terms};
 use super::request::{InterestsChange, Request};
 use super::socket::Socket;
 use super::waiting::Wait;
-use super::{BODY_BYTES_MAX, changes, cloudevents, live, publish, select, sse};
+use super::{BODY_BYTES_MAX, changes, cloudevents, live, peers, publish, sse};
 use crate::core::ports::{Claims, Log, Seq};
 use crate::core::trust::Policy;
 use crate::time::Wall;
 use crate::wire::message::{Durability, PROBLEM_TYPE};
-use crate::wire::{Code, EventType, HostPort, Keypair, Network, NodeId, PeerAddress, Rejection};
+use crate::wire::{Code, EventType, HostPort, Keypair, Network, NodeId, Rejection};
 
 /// Content type of one object a line.
 pub(super) const LINES_TYPE: &str = "application/x-ndjson";
@@ -74,7 +74,7 @@ pub struct Desk {
 /// A desk in use: what every handler gets.
 #[derive(Clone)]
 pub(super) struct Office {
-    desk: Arc<Desk>,
+    pub(super) desk: Arc<Desk>,
     groups: Arc<Register>,
     /// Becomes true when the daemon stops.
     stop: watch::Receiver<bool>,
@@ -114,9 +114,6 @@ fn routes(office: Office) -> Router {
         .route("/metrics", get(metrics))
         .route("/v1/status", get(status))
         .route("/v1/id", get(id))
-        .route("/v1/peers", get(peers).post(add_peer))
-        .route("/v1/peers/{peer}", delete(remove_peer).get(peer).post(name_peer))
-        .route("/v1/peers/{peer}/ping", post(ping))
         .route("/v1/match/{type}", get(matches))
         .route("/v1/leave", post(leave))
         .route("/v1/identify", post(identify))
@@ -126,6 +123,7 @@ fn routes(office: Office) -> Router {
         .route("/v1/watch", get(watch_changes))
         .route("/v1/interests", get(interests).post(set_interests))
         .route("/v1/trust", get(trust).post(set_trust))
+        .merge(peers::routes())
         .merge(super::dead::routes())
         .fallback(async || Fault::new(FaultCode::NotFound, "there is no such route; the API begins at /v1/status"))
         .method_not_allowed_fallback(async || Fault::new(FaultCode::Method, "this route does not know the method"))
@@ -151,21 +149,11 @@ impl Office {
         };
         tokio::time::timeout(limit, asked).await.ok().flatten().ok_or_else(Fault::stopping)
     }
-
-    async fn peers(&self) -> Result<Peers, Fault> {
-        self.ask(|answer| Request::Peers { answer }).await
-    }
-
-    async fn peer(&self, id: NodeId) -> Result<Peer, Fault> {
-        let mut peers = self.peers().await?.peers;
-        let at = peers.iter().position(|peer| peer.id == id);
-        at.map(|at| peers.swap_remove(at)).ok_or_else(|| Fault::new(FaultCode::NoSuchPeer, "the peer is gone already"))
-    }
 }
 
 pub(super) type Answer = Result<Response, Fault>;
 
-fn answer<T: Document>(status: StatusCode, value: &T) -> Response {
+pub(super) fn answer<T: Document>(status: StatusCode, value: &T) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], document(value) + "\n").into_response()
 }
 
@@ -186,7 +174,7 @@ impl IntoResponse for Fault {
 }
 
 /// A body that is read as a whole.
-async fn whole(body: Body) -> Result<Bytes, Fault> {
+pub(super) async fn whole(body: Body) -> Result<Bytes, Fault> {
     let too_large = |_| {
         Fault::new(
             FaultCode::BodyTooLarge,
@@ -196,9 +184,12 @@ async fn whole(body: Body) -> Result<Bytes, Fault> {
     axum::body::to_bytes(body, BODY_BYTES_MAX).await.map_err(too_large)
 }
 
-async fn read<T: for<'de> Deserialize<'de>>(body: Body) -> Result<T, Fault> {
-    let bytes = whole(body).await?;
-    serde_json::from_slice(&bytes).map_err(|why| Fault::new(FaultCode::BadRequest, format!("the body: {why}")))
+pub(super) async fn read<T: for<'de> Deserialize<'de>>(body: Body) -> Result<T, Fault> {
+    parse(&whole(body).await?)
+}
+
+pub(super) fn parse<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, Fault> {
+    serde_json::from_slice(bytes).map_err(|why| Fault::new(FaultCode::BadRequest, format!("the body: {why}")))
 }
 
 async fn livez(State(office): State<Office>) -> Answer {
@@ -230,98 +221,6 @@ async fn id(State(office): State<Office>) -> Answer {
     ok(&office.ask(|answer| Request::Id { answer }).await?)
 }
 
-async fn peers(State(office): State<Office>) -> Answer {
-    ok(&office.peers().await?)
-}
-
-async fn peer(State(office): State<Office>, Path(name): Path<String>) -> Answer {
-    let id = select(&office.peers().await?, &name)?;
-    ok(&office.peer(id).await?)
-}
-
-/// The body of `POST /v1/peers`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NewPeer {
-    address: PeerAddress,
-    #[serde(default)]
-    alias: Option<String>,
-    /// Pin whatever key answers there now.
-    #[serde(default)]
-    trust_first_use: bool,
-}
-
-async fn add_peer(State(office): State<Office>, writer: Writer, body: Body) -> Answer {
-    let NewPeer { address, alias, trust_first_use } = read(body).await?;
-    let id = match address.id {
-        Some(id) => id,
-        None if trust_first_use => ask_who(&office, address.at.clone()).await?.id,
-        None => {
-            let why = "the address names no id, and nobody vouched for the one that answers there";
-            return Err(Fault::new(FaultCode::Unpinned, why));
-        }
-    };
-    if id == office.desk.key.id() {
-        return Err(Fault::new(FaultCode::OwnAddress, "this is the address of this very node"));
-    }
-    if let Some(alias) = &alias {
-        check_alias(alias, id, &office.peers().await?)?;
-    }
-    let at = address.at;
-    tracing::info!(uid = writer.uid, peer = %id, %at, "a peer is added by hand");
-    office.ask(|answer| Request::AddPeer { id, at, alias, answer }).await??;
-    Ok(answer(StatusCode::CREATED, &office.peer(id).await?))
-}
-
-/// An alias means one peer, and is never mistaken for an address.
-fn check_alias(alias: &str, id: NodeId, peers: &Peers) -> Result<(), Fault> {
-    let shaped = (1..=64).contains(&alias.len())
-        && alias.starts_with(|first: char| first.is_ascii_alphanumeric())
-        && alias.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
-    if !shaped {
-        let why = "an alias is a letter or digit, then letters, digits, `.`, `_` or `-`, 64 at most";
-        return Err(Fault::new(FaultCode::Alias, why));
-    }
-    match peers.peers.iter().find(|peer| peer.alias.as_deref() == Some(alias) && peer.id != id) {
-        Some(other) => Err(Fault::new(FaultCode::Alias, format!("`{alias}` is what {} is called", other.id.short()))),
-        None => Ok(()),
-    }
-}
-
-async fn remove_peer(State(office): State<Office>, writer: Writer, Path(name): Path<String>) -> Answer {
-    let id = select(&office.peers().await?, &name)?;
-    let gone = office.peer(id).await?;
-    tracing::info!(uid = writer.uid, peer = %id, "a peer is removed by hand");
-    office.ask(|answer| Request::RemovePeer { id, answer }).await??;
-    ok(&gone)
-}
-
-/// The body of `POST /v1/peers/{peer}`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NewName {
-    /// Named, even when it is null: a body without it is a slip, and must not take a name away.
-    #[serde(deserialize_with = "Option::deserialize")]
-    alias: Option<String>,
-}
-
-async fn name_peer(State(office): State<Office>, writer: Writer, Path(name): Path<String>, body: Body) -> Answer {
-    let NewName { alias } = read(body).await?;
-    let peers = office.peers().await?;
-    let id = select(&peers, &name)?;
-    if let Some(alias) = &alias {
-        check_alias(alias, id, &peers)?;
-    }
-    tracing::info!(uid = writer.uid, peer = %id, "a peer is named by hand");
-    office.ask(|answer| Request::NamePeer { id, alias, answer }).await??;
-    ok(&office.peer(id).await?)
-}
-
-async fn ping(State(office): State<Office>, _: Writer, Path(name): Path<String>) -> Answer {
-    let id = select(&office.peers().await?, &name)?;
-    ok(&office.ask(|answer| Request::Ping { id, answer }).await??)
-}
-
 async fn leave(State(office): State<Office>, writer: Writer) -> Answer {
     tracing::info!(uid = writer.uid, "this node leaves the mesh by hand");
     ok(&office.ask(|answer| Request::Leave { answer }).await??)
@@ -347,7 +246,7 @@ async fn identify(State(office): State<Office>, _: Writer, body: Body) -> Answer
     ok(&ask_who(&office, address).await?)
 }
 
-async fn ask_who(office: &Office, at: HostPort) -> Result<super::answers::Identified, Fault> {
+pub(super) async fn ask_who(office: &Office, at: HostPort) -> Result<super::answers::Identified, Fault> {
     office.ask(|answer| Request::Identify { at, answer }).await?
 }
 
@@ -377,21 +276,13 @@ struct TrustChange {
 
 async fn set_trust(State(office): State<Office>, writer: Writer, body: Body) -> Answer {
     let change: TrustChange = read(body).await?;
-    let peers = office.peers().await?;
-    let ids = |texts: &[String]| texts.iter().map(|text| source(&peers, text)).collect::<Result<Vec<_>, _>>();
+    let known = office.peers().await?;
+    let ids = |texts: &[String]| texts.iter().map(|text| peers::source(&known, text)).collect::<Result<Vec<_>, _>>();
     let (mute, unmute) = (ids(&change.mute)?, ids(&change.unmute)?);
     let shown = |ids: &[NodeId]| ids.iter().map(NodeId::short).collect::<Vec<_>>().join(" ");
     let (muted, unmuted) = (shown(&mute), shown(&unmute));
     tracing::info!(uid = writer.uid, muted, unmuted, "sources are muted or listened to again by hand");
     ok(&office.ask(|answer| Request::SetMuted { mute, unmute, answer }).await??)
-}
-
-/// A source need not be a peer: its whole id is enough, also as it stands in an event.
-fn source(peers: &Peers, text: &str) -> Result<NodeId, Fault> {
-    match text.strip_prefix("mesh:").unwrap_or(text).parse() {
-        Ok(id) => Ok(id),
-        Err(_) => select(peers, text),
-    }
 }
 
 async fn events(

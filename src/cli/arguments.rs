@@ -81,7 +81,7 @@ pub(super) enum Command {
     Id,
     /// Print what a friend types to become a peer; works without a daemon
     Invite(Invite),
-    /// List, add and remove peers
+    /// List, add, accept, block and remove peers
     Peers(Peers),
     /// Say goodbye to the mesh and end the daemon; the next start takes it back
     ///
@@ -165,6 +165,10 @@ mod tests {
             "peers add cedar.example --alias cedar --no-wait",
             "peers add [::1]:7443 --trust-first-use",
             "peers rm cedar",
+            "peers list --all",
+            "peers accept cedar --json",
+            "peers block cedar --reason floods",
+            "peers unblock cedar",
             "peers --config a.toml rm cedar",
             "--json peers --socket a.sock add x.example",
             "interests --config a.toml add a.*",
@@ -287,6 +291,9 @@ mod tests {
             &["peers", "show"][..],
             &["peers", "rm"],
             &["peers", "alias"],
+            &["peers", "accept"],
+            &["peers", "block"],
+            &["peers", "unblock"],
             &["ping"],
             &["mute"],
             &["unmute"],

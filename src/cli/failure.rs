@@ -108,6 +108,10 @@ impl Failure {
             Some(FaultCode::GroupsFull) => {
                 "afferent sub --list-groups, then afferent sub --forget-group NAME".to_owned()
             }
+            Some(FaultCode::Blocked) => "afferent peers unblock PEER".to_owned(),
+            Some(FaultCode::BlockedFull) => {
+                "afferent peers unblock PEER, or name in trust.allow who may come".to_owned()
+            }
             Some(FaultCode::NotMuted) => "afferent mute".to_owned(),
             Some(FaultCode::PositionGone | FaultCode::PositionAhead) => "afferent sub --since all".to_owned(),
             Some(FaultCode::Stopping | FaultCode::Storage | FaultCode::Unreadable) => "afferent status".to_owned(),
@@ -136,6 +140,8 @@ fn exit_of(code: Option<FaultCode>) -> Exit {
             | FaultCode::PeersFull
             | FaultCode::Alias
             | FaultCode::Mute
+            | FaultCode::Blocked
+            | FaultCode::BlockedFull
             | FaultCode::GroupsFull
             | FaultCode::NoBus
             | FaultCode::LetterRefused

@@ -97,6 +97,8 @@ fn peers(settings: &Settings) -> Vec<Row> {
         ("watched", params::WATCHED_MAX.to_string(), "events whose takers are waited for at once"),
         ("trust rules", trust::RULES_MAX.to_string(), "[[trust.rule]]"),
         ("muted", trust::MUTED_MAX.to_string(), "sources muted by hand"),
+        ("blocked", params::BLOCKED_MAX.to_string(), "nodes blocked by hand"),
+        ("reason", params::REASON_MAX.to_string(), "characters of the reason for it"),
         ("reports", daemon::REPORTS_MAX.to_string(), "reports of the network waiting for the driver"),
         ("publications", daemon::PUBLICATIONS_MAX.to_string(), "reads of the outbox waiting for the driver"),
         ("orders", daemon::ORDERS_MAX.to_string(), "orders of people waiting for the bridge"),

@@ -12,9 +12,12 @@ use super::table::table;
 use super::{codes, reach, words};
 use crate::admin::answers::{Identified, Peer, PeerState, Peers};
 use crate::admin::{Client, ClientError};
-use crate::core::ports::Origin;
 use crate::time::Wall;
 use crate::wire::PeerAddress;
+
+mod told;
+
+use told::sentence;
 
 /// How long `add` waits for the first connection.
 const WAIT_MAX: Duration = Duration::from_secs(5);
@@ -24,16 +27,35 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 pub(super) async fn perform(peers: &Arguments, global: &Global, output: &mut Output) -> Result<Exit, Failure> {
     let mut client = reach::connect("peers", global).await?;
     match &peers.action {
-        None | Some(PeersAction::List) => list(&mut client, global, output).await,
+        None => list(false, &mut client, global, output).await,
+        Some(PeersAction::List(listed)) => list(listed.all, &mut client, global, output).await,
         Some(PeersAction::Add(add)) => self::add(add, &mut client, output).await,
         Some(PeersAction::Show(shown)) => {
             let text = client.get(&path(&shown.peer)).await.map_err(failed)?;
-            show(&text, output)
+            told::show(&text, output)
+        }
+        Some(PeersAction::Accept(accepted)) => {
+            let text = order(&accepted.peer, "accept", String::new(), &mut client).await?;
+            decided(&text, "may be a neighbour", output)
+        }
+        Some(PeersAction::Block(block)) => {
+            let body = json!({ "reason": block.reason }).to_string();
+            let text = order(&block.peer, "block", body, &mut client).await?;
+            let exit = decided(&text, "is blocked", output)?;
+            let peer: Peer = decode(&text)?;
+            let id = peer.id.short();
+            output
+                .remark(&format!("what it signs still comes by way of others\nnext: afferent mute {id}, to end that"));
+            Ok(exit)
+        }
+        Some(PeersAction::Unblock(unblock)) => {
+            let text = order(&unblock.peer, "unblock", String::new(), &mut client).await?;
+            decided(&text, "is not blocked", output)
         }
         Some(PeersAction::Alias(naming)) => {
             let body = json!({ "alias": naming.name }).to_string();
             let text = client.post(&path(&naming.peer), body).await.map_err(failed)?;
-            show(&text, output)
+            told::show(&text, output)
         }
         Some(PeersAction::Rm(remove)) => self::remove(&remove.peer, &mut client, output).await,
     }
@@ -48,14 +70,28 @@ fn decode<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Failure> {
     serde_json::from_str(text).map_err(|error| failed(ClientError::Unreadable(error.to_string())))
 }
 
-async fn list(client: &mut Client, global: &Global, output: &mut Output) -> Result<Exit, Failure> {
-    let text = client.get("/v1/peers").await.map_err(failed)?;
+async fn order(peer: &str, what: &str, body: String, client: &mut Client) -> Result<String, Failure> {
+    client.post(&format!("{}/{what}", path(peer)), body).await.map_err(failed)
+}
+
+/// What a person decided holds.
+fn decided(text: &str, how: &str, output: &mut Output) -> Result<Exit, Failure> {
+    if output.is_json() {
+        output.json(text)?;
+    } else {
+        output.line(&format!("{} {how}", called(&decode(text)?)))?;
+    }
+    Ok(Exit::Done)
+}
+
+async fn list(all: bool, client: &mut Client, global: &Global, output: &mut Output) -> Result<Exit, Failure> {
+    let text = client.get(if all { "/v1/peers?all=true" } else { "/v1/peers" }).await.map_err(failed)?;
     if output.is_json() {
         output.json(&text)?;
         return Ok(Exit::Done);
     }
-    let Peers { peers } = decode(&text)?;
-    if peers.is_empty() {
+    let Peers { peers, strangers } = decode(&text)?;
+    if peers.is_empty() && strangers == 0 {
         output.remark(
             "nobody is known yet\nnext: afferent peers add mesh://ID@HOST:PORT, as `afferent id` prints it over there",
         );
@@ -64,6 +100,9 @@ async fn list(client: &mut Client, global: &Global, output: &mut Output) -> Resu
     let rows: Vec<_> = peers.iter().map(|peer| row(peer, words::now(), global.verbose > 0)).collect();
     for line in table(&["PEER", "ID", "ADDRESS", "STATE", "RTT", "IN", "OUT", "SEEN"], &rows) {
         output.line(&line)?;
+    }
+    for remark in told::remarks(&peers, strangers) {
+        output.remark(&remark);
     }
     Ok(Exit::Done)
 }
@@ -84,57 +123,8 @@ fn row(peer: &Peer, now: Wall, is_long: bool) -> Vec<String> {
     ]
 }
 
-/// The state as a sentence: what, why, what comes next.
-fn sentence(peer: &Peer) -> String {
-    let why = peer.why.as_deref().map(|why| format!(": {}", plain(why))).unwrap_or_default();
-    let retry = peer.retry_in_ms.map(|ms| format!("; next try in {}", words::brief(Duration::from_millis(ms))));
-    let retry = retry.unwrap_or_default();
-    match peer.state {
-        PeerState::Connected if peer.lagging => "connected, behind: the journal feeds it".to_owned(),
-        PeerState::Connected => "connected".to_owned(),
-        PeerState::Probing => format!("being called{}", if why.is_empty() { why } else { format!(", before{why}") }),
-        PeerState::Backoff => format!("not reachable{why}{retry}"),
-        PeerState::Heard if peer.origin == Origin::Inbound && peer.addresses.is_empty() => {
-            "calls us, gave no address".to_owned()
-        }
-        PeerState::Heard => format!("known, not called{why}{retry}"),
-        PeerState::Verified => "there, and not needed now".to_owned(),
-        PeerState::Suspect => format!("lost just now{why}{retry}"),
-        PeerState::Dead => format!("given up{why}; called now and then"),
-        PeerState::Left => format!("gone for good{why}"),
-        PeerState::Quarantine => format!("not listened to{why}"),
-    }
-}
-
 fn path(peer: &str) -> String {
     format!("/v1/peers/{}", crate::admin::client::escape(peer))
-}
-
-/// One peer, a line for each thing known of it.
-fn show(text: &str, output: &mut Output) -> Result<Exit, Failure> {
-    if output.is_json() {
-        output.json(text)?;
-        return Ok(Exit::Done);
-    }
-    let peer: Peer = decode(text)?;
-    let now = words::now();
-    let mut row = |name: &str, text: &str| output.line(&format!("{name:<8}  {text}"));
-    row("id", &peer.id.to_string())?;
-    row("alias", &plain(peer.alias.as_deref().unwrap_or("-")))?;
-    for address in &peer.addresses {
-        row("address", &plain(&address.to_string()))?;
-    }
-    row("state", &sentence(&peer))?;
-    let origin = match peer.origin {
-        Origin::Manual => "added by hand",
-        Origin::Inbound => "came by itself",
-        Origin::Found => "found and chosen by this node",
-    };
-    row("origin", origin)?;
-    row("rtt", &words::round_trip(peer.rtt_ms))?;
-    row("events", &format!("{} in, {} out, since the start", peer.events_in, peer.events_out))?;
-    row("seen", &words::ago(peer.last_seen, now))?;
-    Ok(Exit::Done)
 }
 
 fn called(peer: &Peer) -> String {
@@ -214,18 +204,21 @@ async fn remove(peer: &str, client: &mut Client, output: &mut Output) -> Result<
     if output.is_json() {
         output.json(&text)?;
     } else {
-        output.line(&format!("{} is forgotten", called(&decode(&text)?)))?;
+        let gone: Peer = decode(&text)?;
+        let rest = if gone.state == PeerState::Blocked { ", and stays blocked" } else { "" };
+        output.line(&format!("{} is forgotten{rest}", called(&gone)))?;
     }
     Ok(Exit::Done)
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::output::tests::pages;
     use super::*;
+    use crate::core::ports::Origin;
     use crate::wire::Keypair;
 
-    fn peer(state: PeerState) -> Peer {
+    pub(super) fn peer(state: PeerState) -> Peer {
         let id = Keypair::from_seed(&[7; 32]).id();
         Peer {
             id,
@@ -233,27 +226,17 @@ mod tests {
             addresses: vec![format!("{id}@cedar.example").parse().expect("an address")],
             state,
             origin: Origin::Manual,
+            via: None,
             rtt_ms: None,
             events_in: 3,
             events_out: 4,
             last_seen: None,
             why: None,
+            failures: 0,
             retry_in_ms: None,
             lagging: false,
+            history: None,
         }
-    }
-
-    #[test]
-    fn the_state_is_a_sentence_with_its_reason_and_what_comes_next() {
-        let down =
-            Peer { why: Some("connection refused".to_owned()), retry_in_ms: Some(12_000), ..peer(PeerState::Backoff) };
-        assert_eq!(sentence(&down), "not reachable: connection refused; next try in 12s");
-        assert_eq!(sentence(&Peer { state: PeerState::Probing, ..down }), "being called, before: connection refused");
-        assert_eq!(sentence(&peer(PeerState::Connected)), "connected");
-        let behind = Peer { lagging: true, ..peer(PeerState::Connected) };
-        assert_eq!(sentence(&behind), "connected, behind: the journal feeds it");
-        let caller = Peer { origin: Origin::Inbound, addresses: Vec::new(), ..peer(PeerState::Heard) };
-        assert_eq!(sentence(&caller), "calls us, gave no address");
     }
 
     #[test]
@@ -298,12 +281,12 @@ mod tests {
 
     #[test]
     fn the_json_of_a_peer_is_the_one_of_the_design() {
-        let json = crate::admin::document(&Peers { peers: vec![peer(PeerState::Connected)] });
+        let json = crate::admin::document(&Peers { peers: vec![peer(PeerState::Connected)], strangers: 14 });
         let id = peer(PeerState::Connected).id;
         assert_eq!(
             json,
             format!(
-                r#"{{"schema":"afferent.peers/1","peers":[{{"id":"{id}","alias":"cedar","addresses":["mesh://{id}@cedar.example:7443"],"state":"connected","origin":"manual","rtt_ms":null,"events_in":3,"events_out":4,"last_seen":null,"why":null,"lagging":false}}]}}"#
+                r#"{{"schema":"afferent.peers/1","peers":[{{"id":"{id}","alias":"cedar","addresses":["mesh://{id}@cedar.example:7443"],"state":"connected","origin":"manual","rtt_ms":null,"events_in":3,"events_out":4,"last_seen":null,"why":null,"lagging":false}}],"strangers":14}}"#
             )
         );
     }

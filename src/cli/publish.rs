@@ -14,7 +14,7 @@ use super::arguments::{Global, Publish};
 use super::failure::{Exit, Failure};
 use super::output::{Output, plain};
 use super::{codes, reach, words};
-use crate::admin::answers::{Identity, Peers, Published};
+use crate::admin::answers::{Identity, Peer, PeerState, Peers, Published};
 use crate::admin::client::Outgoing;
 use crate::admin::{self, Client, ClientError, FaultCode, WAIT_DEFAULT};
 use crate::wire::{NodeId, timestamp};
@@ -242,6 +242,11 @@ async fn reply_to(name: Option<&String>, client: &mut Client) -> Result<Option<N
     }
 }
 
+/// One that asks to be a neighbour, or is blocked, is handed nothing.
+fn is_served(peer: &Peer) -> bool {
+    !matches!(peer.state, PeerState::Asking | PeerState::Blocked)
+}
+
 /// Those to whom nothing can be handed now: what is addressed goes to peers alone, and directly.
 async fn unknown(ids: &[NodeId], client: &mut Client) -> Result<Vec<NodeId>, Failure> {
     if ids.is_empty() {
@@ -250,7 +255,7 @@ async fn unknown(ids: &[NodeId], client: &mut Client) -> Result<Vec<NodeId>, Fai
     let failed = |error: ClientError| Failure::of_client("publish: --to", &error);
     let known: Peers = client.get_as("/v1/peers").await.map_err(failed)?;
     let own: Identity = client.get_as("/v1/id").await.map_err(failed)?;
-    let is_known = |id: &NodeId| *id == own.id || known.peers.iter().any(|peer| peer.id == *id);
+    let is_known = |id: &NodeId| *id == own.id || known.peers.iter().any(|peer| peer.id == *id && is_served(peer));
     Ok(ids.iter().filter(|id| !is_known(id)).copied().collect())
 }
 

@@ -6,7 +6,7 @@ use super::arguments::{Global, Status as Arguments};
 use super::failure::{Exit, Failure};
 use super::output::{Output, plain};
 use super::{reach, words};
-use crate::admin::answers::{BusKind, BusStatus, Status};
+use crate::admin::answers::{BusKind, BusStatus, PeersStatus, Status};
 
 /// How often `--watch` looks.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -63,13 +63,22 @@ fn screen(status: &Status) -> Vec<String> {
         row("address", &address.to_string());
     }
     row("bus", &bus(&status.bus));
-    row("peers", &format!("{} connected, {} known", status.peers.connected, status.peers.known));
+    row("peers", &peers(&status.peers));
     let journal = &status.journal;
     row("journal", &format!("{}, {}", words::count(journal.events, "event"), words::size(journal.bytes)));
     for warning in &status.warnings {
         row("warning", &plain(warning));
     }
     lines
+}
+
+fn peers(peers: &PeersStatus) -> String {
+    let asking = match peers.asking {
+        0 => String::new(),
+        1 => ", 1 asks to be a neighbour: afferent peers".to_owned(),
+        many => format!(", {many} ask to be neighbours: afferent peers"),
+    };
+    format!("{} connected, {} known{asking}", peers.connected, peers.known)
 }
 
 fn bus(bus: &BusStatus) -> String {
@@ -92,7 +101,7 @@ fn bus(bus: &BusStatus) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::answers::{JournalStatus, PeersStatus};
+    use crate::admin::answers::JournalStatus;
     use crate::wire::message::Durability;
     use crate::wire::{Keypair, PeerAddress};
 
@@ -110,7 +119,7 @@ mod tests {
                 url: Some("redis://127.0.0.1:6379".to_owned()),
                 why: Some("connection refused".to_owned()),
             },
-            peers: PeersStatus { connected: 1, known: 2 },
+            peers: PeersStatus { connected: 1, known: 3, asking: 2 },
             journal: JournalStatus { events: 1, bytes: 2_048 },
             warnings: vec!["the bus is down".to_owned()],
             version: "0.1.0".to_owned(),
@@ -133,7 +142,7 @@ mod tests {
             format!("address   mesh://{id}@birch.example:7443"),
             "bus       redis redis://127.0.0.1:6379, not connected: connection refused; 3 events kept for it in the journal"
                 .to_owned(),
-            "peers     1 connected, 2 known".to_owned(),
+            "peers     1 connected, 3 known, 2 ask to be neighbours: afferent peers".to_owned(),
             "journal   1 event, 2.0 KiB".to_owned(),
             "warning   the bus is down".to_owned(),
         ]);

@@ -117,6 +117,31 @@ async fn a_peer_is_added_waited_for_listed_and_forgotten() {
 }
 
 #[tokio::test]
+async fn a_peer_is_accepted_blocked_and_let_in_again() {
+    let scene = Scene::open().await;
+    let friend = crate::wire::Keypair::from_seed(&[2; 32]).id();
+    let short = friend.short();
+    run(&scene, &["peers", "add", &format!("mesh://{friend}@cedar.example"), "--alias", "cedar", "--no-wait"]).await;
+    let done = run(&scene, &["peers", "accept", "cedar"]).await;
+    assert_eq!((done.exit, done.results), (Exit::Done, format!("cedar ({short}) may be a neighbour\n")));
+    let done = run(&scene, &["peers", "block", "cedar", "--reason", "floods"]).await;
+    assert_eq!(done.results, format!("cedar ({short}) is blocked\n"));
+    assert!(done.remarks.contains(&format!("next: afferent mute {short}")), "{}", done.remarks);
+    let done = run(&scene, &["peers", "show", "cedar"]).await;
+    assert!(done.results.contains("state     blocked: floods\n"), "{}", done.results);
+    assert!(done.results.contains("history   "), "{}", done.results);
+    let done = run(&scene, &["peers", "accept", "cedar"]).await;
+    assert_eq!(done.exit, Exit::Refused);
+    assert!(done.remarks.ends_with("(AF0332)\nnext: afferent peers unblock PEER\n"), "{}", done.remarks);
+    let done = run(&scene, &["peers", "unblock", &short, "--json"]).await;
+    assert_eq!(done.json()[0]["state"], "probing");
+    assert_eq!(run(&scene, &["peers", "unblock", "nobody"]).await.exit, Exit::NoSuchPeer);
+    run(&scene, &["peers", "block", "cedar"]).await;
+    let done = run(&scene, &["peers", "rm", "cedar"]).await;
+    assert_eq!(done.results, format!("cedar ({short}) is forgotten, and stays blocked\n"));
+}
+
+#[tokio::test]
 async fn what_is_published_is_seen_by_who_watches() {
     let scene = Scene::open().await;
     let done = run(&scene, &["publish", "demo.hello", "--data", "{\"n\":1}", "--attr", "subject=x"]).await;

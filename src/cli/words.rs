@@ -38,6 +38,18 @@ pub(super) fn ago(moment: Option<Wall>, now: Wall) -> String {
     }
 }
 
+/// How long ago, in words: `just now`, `40 s ago`, `2 min ago`, `3 h ago`, `9 days ago`.
+pub(super) fn passed(moment: Option<Wall>, now: Wall) -> String {
+    let Some(span) = moment.map(|moment| now.since(moment)) else { return "never".to_owned() };
+    match span.as_secs() {
+        0..2 => "just now".to_owned(),
+        seconds @ 2..60 => format!("{seconds} s ago"),
+        seconds @ 60..3_600 => format!("{} min ago", seconds / 60),
+        seconds @ 3_600..172_800 => format!("{} h ago", seconds / 3_600),
+        seconds => format!("{} days ago", seconds / 86_400),
+    }
+}
+
 /// A round trip: `0.4ms`, `12ms`.
 pub(super) fn round_trip(ms: Option<f64>) -> String {
     match ms {
@@ -91,5 +103,11 @@ mod tests {
         assert_eq!(ago(Some(now), now), "now");
         assert_eq!(ago(Some(now - Duration::from_secs(40)), now), "40s");
         assert_eq!(ago(Some(now + Duration::from_secs(40)), now), "now", "their clock is ahead of ours");
+        let now = Wall::from_millis(1_000_000_000);
+        let passed = |seconds| passed(Some(now - Duration::from_secs(seconds)), now);
+        assert_eq!(
+            [0, 59, 130, 7_300, 200_000].map(passed),
+            ["just now", "59 s ago", "2 min ago", "2 h ago", "2 days ago"]
+        );
     }
 }

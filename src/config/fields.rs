@@ -182,6 +182,18 @@ pub const FIELDS: &[Field] = &[
             "strangers make this node dial more places. Addresses typed in by hand are exempt.",
         ],
     ),
+    derived(
+        "node",
+        "accept",
+        Kind::Text,
+        "\"ask\"",
+        "\"ask\" with profile = \"private\", else \"open\"",
+        &[
+            "What becomes of a node that nobody added and that calls on this one: open | ask.",
+            "open = it is a peer at once. ask = it waits for `afferent peers accept`: it may give events,",
+            "and gets none. Nodes in trust.allow need not wait, nor do those that this node finds itself.",
+        ],
+    ),
     field(
         "node",
         "durability",

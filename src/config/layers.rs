@@ -11,6 +11,7 @@ use super::place::{self, Surroundings};
 use super::settings::{Bus, Layout, LogFormat, Peer, Route, Settings};
 use super::values::{self, NodeName};
 use super::{registrar, rules};
+use crate::core::params::Accept;
 use crate::core::pick::Pick;
 use crate::core::trust::RULES_MAX;
 use crate::wire::message::Durability;
@@ -272,6 +273,7 @@ impl Layers {
         put(&mut target.addresses, node.list("addresses", address));
         put(&mut target.network, node.text("network", str::parse));
         put(&mut target.profile, node.text("profile", profile));
+        target.accept = node.text("accept", accept).or(target.accept);
         put(&mut target.durability, node.text("durability", durability));
     }
 
@@ -483,6 +485,14 @@ fn profile(text: &str) -> Result<Profile, &'static str> {
         "private" => Ok(Profile::Private),
         "loopback" => Ok(Profile::Loopback),
         _ => Err("the profiles are public, private and loopback"),
+    }
+}
+
+fn accept(text: &str) -> Result<Accept, &'static str> {
+    match text {
+        "open" => Ok(Accept::Open),
+        "ask" => Ok(Accept::Ask),
+        _ => Err("the choices are open and ask"),
     }
 }
 

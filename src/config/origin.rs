@@ -13,6 +13,7 @@ use super::mistake::{Mistakes, Source};
 use super::place::{self, Surroundings};
 use super::settings::Settings;
 use super::values::redact;
+use crate::core::params::Accept;
 
 /// Where a value came from.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -181,10 +182,18 @@ fn presets(section: &str, settings: &Settings) -> Group {
 fn derived(field: &Field, settings: &Settings) -> Option<String> {
     match (field.section, field.key) {
         ("node", "name") => Some(settings.node.name.to_string()),
+        ("node", "accept") => Some(accept_word(settings).to_owned()),
         ("node", "data_dir") => Some(settings.node.data_dir.display().to_string()),
         ("registrar", "key") => Some(settings.registrar_key().display().to_string()),
         ("admin", "socket") => Some(settings.admin.socket.display().to_string()),
         _ => None,
+    }
+}
+
+fn accept_word(settings: &Settings) -> &'static str {
+    match settings.node.accept_in(settings.node.profile) {
+        Accept::Open => "open",
+        Accept::Ask => "ask",
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::values::{BusUrl, NodeName, Rate};
-use crate::core::params::{Params, Tiers};
+use crate::core::params::{Accept, Params, Tiers};
 use crate::core::pick::Pick;
 use crate::core::registrar::Policy;
 use crate::core::trust::Rule;
@@ -63,8 +63,21 @@ pub struct Node {
     pub network: Network,
     /// Which addresses learned from others may be dialled.
     pub profile: Profile,
+    /// What becomes of nodes that come by themselves; `None` = it depends on the profile.
+    pub accept: Option<Accept>,
     /// What an acknowledgement promises.
     pub durability: Durability,
+}
+
+impl Node {
+    /// What becomes of nodes that come by themselves, in a node of this profile: on a network of one's own
+    /// one knows who belongs to it.
+    pub fn accept_in(&self, profile: Profile) -> Accept {
+        self.accept.unwrap_or(match profile {
+            Profile::Private => Accept::Ask,
+            Profile::Public | Profile::Loopback => Accept::Open,
+        })
+    }
 }
 
 /// `[bus]`.
@@ -277,6 +290,7 @@ impl Settings {
                 addresses: Vec::new(),
                 network: Network::default(),
                 profile: Profile::Public,
+                accept: None,
                 durability: Durability::Fsync,
             },
             interests: Interests::default(),
@@ -316,6 +330,7 @@ impl Settings {
     pub fn params(&self) -> Params {
         Params {
             profile: self.node.profile,
+            accept: self.node.accept_in(self.node.profile),
             allow: self.trust.allow.clone(),
             mute: self.trust.mute.clone(),
             rules: self.trust.rules.clone().into(),

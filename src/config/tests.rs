@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::*;
-use crate::core::params::Tiers;
+use crate::core::params::{Accept, Tiers};
 use crate::core::pick::Pick;
 use crate::wire::message::Durability;
 use crate::wire::{Profile, Rejection};
@@ -63,6 +63,7 @@ listen = ["0.0.0.0:7443", "[::1]:0"]
 addresses = ["birch.example:7443", "192.0.2.1"]
 network = "lab"
 profile = "private"
+accept = "open"
 durability = "interval"
 [interests]
 patterns = ["infrastructure.*", "deployment.+.done"]
@@ -136,8 +137,19 @@ socket = "/run/user/7/birch.sock"
     assert_eq!(settings.admin.socket, Path::new("/run/user/7/birch.sock"));
     let params = settings.params();
     assert_eq!((params.peers_max, params.profile, params.allow.len()), (3, Profile::Private, 1));
+    assert_eq!(params.accept, Accept::Open);
     assert_eq!((params.min_peers, params.tiers), (2, Tiers { dns: true, exchange: false, seeds: true }));
     assert_eq!(settings.discovery.seeds.as_deref(), Some("stable"));
+}
+
+#[test]
+fn who_comes_by_himself_has_to_ask_on_a_network_of_ones_own() {
+    let accept = |text: &str| good(text).params().accept;
+    assert_eq!(accept(""), Accept::Open);
+    assert_eq!(accept("[node]\nprofile = \"loopback\""), Accept::Open);
+    assert_eq!(accept("[node]\nprofile = \"private\""), Accept::Ask);
+    assert_eq!(accept("[node]\nprofile = \"private\"\naccept = \"open\""), Accept::Open);
+    assert_eq!(accept("[node]\naccept = \"ask\""), Accept::Ask);
 }
 
 #[test]
@@ -364,6 +376,7 @@ fn every_mistake_names_its_place_its_reason_and_its_remedy() {
         ("[node]\naddresses = [\"x:0\"]", "AF0105", (2, 14), "port 0", ""),
         ("[node]\nnetwork = \"a b\"", "AF0105", (2, 11), "letters, digits", "main"),
         ("[node]\nprofile = \"open\"", "AF0105", (2, 11), "public, private and loopback", "public"),
+        ("[node]\naccept = \"yes\"", "AF0105", (2, 10), "open and ask", "ask"),
         ("[node]\ndurability = \"none\"", "AF0105", (2, 14), "fsync and interval", "fsync"),
         ("[bus]\nurl = \"http://x\"", "AF0105", (2, 7), "redis://", "127.0.0.1:6379"),
         ("[bus]\nurl = \"redis+sentinel://a:1/x\"", "AF0105", (2, 7), "Sentinel comes later", ""),

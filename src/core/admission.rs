@@ -7,7 +7,7 @@ use super::Node;
 use super::params::{Params, REMEMBERED_EVERY, REMEMBERED_MAX};
 use super::ports::{Note, Output, Refusal};
 use super::trust::{self, Verdict};
-use crate::time::Mono;
+use crate::time::{Mono, Wall};
 use crate::wire::record::RECORD_TYPE;
 use crate::wire::{Envelope, NodeId, Record, Rejection, Verified};
 
@@ -51,9 +51,14 @@ pub(super) fn admit(
     node: &Node,
     from: Option<NodeId>,
     envelope: &Verified<Envelope>,
+    now: Wall,
     out: &mut Vec<Output>,
 ) -> Result<(), Rejection> {
     let event = envelope.event();
+    // The door refuses whole requests of it; these were let in a moment before.
+    if from.is_some_and(|from| node.peers.is_blocked(&from)) {
+        return Err(Rejection::Blocked);
+    }
     if event.source == node.me {
         out.push(Output::Note(Note::OwnKeyElsewhere(envelope.digest())));
         return Err(Rejection::OwnKeyElsewhere);
@@ -64,7 +69,7 @@ pub(super) fn admit(
     }
     if event.kind.as_str() == RECORD_TYPE {
         // A stranger's record is nobody's business here yet: stored, it would only use up the quota.
-        return if node.peers.knows(&event.source) {
+        return if node.peers.is_served(&event.source) && !node.peers.is_shunned(&event.source, now) {
             Record::read(envelope).map(drop)
         } else {
             Err(Rejection::NotSubscribed)

@@ -123,6 +123,11 @@ impl Discovery {
         }
     }
 
+    /// So many connections are wanted from now on.
+    pub(super) fn aim(&mut self, min_peers: usize, peers_max: usize) {
+        self.target = min_peers.min(peers_max);
+    }
+
     /// Something happened that may change what is due. Events that pass by do not.
     pub(super) fn touch(&mut self) {
         self.is_touched = true;

@@ -163,7 +163,7 @@ impl Node {
     ) {
         let mut ignored = records.len();
         if !self.peers.is_closed_to(&teller) && !self.peers.is_shunned(&teller, now.wall) {
-            let is_known = self.peers.knows(&teller);
+            let is_known = self.peers.is_served(&teller);
             for record in self.exchange.admit(teller, is_known, asked, records, now.mono) {
                 if is_passable(&record, self.params.profile) && !self.peers.is_closed_to(&record.id()) {
                     ignored -= 1;

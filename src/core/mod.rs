@@ -19,6 +19,7 @@ mod exchange;
 pub mod interest;
 pub mod letter;
 mod note;
+mod order;
 mod outbox;
 pub mod params;
 mod peers;
@@ -52,7 +53,7 @@ use discovery::Discovery;
 use exchange::Exchange;
 use outbox::Outbox;
 use params::{BOOK_PAUSE, Params, RETRY_BUSY, SAVE_PAUSE};
-use peers::Peers;
+use peers::{Members, Peers};
 pub use peers::{Standing, Turn};
 use ports::{AppendError, Appended, Arrived, BatchId, Emitted, Entry, Input, Output, SavedPeer, Seq, Stored, Ticket};
 pub use prospect::Prospect;
@@ -115,10 +116,12 @@ impl Node {
             Input::Restored { head, peers } => self.on_restored(head, peers, now, out),
             Input::Interests(interests) => self.interests = interests,
             Input::Trust { mute, rules } => (self.params.mute, self.params.rules) = (mute, rules),
-            Input::Members { allow, firehose, peers_max } => {
+            Input::Members { allow, firehose, peers_max, min_peers, accept } => {
                 self.params.allow.clone_from(&allow);
-                self.peers.on_members(allow, firehose, peers_max, out);
+                self.discovery.aim(min_peers, peers_max);
+                self.peers.on_members(Members { allow, firehose, peers_max, min_peers, accept }, now, out);
                 self.close_forgotten(out);
+                self.open_welcomed(out);
             }
             Input::Received { ticket, from, arrived } => self.on_received(ticket, from, arrived, now, out),
             Input::Emitted { ticket, emitted } => self.on_emitted(ticket, emitted, now, out),
@@ -132,9 +135,12 @@ impl Node {
             Input::PeerAdded { ticket, id, at, alias } => {
                 self.peers.on_added(id, at, alias, now, out);
                 self.close_forgotten(out);
-                self.open_account(id, out);
+                if self.peers.is_served(&id) {
+                    self.open_account(id, out);
+                }
                 self.save_peers(Some(ticket), out);
             }
+            Input::Ordered { ticket, id, order } => self.on_order(ticket, id, order, now, out),
             Input::PeerNamed { ticket, id, alias } => {
                 self.peers.on_named(&id, alias);
                 self.save_peers(Some(ticket), out);
@@ -176,7 +182,7 @@ impl Node {
                 self.outbox.save_all(out);
                 self.peers.hang_up_all(out);
                 self.save_peers(None, out);
-                self.save_book(now.wall, out);
+                self.save_book(None, now.wall, out);
                 return;
             }
         }
@@ -197,6 +203,11 @@ impl Node {
         parts.into_iter().flatten().min()
     }
 
+    /// Did a person block this node?
+    pub fn is_blocked(&self, id: &NodeId) -> bool {
+        self.peers.is_blocked(id)
+    }
+
     /// Did a person type this peer in?
     pub fn is_manual(&self, peer: &NodeId) -> bool {
         self.peers.is_manual(peer)
@@ -210,6 +221,11 @@ impl Node {
     /// The nodes that we heard of and that are no peers, as they would be looked at.
     pub fn strangers(&self, now: Now) -> Vec<PeerView> {
         view::strangers(self, now)
+    }
+
+    /// The nodes that are not listened to and that are no peers either, likewise.
+    pub fn outcasts(&self, now: Now) -> Vec<PeerView> {
+        view::outcasts(self, now)
     }
 
     /// What became of one node, the oldest change first.
@@ -235,7 +251,7 @@ impl Node {
         let mut lasting = Vec::new();
         let mut closed = false; // once one line must wait, those behind it must too: order holds
         for Arrived { envelope, hops, duty } in arrived {
-            let rejection = match admission::admit(self, from, &envelope, out) {
+            let rejection = match admission::admit(self, from, &envelope, now.wall, out) {
                 Err(rejection) => rejection,
                 Ok(()) if closed || !self.appending.has_room_beside(&request, &envelope, &self.params) => {
                     closed = true;
@@ -346,11 +362,13 @@ impl Node {
             if let Some(record) = &peer.record {
                 self.records.hold(record, now.wall);
             }
-            match peer.cursor {
-                Some(cursor) => self.outbox.open(peer.id, cursor.min(head)),
-                None => self.open_account(peer.id, out),
-            }
+            let (id, cursor) = (peer.id, peer.cursor);
             self.peers.restore(peer, now);
+            match cursor {
+                _ if !self.peers.is_served(&id) => {}
+                Some(cursor) => self.outbox.open(id, cursor.min(head)),
+                None => self.open_account(id, out),
+            }
         }
         self.close_forgotten(out);
         self.discovery.start(&self.peers, now);
@@ -384,19 +402,20 @@ impl Node {
             self.book_due.get_or_insert(now.mono + BOOK_PAUSE);
         }
         if self.book_due.is_some_and(|due| due <= now.mono) {
-            self.save_book(now.wall, out);
+            self.save_book(None, now.wall, out);
         }
     }
 
-    fn save_book(&mut self, now: Wall, out: &mut Vec<Output>) {
+    fn save_book(&mut self, ticket: Option<Ticket>, now: Wall, out: &mut Vec<Output>) {
         self.book_due = None;
-        if self.peers.is_book_changed() {
-            out.push(Output::SaveBook(self.peers.saved_book(now)));
+        if self.peers.is_book_changed() || ticket.is_some() {
+            out.push(Output::SaveBook { ticket, book: self.peers.saved_book(now) });
         }
     }
 
     fn save_peers(&mut self, ticket: Option<Ticket>, out: &mut Vec<Output>) {
         self.peers.take_changed();
+        self.peers.take_joined();
         self.save_due = None;
         let peers = self.peers.saved(|id| self.outbox.settled(id));
         out.push(Output::SavePeers { ticket, peers });
@@ -406,6 +425,9 @@ impl Node {
         if self.peers.take_neighbours_changed() {
             self.neighbours = Arc::new(self.peers.neighbours());
             out.push(Output::Neighbours(Arc::clone(&self.neighbours)));
+        }
+        if let Some(blocked) = self.peers.take_blocked() {
+            out.push(Output::Blocked(Arc::new(blocked)));
         }
     }
 

@@ -12,6 +12,8 @@ use crate::wire::{NodeId, Profile};
 pub struct Params {
     /// Which addresses learned from others may be dialled.
     pub profile: Profile,
+    /// What becomes of a node that comes by itself.
+    pub accept: Accept,
     /// Non-empty: a private mesh; events by any other source and calls of any other node are refused.
     pub allow: BTreeSet<NodeId>,
     /// Sources whose events are dropped.
@@ -52,6 +54,7 @@ impl Default for Params {
     fn default() -> Params {
         Params {
             profile: Profile::Public,
+            accept: Accept::Open,
             allow: BTreeSet::new(),
             mute: BTreeSet::new(),
             rules: Arc::default(),
@@ -70,6 +73,17 @@ impl Default for Params {
             cursor_delay: Duration::from_secs(1),
         }
     }
+}
+
+/// What becomes of a node that nobody typed in, that `allow` does not name, and that calls on us. One that this
+/// node finds by itself and chooses is not asked about: the tiers that lead to it were turned on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Accept {
+    /// It is a neighbour at once.
+    #[default]
+    Open,
+    /// It waits until a person accepts it: it may exchange records and give events, and is sent none.
+    Ask,
 }
 
 /// The ways to find peers that an operator turns on. With none of them peers are those that were typed in,
@@ -205,6 +219,10 @@ pub const QUARANTINE: Duration = DAY;
 /// Nodes in quarantine at once, some 100 bytes each; as many as have a record remembered. Beyond it the
 /// one that ends first is forgotten.
 pub const QUARANTINED_MAX: usize = 8_192;
+/// Nodes blocked by hand. Who wants more of it names in `trust.allow` whom to listen to.
+pub const BLOCKED_MAX: usize = 1_024;
+/// Characters of the reason that a person gives for it.
+pub const REASON_MAX: usize = 200;
 /// How long a goodbye counts. No record lives longer ([`crate::wire::record::RECORD_LIFETIME`]), so every
 /// older one has expired by then.
 pub const LEFT_FOR: Duration = DAY;

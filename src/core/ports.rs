@@ -4,7 +4,7 @@
 //!   net   Received, Met, Contact, Connected, Broken, Sent    ->|      |-> Dial, Hangup, Send, Neighbours
 //!   bus, admin   Emitted                                     ->| Node |-> Answer
 //!   store Appended, Scanned, Restored                        ->|      |-> Append, Remember, Scan, SaveCursor, ForgetCursor, SavePeers
-//!   people  PeerAdded, PeerRemoved, Interests, Trust, Members ->|      |-> Note
+//!   people  PeerAdded, PeerRemoved, Ordered, Interests, Trust, Members ->| |-> Note
 //!   tiers Found, Introduced, Heard                           ->|      |-> Lookup, Introduce, Exchange
 //! ```
 //!
@@ -20,7 +20,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 pub use super::note::Note;
-pub use super::saved::{Origin, SavedBan, SavedBook, SavedNode, SavedPeer};
+pub use super::order::Order;
+use super::params::Accept;
+pub use super::saved::{Origin, SavedBan, SavedBook, SavedNode, SavedPeer, Welcome};
 use super::tier::{Find, Tier};
 use super::trust::Rule;
 use crate::time::Wall;
@@ -284,6 +286,10 @@ pub enum Input {
         firehose: BTreeSet<NodeId>,
         /// See `Params::peers_max`. Nobody is dropped at once when it shrinks.
         peers_max: usize,
+        /// See `Params::min_peers`.
+        min_peers: usize,
+        /// See `Params::accept`. Who is a neighbour stays one.
+        accept: Accept,
     },
     /// Lines of one request, verified, not known by their digest.
     Received {
@@ -357,6 +363,15 @@ pub enum Input {
         id: NodeId,
         /// A name of our own; `None` = none any more.
         alias: Option<String>,
+    },
+    /// A person decides about a node.
+    Ordered {
+        /// Answered once it is durable.
+        ticket: Ticket,
+        /// About whom.
+        id: NodeId,
+        /// What.
+        order: Order,
     },
     /// A person removes a peer.
     PeerRemoved {
@@ -552,8 +567,16 @@ pub enum Output {
         /// All of it.
         peers: Vec<SavedPeer>,
     },
-    /// Replace the file of the book; what is lost of it in a crash is heard again.
-    SaveBook(SavedBook),
+    /// Replace the file of the book, durably; then answer `ticket`, if any, with no outcomes. What is lost of
+    /// its nodes in a crash is heard again.
+    SaveBook {
+        /// Who waits for it.
+        ticket: Option<Ticket>,
+        /// All of it.
+        book: SavedBook,
+    },
+    /// The ids whose requests are refused from now on, all of them.
+    Blocked(Arc<BTreeSet<NodeId>>),
     /// The ids that now get the rates and connection slots of known peers.
     Neighbours(Arc<BTreeSet<NodeId>>),
     /// Something for the log and, later, the local bus.

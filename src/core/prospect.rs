@@ -17,6 +17,10 @@ pub enum Prospect {
     Unknown,
     /// The mesh is private, and it is not in it.
     Outside,
+    /// It came by itself, and nobody has accepted it.
+    Asking,
+    /// A person blocked it.
+    Blocked,
 }
 
 impl Node {
@@ -27,6 +31,8 @@ impl Node {
             let asking = patterns.iter().find(|pattern| pattern.matches(kind));
             match asking {
                 _ if is_outside(id) => Prospect::Outside,
+                _ if self.peers.is_blocked(id) => Prospect::Blocked,
+                _ if !self.peers.is_served(id) => Prospect::Asking,
                 _ if !self.peers.is_acquainted(id, now) => Prospect::Unknown,
                 None => Prospect::Unwanted,
                 Some(_) if self.peers.is_interested(id, kind) => {

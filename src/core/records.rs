@@ -135,7 +135,7 @@ impl Node {
                     self.records.keep(peer, held, now.wall);
                 }
                 self.close_forgotten(out);
-                if is_new {
+                if is_new && self.peers.is_served(&peer) {
                     self.open_account(peer, out);
                 }
             }

@@ -19,6 +19,19 @@ pub enum Origin {
     Found,
 }
 
+/// May it be a neighbour, to which events are owed?
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Welcome {
+    /// Nobody had to be asked.
+    #[default]
+    Open,
+    /// It came by itself, and nobody has accepted it yet.
+    Asks,
+    /// A person accepted it.
+    Accepted,
+}
+
 /// A peer as the peer file keeps it.
 #[derive(Clone, Debug)]
 pub struct SavedPeer {
@@ -26,6 +39,8 @@ pub struct SavedPeer {
     pub id: NodeId,
     /// How it came to be known.
     pub origin: Origin,
+    /// May it be a neighbour?
+    pub welcome: Welcome,
     /// A name of our own for it.
     pub alias: Option<String>,
     /// Where it was typed in to be; empty for one that came by itself.
@@ -35,7 +50,8 @@ pub struct SavedPeer {
     /// The last record it gave us.
     pub record: Option<Verified<Record>>,
     /// Where it stood in our journal when this was saved: everything up to there is settled. The
-    /// journal's own cursor is newer as a rule; the higher of the two counts. `None` = neither is there.
+    /// journal's own cursor is newer as a rule; the higher of the two counts. `None` = neither is there, or
+    /// nothing is owed to it.
     pub cursor: Option<Seq>,
     /// When we first heard of it.
     pub since: Wall,
@@ -59,9 +75,9 @@ pub struct SavedBan {
     pub id: NodeId,
     /// Since when.
     pub since: Wall,
-    /// Until when.
-    pub until: Wall,
-    /// What it did.
+    /// Until when; `None` = a person blocked it, and has to say otherwise.
+    pub until: Option<Wall>,
+    /// What it did, or the reason that the person gave.
     pub why: String,
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Node;
 use super::peers::{Standing, State};
-use super::ports::{Origin, Seq};
+use super::ports::{Origin, Seq, Welcome};
 use super::tier::Tier;
 use crate::time::{Mono, Now, Wall};
 use crate::wire::{Code, HostPort, Interests, NodeId};
@@ -72,6 +72,10 @@ pub struct PeerView {
     pub tier: Tier,
     /// It holds one of our outbound slots.
     pub chosen: bool,
+    /// It came by itself, and nobody has accepted it yet.
+    pub asks: bool,
+    /// Failed dials in a row.
+    pub failures: u32,
     /// The last round trip.
     pub rtt: Option<Duration>,
     /// Events it gave us, stored.
@@ -120,6 +124,8 @@ pub enum PeerState {
     },
     /// There is nowhere to dial: it must call.
     Waiting,
+    /// It came by itself, and waits for a person to accept it.
+    Asking,
     /// Given up, but for a dial now and then.
     Dead {
         /// What happened last.
@@ -137,6 +143,11 @@ pub enum PeerState {
         /// What it did.
         why: String,
     },
+    /// A person blocked it.
+    Blocked {
+        /// The reason given; may be empty.
+        why: String,
+    },
 }
 
 impl PeerState {
@@ -148,8 +159,10 @@ impl PeerState {
             State::Backoff { until, why } => PeerState::Backoff { until: *until, why: why.clone() },
             State::Waiting => PeerState::Waiting,
             State::Dead { why, .. } => PeerState::Dead { why: why.clone() },
-            State::Shut { until, standing: Standing::Left, .. } => PeerState::Left { until: *until },
-            State::Shut { until, why, .. } => PeerState::Quarantine { until: *until, why: why.clone() },
+            State::Asking => PeerState::Asking,
+            State::Shut { until: None, why, .. } => PeerState::Blocked { why: why.clone() },
+            State::Shut { until: Some(until), standing: Standing::Left, .. } => PeerState::Left { until: *until },
+            State::Shut { until: Some(until), why, .. } => PeerState::Quarantine { until: *until, why: why.clone() },
         }
     }
 
@@ -163,6 +176,8 @@ impl PeerState {
             Standing::Dead => PeerState::Dead { why },
             Standing::Left => PeerState::Left { until },
             Standing::Quarantine => PeerState::Quarantine { until, why },
+            Standing::Asking => PeerState::Asking,
+            Standing::Blocked => PeerState::Blocked { why },
         }
     }
 }
@@ -170,23 +185,42 @@ impl PeerState {
 /// The nodes of the book that are no peers.
 pub(super) fn strangers(node: &Node, now: Now) -> Vec<PeerView> {
     let of = |(id, known): (&NodeId, &super::peers::Known)| PeerView {
-        id: *id,
-        alias: None,
         addresses: known.at.clone(),
-        state: PeerState::of_stranger(known.standing(now), known.until, &known.why),
-        origin: Origin::Found,
         tier: known.tier,
+        failures: known.tally.tries,
+        interests: known.record.as_ref().map(|record| record.interests.clone()).unwrap_or_default(),
+        seen: known.verified,
+        ..nobody(*id, PeerState::of_stranger(known.standing(now), known.until, &known.why))
+    };
+    node.peers.strangers().map(of).collect()
+}
+
+/// The nodes that are not listened to and that are no peers.
+pub(super) fn outcasts(node: &Node, now: Now) -> Vec<PeerView> {
+    node.peers.shunned(now.wall).map(|(id, ban)| nobody(*id, PeerState::of(&ban.state(now)))).collect()
+}
+
+/// One that is no peer.
+fn nobody(id: NodeId, state: PeerState) -> PeerView {
+    PeerView {
+        id,
+        alias: None,
+        addresses: Vec::new(),
+        state,
+        origin: Origin::Found,
+        tier: Tier::Exchange,
         chosen: false,
+        asks: false,
+        failures: 0,
         rtt: None,
         events_in: 0,
         events_out: 0,
         in_hand: 0,
         behind: 0,
         lagging: false,
-        interests: known.record.as_ref().map(|record| record.interests.clone()).unwrap_or_default(),
-        seen: known.verified,
-    };
-    node.peers.strangers().map(of).collect()
+        interests: Interests::default(),
+        seen: None,
+    }
 }
 
 pub(super) fn of(node: &Node) -> View {
@@ -200,6 +234,8 @@ pub(super) fn of(node: &Node) -> View {
             origin: peer.origin,
             tier: peer.tier,
             chosen: peer.chosen,
+            asks: peer.welcome == Welcome::Asks,
+            failures: peer.tally.tries,
             rtt: peer.rtt,
             events_in: peer.events_in,
             events_out: figures.taken,

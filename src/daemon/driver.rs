@@ -2,7 +2,7 @@
 //!
 //! One task, one owner, no locks. Every wait is in [`Driver::run`]; everything else is plain calls.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -28,7 +28,7 @@ use crate::core::ports::{
     Emitted, Input, LaneId, Log, Note, Output, Page, PageError, SavedBook, SavedPeer, SendError, Seq, Ticket,
 };
 use crate::core::tier::Tier;
-use crate::store::{DataDir, Journal, book, journal, peers};
+use crate::store::{DataDir, Journal, StoreError, book, journal, peers};
 use crate::wire::message::Outcome;
 use crate::wire::{Code, Digest, EventType, HostPort, Interests, NodeId, Word};
 use crate::{admin, bus, net};
@@ -52,7 +52,8 @@ pub(super) struct Hands {
     pub(super) orders: Option<mpsc::Sender<bus::Order>>,
     pub(super) net: net::Context,
     pub(super) reports: net::Reports,
-    pub(super) neighbours: watch::Sender<Arc<std::collections::BTreeSet<NodeId>>>,
+    pub(super) neighbours: watch::Sender<Arc<BTreeSet<NodeId>>>,
+    pub(super) blocked: watch::Sender<Arc<BTreeSet<NodeId>>>,
     pub(super) head: watch::Sender<Seq>,
     pub(super) interests: watch::Sender<Interests>,
     pub(super) ready: watch::Sender<bool>,
@@ -111,6 +112,8 @@ pub(super) struct Driver {
     takers: BTreeMap<Digest, admin::Taken>,
     /// The peer file as it should be, since writing it failed.
     pub(super) unsaved: Option<Vec<SavedPeer>>,
+    /// The same for the book.
+    unsaved_book: Option<SavedBook>,
     out: Vec<Output>,
 }
 
@@ -154,6 +157,7 @@ impl Driver {
             takers: BTreeMap::new(),
             bus_is_well: None,
             unsaved: None,
+            unsaved_book: None,
             out: Vec::new(),
         }
     }
@@ -283,8 +287,9 @@ impl Driver {
             Output::SaveCursor { peer, cursor } => self.hands.journal.set_cursor(&cursor_name(&peer), cursor),
             Output::ForgetCursor { peer } => self.hands.journal.forget_cursor(&cursor_name(&peer)),
             Output::SavePeers { ticket, peers } => self.save_peers(ticket, peers),
-            Output::SaveBook(book) => self.save_book(&book),
+            Output::SaveBook { ticket, book } => self.save_book(ticket, book),
             Output::Neighbours(neighbours) => drop(self.hands.neighbours.send_replace(neighbours)),
+            Output::Blocked(blocked) => drop(self.hands.blocked.send_replace(blocked)),
             Output::Note(note) => {
                 self.notes.tell(&note, self.clock.now().wall);
                 if let Some(change) = super::notes::change(&note, self.clock.now().wall) {
@@ -349,16 +354,26 @@ impl Driver {
             );
         }
         self.unsaved = saved.is_err().then_some(peers);
+        self.tell_saved(ticket, saved);
+    }
+
+    fn tell_saved(&mut self, ticket: Option<Ticket>, saved: Result<(), StoreError>) {
         if let Some(Waiting::Saved(asker)) = ticket.and_then(|ticket| self.waiting.remove(&ticket)) {
             let _ = asker.send(saved.map_err(|error| Fault::new(FaultCode::Storage, error.to_string())));
         }
     }
 
-    /// What is lost of it is heard again, so a failure is said and nothing waits for it.
-    fn save_book(&self, book: &SavedBook) {
-        if let Err(error) = block_in_place(|| book::save(&self.hands.dir.book_path(), book)) {
-            tracing::warn!(number = STORAGE, "the book of known nodes is not saved: {error}");
+    /// Nobody waits for it but a person who blocks somebody.
+    fn save_book(&mut self, ticket: Option<Ticket>, book: SavedBook) {
+        let saved = block_in_place(|| book::save(&self.hands.dir.book_path(), &book));
+        if let Err(error) = &saved {
+            tracing::warn!(
+                number = STORAGE,
+                "the book of known nodes is not saved, and will be tried again in a minute: {error}"
+            );
         }
+        self.unsaved_book = saved.is_err().then_some(book);
+        self.tell_saved(ticket, saved);
     }
 
     fn close_lane(&mut self, peer: &NodeId, lane: LaneId) {
@@ -519,6 +534,9 @@ impl Driver {
         self.hands.journal.sweep(self.clock.now());
         if let Some(peers) = self.unsaved.take() {
             self.save_peers(None, peers);
+        }
+        if let Some(book) = self.unsaved_book.take() {
+            self.save_book(None, book);
         }
         self.renew_record();
     }

@@ -12,11 +12,11 @@ use crate::admin::answers::{
     Status,
 };
 use crate::bus::{BusState, Condition, StreamState};
-use crate::core::{PeerView, View};
+use crate::core::{PeerView, Standing, View};
 use crate::store::Stats;
 use crate::time::Mono;
 use crate::wire::message::Durability;
-use crate::wire::{HostPort, Network, NodeId, PeerAddress};
+use crate::wire::{HostPort, Network, NodeId, PeerAddress, Profile};
 
 /// Fixed at start, but for what a new configuration may change.
 pub(super) struct Facts {
@@ -26,6 +26,7 @@ pub(super) struct Facts {
     pub(super) durability: Durability,
     pub(super) bus: Bus,
     pub(super) started: Mono,
+    pub(super) profile: Profile,
     pub(super) peers_max: usize,
     pub(super) rate: crate::config::Rate,
     /// The patterns of the configuration: a change by command line lasts while these stay.
@@ -73,7 +74,11 @@ impl Facts {
             name: self.name.clone(),
             ready: stats.full.is_none() && bus.connected,
             bus,
-            peers: PeersStatus { connected: connected as u64, known: view.peers.len() as u64 },
+            peers: PeersStatus {
+                connected: connected as u64,
+                known: view.peers.len() as u64,
+                asking: view.peers.iter().filter(|peer| peer.asks).count() as u64,
+            },
             journal: JournalStatus { events: stats.entries, bytes: stats.bytes_on_disk },
             warnings,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -149,12 +154,6 @@ impl Facts {
         warnings
     }
 
-    pub(super) fn peers(&self, view: &View, clock: &Clock) -> Peers {
-        let mut peers: Vec<Peer> = view.peers.iter().map(|peer| describe(peer, clock.mono())).collect();
-        peers.sort_by_key(|peer| (peer.state, std::cmp::Reverse(peer.last_seen)));
-        Peers { peers }
-    }
-
     pub(super) fn interests(&self, view: &View, lasting: bool) -> InterestsView {
         let wants = |peer: &PeerView| PeerInterests {
             id: peer.id,
@@ -164,7 +163,7 @@ impl Facts {
         InterestsView {
             patterns: view.interests.patterns().to_vec(),
             lasting,
-            peers: view.peers.iter().map(wants).collect(),
+            peers: view.peers.iter().filter(|peer| !peer.asks).map(wants).collect(),
         }
     }
 }
@@ -191,6 +190,30 @@ fn readers(stream: &StreamState) -> Vec<String> {
     warnings
 }
 
+/// In the order in which they are shown, and how many more were heard of.
+pub(super) fn peers(views: &[PeerView], strangers: usize, now: Mono) -> Peers {
+    let mut peers: Vec<Peer> = views.iter().map(|peer| describe(peer, now)).collect();
+    peers.sort_by_key(|peer| (peer.state, std::cmp::Reverse(peer.last_seen)));
+    Peers { peers, strangers: strangers as u64 }
+}
+
+/// The same for a standing of the past.
+pub(super) fn state_by(standing: Standing) -> PeerState {
+    match standing {
+        Standing::Heard => PeerState::Heard,
+        Standing::Probing => PeerState::Probing,
+        Standing::Verified => PeerState::Verified,
+        Standing::Connected => PeerState::Connected,
+        Standing::Suspect => PeerState::Suspect,
+        Standing::Backoff => PeerState::Backoff,
+        Standing::Dead => PeerState::Dead,
+        Standing::Left => PeerState::Left,
+        Standing::Quarantine => PeerState::Quarantine,
+        Standing::Asking => PeerState::Asking,
+        Standing::Blocked => PeerState::Blocked,
+    }
+}
+
 pub(super) fn state_of(peer: &PeerView) -> PeerState {
     match peer.state {
         crate::core::PeerState::Connected { .. } => PeerState::Connected,
@@ -202,6 +225,8 @@ pub(super) fn state_of(peer: &PeerView) -> PeerState {
         crate::core::PeerState::Dead { .. } => PeerState::Dead,
         crate::core::PeerState::Left { .. } => PeerState::Left,
         crate::core::PeerState::Quarantine { .. } => PeerState::Quarantine,
+        crate::core::PeerState::Asking => PeerState::Asking,
+        crate::core::PeerState::Blocked { .. } => PeerState::Blocked,
     }
 }
 
@@ -212,6 +237,7 @@ fn describe(peer: &PeerView, now: Mono) -> Peer {
         | crate::core::PeerState::Quarantine { until, why } => (Some(why.clone()), Some(until.since(now))),
         crate::core::PeerState::Left { until } => (Some(String::from("it said goodbye")), Some(until.since(now))),
         crate::core::PeerState::Dead { why } => (Some(why.clone()), None),
+        crate::core::PeerState::Blocked { why } => (Some(why.clone()).filter(|why| !why.is_empty()), None),
         crate::core::PeerState::Waiting => (
             Some(String::from("it gave no address that this node may dial; it has to call, or be added by hand")),
             None,
@@ -224,13 +250,16 @@ fn describe(peer: &PeerView, now: Mono) -> Peer {
         addresses: pasteable(peer.id, &peer.addresses),
         state: state_of(peer),
         origin: peer.origin,
+        via: Some(peer.tier),
         rtt_ms: peer.rtt.map(|rtt| (rtt.as_secs_f64() * 1e6).round() / 1e3),
         events_in: peer.events_in,
         events_out: peer.events_out,
         last_seen: peer.seen,
         why,
+        failures: u64::from(peer.failures),
         retry_in_ms: retry.map(|retry| u64::try_from(retry.as_millis()).unwrap_or(u64::MAX)),
         lagging: peer.lagging,
+        history: None,
     }
 }
 

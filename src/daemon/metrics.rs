@@ -174,6 +174,8 @@ fn peers(page: &mut Page, seen: &Seen<'_>) {
         ("dead", of(PeerState::Dead)),
         ("left", of(PeerState::Left)),
         ("quarantine", of(PeerState::Quarantine)),
+        ("asking", of(PeerState::Asking)),
+        ("blocked", of(PeerState::Blocked)),
     ];
     page.gauges("peers", "Peers by how things stand with them", "state", states);
     let peers = &seen.view.peers;

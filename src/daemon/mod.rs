@@ -20,6 +20,7 @@ mod facts;
 mod groups;
 mod leave;
 mod metrics;
+mod neighbours;
 mod notes;
 mod orders;
 mod record;
@@ -159,6 +160,7 @@ async fn start(
     let (record_line, record_lines) = watch::channel(Arc::<str>::from(""));
     let announced = record_lines.clone();
     let (neighbours, neighbours_seen) = watch::channel(Arc::default());
+    let (blocked, blocked_seen) = watch::channel(Arc::default());
     let (head, heads) = watch::channel(Seq(0));
     let (interests, interests_seen) = watch::channel(Interests::default());
     let (ready, readies) = watch::channel(false);
@@ -173,7 +175,7 @@ async fn start(
         clock: Arc::new(wall),
         record: record_lines,
         neighbours: neighbours_seen,
-        blocked: watch::Sender::default().subscribe(),
+        blocked: blocked_seen,
         ready: readies,
         rate: net::Rate {
             per_second: settings.limits.per_source.per_second.get(),
@@ -218,6 +220,7 @@ async fn start(
         durability: settings.node.durability,
         bus: bus_facts,
         started: clock.mono(),
+        profile: settings.node.profile,
         peers_max: settings.discovery.max_peers,
         rate: settings.limits.per_source,
         configured: settings.interests.clone(),
@@ -239,6 +242,7 @@ async fn start(
         net: context.clone(),
         reports: reports.clone(),
         neighbours,
+        blocked,
         head,
         interests,
         ready,

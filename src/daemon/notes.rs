@@ -42,6 +42,14 @@ impl Notes {
             Note::PeerMoved { peer, to: to @ Standing::Quarantine, why } => {
                 tracing::warn!(peer = %peer.short(), to = to.as_str(), "peer is not listened to: {why}");
             }
+            Note::PeerMoved { peer, to: Standing::Asking, .. } => {
+                let id = peer.short();
+                tracing::info!(peer = %id, "a node asks to be a neighbour; next: afferent peers accept {id}");
+            }
+            Note::PeerMoved { peer, to: to @ Standing::Blocked, why } => {
+                self.away.remove(peer);
+                tracing::info!(peer = %peer.short(), to = to.as_str(), "peer is blocked by hand: {why}");
+            }
             Note::PeerMoved { peer, to, why } => {
                 tracing::debug!(peer = %peer.short(), to = to.as_str(), "peer moved: {why}");
             }
@@ -105,6 +113,7 @@ pub(super) fn change(note: &Note, now: Wall) -> Option<Change> {
             ..of(Changed::PeerBackoff, Some(*peer))
         },
         Note::PeerLeft(peer) => of(Changed::PeerLeft, Some(*peer)),
+        Note::PeerMoved { peer, to: Standing::Asking, .. } => of(Changed::PeerAsks, Some(*peer)),
         Note::PeerEquivocates { peer, .. } => of(Changed::PeerEquivocates, Some(*peer)),
         Note::PeerLagging(peer) => of(Changed::PeerLagging, Some(*peer)),
         Note::PeerCaughtUp(peer) => of(Changed::PeerCaughtUp, Some(*peer)),

@@ -26,10 +26,12 @@ pub type Rereader<'r> = dyn Fn() -> Result<Reread, Mistakes> + 'r;
 pub(super) type Reload = Result<Reread, Mistakes>;
 
 /// Keys whose new value holds at once. A change of any other waits for a restart.
-const LIVE: [&str; 13] = [
+const LIVE: [&str; 15] = [
     "discovery.max_peers",
+    "discovery.min_peers",
     "interests.patterns",
     "limits.per_source",
+    "node.accept",
     "node.addresses",
     "node.name",
     "peers.address",

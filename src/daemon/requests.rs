@@ -4,7 +4,7 @@ use tokio::sync::oneshot;
 use tokio::task::block_in_place;
 
 use super::driver::{Driver, Waiting};
-use super::{facts, metrics};
+use super::{facts, metrics, neighbours};
 use crate::admin::answers::{Identified, InterestsView, Matched, Matches, Peer, PeerState, Pinged, Status};
 use crate::admin::{Fault, FaultCode, InterestsChange, Request};
 use crate::core::ports::{Input, Origin};
@@ -24,9 +24,9 @@ impl Driver {
             Request::Id { answer } => {
                 let _ = answer.send(self.facts.identity(self.hands.net.id(), &self.record.addresses()));
             }
-            Request::Peers { answer } => {
-                let _ = answer.send(self.facts.peers(&self.node.view(), &self.clock));
-            }
+            Request::Peers { all, answer } => drop(answer.send(self.known(all))),
+            Request::History { id, answer } => drop(answer.send(self.history(&id))),
+            Request::Order { id, order, answer } => self.decide(id, order, answer),
             Request::Identify { at, answer } => self.identify(at, answer),
             Request::AddPeer { id, at, alias, answer } => self.add_peer(id, at, alias, answer),
             Request::NamePeer { id, alias, answer } => self.name_peer(id, alias, answer),
@@ -117,6 +117,9 @@ impl Driver {
         if id == self.hands.net.id() {
             return Err(Fault::new(FaultCode::OwnAddress, "this is the id of this very node"));
         }
+        if self.node.is_blocked(&id) {
+            return Err(neighbours::blocked());
+        }
         let peers = self.node.view().peers;
         let holder = peers.iter().find(|peer| alias.is_some() && peer.alias.as_deref() == alias && peer.id != id);
         if let Some(holder) = holder {
@@ -147,7 +150,7 @@ impl Driver {
     }
 
     fn ping(&self, id: NodeId, answer: oneshot::Sender<Result<Pinged, Fault>>) {
-        let peers = self.facts.peers(&self.node.view(), &self.clock).peers;
+        let peers = self.known(false).peers;
         let peer = peers.into_iter().find(|peer| peer.id == id);
         let stands = |peer: &Peer| peer.state == PeerState::Connected;
         let Some((peer, lane)) = peer.filter(stands).zip(self.lanes.get(&id)) else {
@@ -170,6 +173,10 @@ impl Driver {
     }
 
     fn remove_peer(&mut self, id: NodeId, answer: oneshot::Sender<Result<(), Fault>>) {
+        if self.node.is_blocked(&id) && !self.node.view().peers.iter().any(|peer| peer.id == id) {
+            let _ = answer.send(Err(neighbours::blocked())); // it is no peer, and nothing else is known of it
+            return;
+        }
         // While the file still has it, removing it again writes the file again.
         if self.unsaved.is_none() && !self.node.view().peers.iter().any(|peer| peer.id == id) {
             let _ = answer.send(Err(Fault::new(FaultCode::NoSuchPeer, "no such peer")));
@@ -211,6 +218,8 @@ fn matches(kind: &EventType, own: bool, prospects: Vec<(NodeId, Prospect)>, view
             Prospect::Unwanted => "none of its patterns asks for it".to_owned(),
             Prospect::Unknown => "its patterns are not known, or no longer count".to_owned(),
             Prospect::Outside => "it is not in trust.allow".to_owned(),
+            Prospect::Asking => "it asks to be a neighbour, and nobody has accepted it yet".to_owned(),
+            Prospect::Blocked => "it is blocked".to_owned(),
         };
         Matched {
             id,

@@ -85,11 +85,12 @@ impl Driver {
             self.trust.typed = typed;
         }
         let mute = self.trust.typed.over(&self.trust.configured);
-        let params = Params { mute, ..settings.params() };
+        let accept = settings.node.accept_in(self.facts.profile);
+        let params = Params { mute, accept, ..settings.params() };
         self.trust.policy.send_replace(Policy::of(self.hands.net.id(), &params));
-        let Params { allow, mute, rules, firehose, peers_max, .. } = params;
+        let Params { allow, mute, rules, firehose, peers_max, min_peers, accept, .. } = params;
         self.feed(Input::Trust { mute, rules });
-        self.feed(Input::Members { allow, firehose, peers_max });
+        self.feed(Input::Members { allow, firehose, peers_max, min_peers, accept });
     }
 
     /// Durable first, then in force: at the door by the node, for readers of the journal by the policy.

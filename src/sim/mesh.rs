@@ -383,7 +383,7 @@ impl Mesh {
                 self.later(delay, Happening::Feed { host: from, life, input: Input::Found { tier, result } });
             }
             Output::SavePeers { peers, .. } => self.hosts[from].peers = peers,
-            Output::SaveBook(book) => self.hosts[from].book = book,
+            Output::SaveBook { book, .. } => self.hosts[from].book = book,
             Output::Note(Note::PeerMoved { peer, to: Standing::Dead, .. }) => self.deaths.push((from, peer)),
             _ => {}
         }

@@ -336,10 +336,10 @@ impl World {
                 self.hosts[host].disk.moved.remove(&peer);
             }
             Output::SavePeers { peers, .. } => self.hosts[host].disk.peers = peers,
-            Output::SaveBook(_) => {}
+            Output::SaveBook { .. } => {}
             // Everybody is typed in here: no tier is on. The world that discovers itself is another one.
             Output::Lookup { .. } | Output::Introduce { .. } | Output::Exchange { .. } => {}
-            Output::Hangup { .. } | Output::Neighbours(_) | Output::Note(_) => {}
+            Output::Hangup { .. } | Output::Neighbours(_) | Output::Blocked(_) | Output::Note(_) => {}
         }
     }
 

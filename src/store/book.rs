@@ -39,7 +39,8 @@ struct Rows {
 struct BanRow {
     id: NodeId,
     since: String,
-    until: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    until: Option<String>,
     why: String,
 }
 
@@ -74,8 +75,15 @@ pub fn load(path: &Path) -> Loaded {
         Ok(book) => Loaded { book, warning: None },
         Err(why) => {
             let trouble = format!("the book of known nodes {} cannot be used: {why}", path.display());
-            let warning = checked::move_aside(path, &trouble)
-                .map_or_else(|fault| fault, |moved| format!("{moved}, and this node looks for others anew"));
+            let warning = checked::move_aside(path, &trouble).map_or_else(
+                |fault| fault,
+                |moved| {
+                    format!(
+                        "{moved}, and this node looks for others anew; who was blocked is not any more: block \
+                     them again"
+                    )
+                },
+            );
             Loaded { book: SavedBook::default(), warning: Some(warning) }
         }
     }
@@ -111,7 +119,7 @@ fn ban_row(ban: &SavedBan) -> BanRow {
     BanRow {
         id: ban.id,
         since: timestamp::format(ban.since),
-        until: timestamp::format(ban.until),
+        until: ban.until.map(timestamp::format),
         why: ban.why.clone(),
     }
 }
@@ -127,8 +135,10 @@ fn decode(bytes: &[u8]) -> Result<SavedBook, String> {
         1 => Rows { nodes: serde_json::from_slice(body).map_err(misfit)?, shunned: Vec::new() },
         _ => serde_json::from_slice(body).map_err(misfit)?,
     };
-    let ban =
-        |row: BanRow| Ok(SavedBan { id: row.id, since: moment(&row.since)?, until: moment(&row.until)?, why: row.why });
+    let ban = |row: BanRow| {
+        let until = row.until.as_deref().map(moment).transpose()?;
+        Ok(SavedBan { id: row.id, since: moment(&row.since)?, until, why: row.why })
+    };
     let shunned = shunned.into_iter().map(ban).collect::<Result<_, String>>()?;
     Ok(SavedBook { nodes: nodes_of(nodes)?, shunned })
 }
@@ -186,7 +196,7 @@ mod tests {
 
     fn ban(seed: u8) -> SavedBan {
         let (id, since) = (node(seed).id, NOW);
-        SavedBan { id, since, until: NOW + DAY, why: "it said \"two\" things".to_owned() }
+        SavedBan { id, since, until: (seed > 4).then_some(NOW + DAY), why: "it said \"two\" things".to_owned() }
     }
 
     fn book(seeds: &[u8]) -> SavedBook {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{StoreError, checked, files};
-use crate::core::ports::{Origin, SavedPeer, Seq};
+use crate::core::ports::{Origin, SavedPeer, Seq, Welcome};
 use crate::time::Wall;
 use crate::wire::{HostPort, Keys, Line, NodeId, Record, Rejection, Verified, timestamp};
 
@@ -32,6 +32,8 @@ pub struct Loaded {
 struct Row {
     id: NodeId,
     origin: Origin,
+    #[serde(default, skip_serializing_if = "is_open")]
+    welcome: Welcome,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     proven: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -45,6 +47,11 @@ struct Row {
     since: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     seen: Option<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde calls")]
+fn is_open(welcome: &Welcome) -> bool {
+    *welcome == Welcome::Open
 }
 
 /// Reads the peer file; no file is no peers. Records that expired, or whose signature does not hold,
@@ -84,6 +91,7 @@ fn row(peer: &SavedPeer) -> Row {
     Row {
         id: peer.id,
         origin: peer.origin,
+        welcome: peer.welcome,
         proven: peer.proven,
         cursor: peer.cursor,
         alias: peer.alias.clone(),
@@ -121,6 +129,7 @@ fn restore(rows: Vec<Row>, now: Wall) -> Result<(Vec<SavedPeer>, usize), String>
         peers.push(SavedPeer {
             id: row.id,
             origin: row.origin,
+            welcome: row.welcome,
             proven: row.proven,
             alias: row.alias,
             addresses: row.addresses,
@@ -163,6 +172,7 @@ mod tests {
         SavedPeer {
             id: key.id(),
             origin: Origin::Manual,
+            welcome: if seed == 1 { Welcome::Accepted } else { Welcome::Open },
             proven: true,
             alias: Some("birch \"the\" tree\n".to_owned()),
             addresses: vec!["birch.example:7443".parse().expect("an address")],
@@ -196,7 +206,7 @@ mod tests {
             assert_eq!((read.id, read.origin, &read.alias), (was.id, was.origin, &was.alias));
             assert_eq!((&read.addresses, read.since, read.seen), (&was.addresses, was.since, was.seen));
             assert_eq!(read.record.as_ref().map(|record| record.seq), was.record.as_ref().map(|record| record.seq));
-            assert_eq!((read.cursor, read.proven), (was.cursor, was.proven));
+            assert_eq!((read.cursor, read.proven, read.welcome), (was.cursor, was.proven, was.welcome));
         }
         assert_eq!(loaded.peers.len(), 2);
     }

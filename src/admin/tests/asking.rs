@@ -85,6 +85,55 @@ async fn peers_are_added_found_and_removed() {
     assert_eq!(problem(client.delete("/v1/peers/cedar").await.expect_err("gone")).1, "no_such_peer");
 }
 
+#[tokio::test]
+async fn who_is_blocked_is_a_peer_or_a_whole_id_and_the_reason_is_one_line() {
+    let scene = Scene::open().await;
+    let mut client = scene.client().await;
+    let [known, stranger] = [2, 9].map(|seed| key(seed).id());
+    client
+        .post("/v1/peers", format!(r#"{{"address":"mesh://{known}@a.example","alias":"cedar"}}"#))
+        .await
+        .expect("added");
+    let mut order = async |route: &str, body: &str| {
+        let text =
+            client.post(&format!("/v1/peers/{route}"), body.to_owned()).await.map_err(|error| problem(error).1)?;
+        let peer: Peer = serde_json::from_str(&text).expect("a peer");
+        Ok::<_, String>((peer.id, peer.state, peer.why))
+    };
+    let blocked = |id, why: Option<&str>| Ok((id, PeerState::Blocked, why.map(str::to_owned)));
+    for _ in 0..2 {
+        assert_eq!(order("cedar/block", r#"{"reason":"it floods"}"#).await, blocked(known, Some("it floods")));
+    }
+    assert_eq!(order(&format!("mesh:{stranger}/block"), "").await, blocked(stranger, None));
+    assert_eq!(order("cedar/accept", "").await, Err("peer_blocked".to_owned()));
+    assert_eq!(order("cedar/unblock", "").await, Ok((known, PeerState::Probing, None)));
+    assert_eq!(order("cedar/accept", "").await, Ok((known, PeerState::Probing, None)));
+    for (route, body, code) in [
+        ("nobody/block", "", "no_such_peer"),
+        ("nobody/accept", "", "no_such_peer"),
+        ("nobody/unblock", "", "no_such_peer"),
+        ("cedar/block", r#"{"why":"x"}"#, "bad_request"),
+        ("cedar/block", "{\"reason\":\"a\\nb\"}", "bad_request"),
+        ("cedar/block", &format!(r#"{{"reason":"{}"}}"#, "x".repeat(201)), "bad_request"),
+    ] {
+        assert_eq!(order(route, body).await, Err(code.to_owned()), "{route} {body}");
+    }
+}
+
+#[tokio::test]
+async fn strangers_are_counted_and_listed_when_they_are_asked_for() {
+    let scene = Scene::open_among(&[Peer { origin: Origin::Found, ..peer(key(9).id(), None, "x.example") }]).await;
+    let mut client = scene.client().await;
+    let known: Peers = client.get_as("/v1/peers").await.expect("peers");
+    assert_eq!((known.peers.len(), known.strangers), (0, 1));
+    let known: Peers = client.get_as("/v1/peers?all=true").await.expect("peers");
+    assert_eq!((known.peers.len(), known.strangers), (1, 0));
+    let one: Peer = client.get_as(&format!("/v1/peers/{}", key(9).id())).await.expect("a stranger can be shown");
+    assert_eq!(one.history.map(|history| history.len()), Some(1));
+    let (status, _, body) = scene.raw("GET", "/v1/peers?everybody=1", None, b"").await;
+    assert!(status == 400 && body.contains("everybody"), "{status} {body}");
+}
+
 #[test]
 fn a_beginning_that_two_share_means_neither() {
     let mut ids: Vec<NodeId> = (0..=255).map(|seed| key(seed).id()).collect();
@@ -93,7 +142,7 @@ fn a_beginning_that_two_share_means_neither() {
     let peers: Vec<Peer> = ids.iter().map(|id| peer(*id, None, "x.example")).collect();
     let closest = ids.windows(2).map(|pair| (twin(&pair[0].to_string(), &pair[1].to_string()), pair[0])).max();
     let (shared, id) = closest.expect("many ids");
-    let peers = Peers { peers };
+    let peers = Peers { peers, strangers: 0 };
     let text = id.to_string();
     if shared >= 4 {
         assert_eq!(select(&peers, &text[..shared]).expect_err("two").code, FaultCode::Ambiguous);

@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use super::answers::*;
 use super::*;
 use crate::core::params::Params;
-use crate::core::ports::{Claim, Claimed, Claims, Emitted, Entry, Log, Origin, Page, PageError, Seq, Stored};
+use crate::core::ports::{Claim, Claimed, Claims, Emitted, Entry, Log, Order, Origin, Page, PageError, Seq, Stored};
 use crate::core::trust::Policy;
 use crate::time::Wall;
 use crate::wire::message::{Durability, Outcome};
@@ -173,7 +173,7 @@ impl Script {
         match request {
             Request::Status { answer } => drop(answer.send(status(self.ready))),
             Request::Id { answer } => drop(answer.send(identity())),
-            Request::Peers { answer } => {
+            Request::Peers { all, answer } => {
                 // Whoever is called `slow` needs three looks to be connected.
                 for peer in self.peers.iter_mut().filter(|peer| peer.alias.as_deref() == Some("slow")) {
                     peer.events_in += 1;
@@ -181,8 +181,16 @@ impl Script {
                         peer.state = PeerState::Connected;
                     }
                 }
-                let _ = answer.send(Peers { peers: self.peers.clone() });
+                let known = self.peers.iter().filter(|peer| all || peer.origin != Origin::Found);
+                let peers: Vec<Peer> = known.cloned().collect();
+                let strangers = (self.peers.len() - peers.len()) as u64;
+                let _ = answer.send(Peers { peers, strangers });
             }
+            Request::History { answer, .. } => {
+                let moved = Moved { at: Some(NOW), state: PeerState::Probing, why: String::new() };
+                let _ = answer.send(vec![moved]);
+            }
+            Request::Order { id, order, answer } => drop(answer.send(self.order(id, order))),
             Request::Identify { at, answer } => {
                 let id = key(2).id();
                 let found = Identified { address: PeerAddress { id: Some(id), at: at.clone() }, id };
@@ -256,6 +264,20 @@ impl Script {
         }
     }
 
+    fn order(&mut self, id: NodeId, order: Order) -> Result<(), Fault> {
+        if matches!(order, Order::Block { .. }) && !self.peers.iter().any(|peer| peer.id == id) {
+            self.peers.push(Peer { addresses: Vec::new(), ..peer(id, None, "x.example") });
+        }
+        let peer = self.peers.iter_mut().find(|peer| peer.id == id).expect("selected");
+        let is_blocked = peer.state == PeerState::Blocked;
+        (peer.state, peer.why) = match order {
+            Order::Accept if is_blocked => return Err(Fault::new(FaultCode::Blocked, "it is blocked")),
+            Order::Block { why } => (PeerState::Blocked, Some(why).filter(|why| !why.is_empty())),
+            Order::Accept | Order::Unblock => (PeerState::Probing, None),
+        };
+        Ok(())
+    }
+
     fn trust(&self) -> TrustView {
         let muted = self.muted.iter().map(|id| Muted { id: *id, alias: None, by_hand: true });
         TrustView { muted: muted.collect(), rules: Vec::new() }
@@ -292,7 +314,7 @@ fn status(ready: bool) -> Status {
         name: "birch".to_owned(),
         ready,
         bus: BusStatus { kind: BusKind::Embedded, connected: true, lag: 0, url: None, why: None },
-        peers: PeersStatus { connected: 0, known: 0 },
+        peers: PeersStatus { connected: 0, known: 0, asking: 0 },
         journal: JournalStatus { events: 0, bytes: 0 },
         warnings: if ready { Vec::new() } else { vec!["the disk is full".to_owned()] },
         version: "0.1.0".to_owned(),
@@ -315,13 +337,16 @@ fn peer(id: NodeId, alias: Option<&str>, at: &str) -> Peer {
         addresses: vec![PeerAddress { id: Some(id), at: at.parse().expect("an address") }],
         state: PeerState::Probing,
         origin: Origin::Manual,
+        via: None,
         rtt_ms: None,
         events_in: 0,
         events_out: 0,
         last_seen: None,
         why: None,
+        failures: 0,
         retry_in_ms: None,
         lagging: false,
+        history: None,
     }
 }
 
@@ -350,7 +375,16 @@ impl Scene {
         Scene::open_with(ready, KEEP_ALIVE).await
     }
 
+    /// With these peers.
+    pub(crate) async fn open_among(peers: &[Peer]) -> Scene {
+        Scene::open_of(true, KEEP_ALIVE, peers.to_vec()).await
+    }
+
     async fn open_with(ready: bool, keep_alive: Duration) -> Scene {
+        Scene::open_of(ready, keep_alive, Vec::new()).await
+    }
+
+    async fn open_of(ready: bool, keep_alive: Duration, peers: Vec<Peer>) -> Scene {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("a.sock");
         let (requests, received) = mpsc::channel(REQUESTS_MAX);
@@ -363,7 +397,7 @@ impl Scene {
         let script = Script {
             log: Arc::clone(&log),
             head: head.clone(),
-            peers: Vec::new(),
+            peers,
             interests: Interests::default(),
             muted: Vec::new(),
             ready,

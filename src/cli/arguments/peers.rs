@@ -13,16 +13,59 @@ pub(in crate::cli) struct Peers {
 
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum PeersAction {
-    /// List everybody this node knows (what `peers` alone does)
-    List,
+    /// List the peers of this node, and who is blocked (what `peers` alone does)
+    List(ListPeers),
     /// Add a peer by the address it printed: mesh://ID@HOST:PORT
     Add(AddPeer),
-    /// Show all that is known of a peer
+    /// Show all that is known of a peer: why it stands where it stands, and how that came
     Show(ShowPeer),
     /// Call a peer something else; without NAME, nothing
     Alias(NamePeer),
-    /// Forget a peer, named by alias, beginning of its id, or address
+    /// Forget a peer, named by alias, beginning of its id, or address; a blocked one stays blocked
     Rm(RemovePeer),
+    /// Let a node be a neighbour that asks for it
+    ///
+    /// With `node.accept = "ask"`, a node that nobody added and that calls by itself is listed and sent nothing
+    /// until then. `peers add` accepts one too.
+    Accept(AcceptPeer),
+    /// Have nothing to do with a node, until it is unblocked
+    ///
+    /// Its requests are refused, nothing is sent to it, it is not called, and others are not told of it. Its
+    /// events still come by way of others: `afferent mute` ends that.
+    Block(BlockPeer),
+    /// Let a blocked node come again
+    Unblock(UnblockPeer),
+}
+
+#[derive(Args, Debug, Default)]
+pub(in crate::cli) struct ListPeers {
+    /// Show nodes too that were only heard of [default: they are counted]
+    #[arg(long)]
+    pub(in crate::cli) all: bool,
+}
+
+#[derive(Args, Debug)]
+pub(in crate::cli) struct AcceptPeer {
+    /// Alias, beginning of the id, or address
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    pub(in crate::cli) peer: String,
+}
+
+#[derive(Args, Debug)]
+pub(in crate::cli) struct BlockPeer {
+    /// Alias, beginning of the id, or address; the whole id of a node that is not known
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    pub(in crate::cli) peer: String,
+    /// Why, for people of this node, in one line [default: none]
+    #[arg(long, value_name = "TEXT")]
+    pub(in crate::cli) reason: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(in crate::cli) struct UnblockPeer {
+    /// Alias, beginning of the id, or address
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    pub(in crate::cli) peer: String,
 }
 
 #[derive(Args, Debug)]

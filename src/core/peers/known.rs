@@ -30,7 +30,7 @@ pub(in crate::core) struct Known {
     pub(super) heard: Wall,
     pub(in crate::core) verified: Option<Wall>,
     pub(super) dead: Option<Wall>,
-    pub(super) tally: Tally,
+    pub(in crate::core) tally: Tally,
     /// Not dialled before.
     pub(in crate::core) until: Mono,
     pub(super) probe: Option<Probe>,

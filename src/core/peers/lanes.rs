@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::note::Note;
 use super::super::params::{AWAY_MAX, FAILURES_MAX, NEVER_FAILURES_MAX, SUSPECT_FOR, SUSPECT_RETRY_MAX};
-use super::super::ports::{LaneId, Origin, Output};
+use super::super::ports::{LaneId, Origin, Output, Welcome};
 use super::super::tier::Tier;
 use super::book::{Said, group_of};
 use super::state::{Standing, State};
@@ -196,6 +196,10 @@ impl Peers {
     pub(in crate::core) fn dial_due(&mut self, now: Now, out: &mut Vec<Output>) {
         for (id, peer) in &mut self.table {
             if peer.state.due().is_none_or(|until| until > now.mono) {
+                continue;
+            }
+            if peer.welcome == Welcome::Asks {
+                peer.state = State::Asking;
                 continue;
             }
             let Some((at, word)) = peer.next_address(self.rules.profile) else {

@@ -23,15 +23,15 @@ impl Peers {
             self.take_record(goodbye);
         }
         let wait = if is_manual { self.rules.backoff_max } else { LEFT_FOR };
-        self.leave_alone(id, now.mono + wait, Standing::Left, "it said goodbye", now, out)
+        self.leave_alone(id, Some(now.mono + wait), Standing::Left, "it said goodbye", now, out)
     }
 
     /// A node cheated: nothing is taken from it for a day. True when that is news. One that a person typed in
     /// is listened to all the same.
     pub(in crate::core) fn quarantine(&mut self, id: NodeId, why: &str, now: Now, out: &mut Vec<Output>) -> bool {
         let is_new = self.shunned.quarantine(id, why, now.wall);
-        if !self.is_manual(&id) {
-            if self.leave_alone(id, now.mono + QUARANTINE, Standing::Quarantine, why, now, out) {
+        if !self.is_manual(&id) && !self.is_blocked(&id) {
+            if self.leave_alone(id, Some(now.mono + QUARANTINE), Standing::Quarantine, why, now, out) {
                 self.cut.push(id);
             }
             self.cross_out(&id, out);
@@ -41,13 +41,14 @@ impl Peers {
 
     /// Is nothing taken from this node now?
     pub(in crate::core) fn is_shunned(&self, id: &NodeId, now: Wall) -> bool {
-        self.shunned.get(id, now).is_some() && !self.is_manual(id)
+        self.is_blocked(id) || (self.shunned.get(id, now).is_some() && !self.is_manual(id))
     }
 
-    fn leave_alone(
+    /// Lets a node go until then. True when it was a peer.
+    pub(super) fn leave_alone(
         &mut self,
         id: NodeId,
-        until: Mono,
+        until: Option<Mono>,
         standing: Standing,
         why: &str,
         now: Now,
@@ -55,7 +56,7 @@ impl Peers {
     ) -> bool {
         let is_known = self.table.contains_key(&id) || self.book.get(&id).is_some();
         if let Some(known) = self.book.get_mut(&id) {
-            known.shut = Some((until, standing));
+            known.shut = until.map(|until| (until, standing));
             known.why = why.to_owned();
         }
         if is_known {

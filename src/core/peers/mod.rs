@@ -7,11 +7,13 @@
 //! sees to that: a newer lane replaces the older one, and reports of the older mean nothing ([`LaneId`]).
 //! Both sides come to the same end whatever each of them knows of the other.
 //!
-//! [`state`] draws the states, [`lanes`] makes and loses lanes, [`room`] says who gets in, [`book`],
-//! [`known`] and [`buckets`] remember everybody else, and [`search`] is what the scheduler, [`super::discovery`], asks.
+//! [`state`] draws the states, [`lanes`] makes and loses lanes, [`room`] and [`doors`] say who gets in,
+//! [`shunned`] who is not listened to, [`book`], [`known`] and [`buckets`] remember everybody else, and [`search`]
+//! is what the scheduler, [`super::discovery`], asks.
 
 mod book;
 mod buckets;
+mod doors;
 mod known;
 mod lanes;
 mod leaving;
@@ -27,8 +29,8 @@ use std::time::Duration;
 
 use super::duty::Position;
 use super::interest::InterestIndex;
-use super::params::{DIAL_PAUSE, Params};
-use super::ports::{LaneId, Origin, Output, SavedPeer, Seq};
+use super::params::{Accept, DIAL_PAUSE, Params};
+use super::ports::{LaneId, Origin, Output, SavedPeer, Seq, Welcome};
 use super::tier::Tier;
 use crate::time::{Mono, Now};
 use crate::wire::{HostPort, NodeId, Profile, Record, Verified, Word};
@@ -63,15 +65,29 @@ pub(super) struct Peers {
     neighbours_changed: bool,
     forgotten: Vec<NodeId>,
     cut: Vec<NodeId>,
+    /// Peers to which events are owed anew.
+    welcomed: Vec<NodeId>,
+}
+
+/// Who may take part, as the operator may change it.
+pub(super) struct Members {
+    pub(super) allow: BTreeSet<NodeId>,
+    pub(super) firehose: BTreeSet<NodeId>,
+    pub(super) peers_max: usize,
+    pub(super) min_peers: usize,
+    pub(super) accept: Accept,
 }
 
 struct Rules {
     profile: Profile,
     allow: BTreeSet<NodeId>,
     firehose: BTreeSet<NodeId>,
+    accept: Accept,
     peers_max: usize,
     /// Places kept for nodes of our own choice.
     kept: usize,
+    /// Is anybody looked for at all?
+    is_seeking: bool,
     backoff_max: Duration,
     backoff_manual_max: Duration,
     steady_after: Duration,
@@ -92,8 +108,10 @@ impl Peers {
                 profile: params.profile,
                 allow: params.allow.clone(),
                 firehose: params.firehose.clone(),
+                accept: params.accept,
                 peers_max: params.peers_max,
-                kept: if params.tiers.is_any_on() { params.min_peers.min(params.peers_max / 4) } else { 0 },
+                kept: kept(params.tiers.is_any_on(), params.min_peers, params.peers_max),
+                is_seeking: params.tiers.is_any_on(),
                 backoff_max: params.backoff_max,
                 backoff_manual_max: params.backoff_manual_max,
                 steady_after: params.steady_after,
@@ -106,6 +124,7 @@ impl Peers {
             neighbours_changed: false,
             forgotten: Vec::new(),
             cut: Vec::new(),
+            welcomed: Vec::new(),
         }
     }
 
@@ -114,17 +133,19 @@ impl Peers {
     }
 
     pub(super) fn restore(&mut self, saved: SavedPeer, now: Now) {
-        let SavedPeer { id, origin, alias, addresses, record, proven, since, seen, .. } = saved;
+        let SavedPeer { id, origin, welcome, alias, addresses, record, proven, since, seen, .. } = saved;
         if origin != Origin::Manual && self.is_closed_to(&id) {
             self.forgotten.push(id); // the mesh became private meanwhile
             return;
         }
         let mut peer = Peer::new(id, origin, since);
         (peer.alias, peer.typed, peer.proven, peer.seen) = (alias, addresses, proven, seen);
+        peer.welcome = if welcome == Welcome::Asks { self.welcome(&id) } else { welcome };
         if origin == Origin::Found {
             (peer.chosen, peer.root) = (true, Tier::Anchor);
         }
-        if let Some(ban) = self.shunned.get(&id, now.wall).filter(|_| origin != Origin::Manual) {
+        let is_exempt = origin == Origin::Manual && !self.is_blocked(&id);
+        if let Some(ban) = self.shunned.get(&id, now.wall).filter(|_| !is_exempt) {
             peer.chosen = false;
             peer.state = ban.state(now);
         }
@@ -138,14 +159,10 @@ impl Peers {
 
     /// The operator changed who may take part. Whoever came by himself and is not among them now is
     /// forgotten, as he would be after a restart; who was typed in stays.
-    pub(super) fn on_members(
-        &mut self,
-        allow: BTreeSet<NodeId>,
-        firehose: BTreeSet<NodeId>,
-        peers_max: usize,
-        out: &mut Vec<Output>,
-    ) {
+    pub(super) fn on_members(&mut self, members: Members, now: Now, out: &mut Vec<Output>) {
+        let Members { allow, firehose, peers_max, min_peers, accept } = members;
         (self.rules.allow, self.rules.firehose, self.rules.peers_max) = (allow, firehose, peers_max);
+        (self.rules.kept, self.rules.accept) = (kept(self.rules.is_seeking, min_peers, peers_max), accept);
         let is_out = |(id, peer): &(&NodeId, &Peer)| peer.origin != Origin::Manual && self.is_closed_to(id);
         let out_now: Vec<NodeId> = self.table.iter().filter(is_out).map(|(id, _)| *id).collect();
         for id in out_now {
@@ -155,6 +172,7 @@ impl Peers {
         for id in strangers {
             self.strike_out(&id, out);
         }
+        self.accept_waiting(now);
         for (id, peer) in &self.table {
             let Some(record) = &peer.record else { continue };
             self.index.remove(id);
@@ -213,7 +231,11 @@ impl Peers {
                 if !self.newcomers.admit(now.mono) || !self.make_room(now.wall, out) {
                     return false;
                 }
-                Peer::new(id, Origin::Inbound, now.wall)
+                let welcome = self.welcome(&id);
+                if welcome == Welcome::Asks {
+                    self.turns.tell(id, Standing::Asking, "it came by itself", now.wall, out);
+                }
+                Peer { welcome, ..Peer::new(id, Origin::Inbound, now.wall) }
             }
         };
         self.table.insert(id, peer);
@@ -312,11 +334,11 @@ impl Peers {
         let peer = self.table.entry(id).or_insert_with(|| Peer::new(id, Origin::Manual, now.wall));
         // Whoever types in one that left thinks that it is back.
         let moved = peer.typed != [at.clone()] || peer.has_left();
-        peer.origin = Origin::Manual;
+        (peer.origin, peer.welcome) = (Origin::Manual, Welcome::Open);
         (peer.tier, peer.root) = (Tier::Manual, Tier::Manual);
         peer.typed = vec![at];
         peer.alias = alias.or(peer.alias.take());
-        if moved && !peer.is_connected() {
+        if moved && !peer.is_connected() && !peer.is_blocked() {
             if let Some(lane) = peer.state.lane() {
                 out.push(Output::Hangup { lane, peer: id });
             }
@@ -369,8 +391,9 @@ impl Peers {
             alias: peer.alias.clone(),
             addresses: peer.typed.clone(),
             record: peer.record.clone(),
+            welcome: peer.welcome,
             proven: peer.proven,
-            cursor: Some(settled(id)),
+            cursor: self.is_served(id).then(|| settled(id)),
             since: peer.since,
             seen: peer.seen,
         };
@@ -379,7 +402,7 @@ impl Peers {
 
     /// Everybody that gets the rates of a known peer.
     pub(super) fn neighbours(&self) -> BTreeSet<NodeId> {
-        let is_one = |peer: &Peer| peer.origin == Origin::Manual || peer.is_connected();
+        let is_one = |peer: &Peer| (peer.origin == Origin::Manual && !peer.is_blocked()) || peer.is_connected();
         self.table.iter().filter(|(_, peer)| is_one(peer)).map(|(id, _)| *id).collect()
     }
 
@@ -417,6 +440,11 @@ impl Peers {
         self.next_lane += 1;
         lane
     }
+}
+
+/// Places of the table that are not given to whoever comes by himself.
+fn kept(is_seeking: bool, min_peers: usize, peers_max: usize) -> usize {
+    if is_seeking { min_peers.min(peers_max / 4) } else { 0 }
 }
 
 /// What orders the buckets, of this life alone. Apart from the generator of jitter: what that gives can be

@@ -4,15 +4,17 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::super::duty::Position;
-use super::super::ports::Origin;
+use super::super::ports::{Origin, Welcome};
 use super::super::tier::Tier;
-use super::state::{State, Tally};
+use super::state::{Standing, State, Tally};
 use crate::time::{Mono, Wall};
 use crate::wire::{Host, HostPort, NodeId, Profile, Record, Verified, Word};
 
 /// One peer.
 pub(in crate::core) struct Peer {
     pub(in crate::core) origin: Origin,
+    /// May it be a neighbour?
+    pub(in crate::core) welcome: Welcome,
     pub(in crate::core) alias: Option<String>,
     /// Whether it spoke to us from near or far, last; `None` = not in this life.
     pub(super) word: Option<Word>,
@@ -35,7 +37,7 @@ pub(in crate::core) struct Peer {
     /// When a lane of ours to it stood last.
     pub(super) verified: Option<Wall>,
     pub(super) position: Position,
-    pub(super) tally: Tally,
+    pub(in crate::core) tally: Tally,
     pub(super) last_dial: Option<Mono>,
     /// Its steady lane broke then.
     pub(super) suspected: Option<Mono>,
@@ -50,6 +52,7 @@ impl Peer {
         let tier = if origin == Origin::Manual { Tier::Manual } else { Tier::Exchange };
         Peer {
             origin,
+            welcome: Welcome::Open,
             alias: None,
             word: None,
             typed: Vec::new(),
@@ -77,9 +80,18 @@ impl Peer {
         matches!(self.state, State::Connected { .. })
     }
 
+    /// A person said so: it gives way to nobody who comes by himself.
+    pub(super) fn is_kept(&self) -> bool {
+        self.origin == Origin::Manual || self.welcome == Welcome::Accepted
+    }
+
+    pub(super) fn is_blocked(&self) -> bool {
+        matches!(self.state, State::Shut { standing: Standing::Blocked, .. })
+    }
+
     /// It counts as one that we looked for: by hand, or by choice.
     pub(super) fn is_ours(&self) -> bool {
-        self.chosen || self.origin == Origin::Manual
+        (self.chosen || self.origin == Origin::Manual) && !self.is_blocked()
     }
 
     /// Addresses that its record names and the policy lets us dial. A peer that spoke to us from far means

@@ -56,7 +56,7 @@ impl Peers {
             return true;
         }
         let is_away = |peer: &Peer| peer.state.is_away() && peer.seen.is_none_or(|seen| now.since(seen) > SUSPECT_FOR);
-        let away = self.table.iter().filter(|(_, peer)| peer.origin != Origin::Manual && is_away(peer));
+        let away = self.table.iter().filter(|(_, peer)| !peer.is_kept() && is_away(peer));
         let longest = away.min_by_key(|(_, peer)| peer.seen).map(|(id, _)| *id);
         match self.droppable(now).or(longest) {
             Some(id) => {
@@ -70,7 +70,7 @@ impl Peers {
     /// One that came by itself and is away: the youngest that never had a lane, so that a crowd of
     /// strangers pushes out strangers, else one that is away so long that nothing is owed to it.
     fn droppable(&self, now: Wall) -> Option<NodeId> {
-        let candidates = || self.table.iter().filter(|(_, peer)| peer.origin != Origin::Manual && peer.state.is_away());
+        let candidates = || self.table.iter().filter(|(_, peer)| !peer.is_kept() && peer.state.is_away());
         let strangers = candidates().filter(|(_, peer)| !peer.proven);
         let is_gone = |peer: &Peer| peer.seen.is_none_or(|seen| now.since(seen) > AWAY_MAX);
         let gone = candidates().filter(|(_, peer)| is_gone(peer));

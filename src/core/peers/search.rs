@@ -9,6 +9,7 @@ use super::super::tier::{Find, Tier};
 use super::book::{Said, group_of};
 use super::known::{Known, Probe};
 use super::peer::may_tell;
+use super::shunned::Ban;
 use super::state::{Standing, State};
 use super::{Peer, Peers};
 use crate::time::{Mono, Now, Wall};
@@ -350,7 +351,7 @@ impl Peers {
 
     /// Does a person's word lead anywhere?
     pub(in crate::core) fn has_manual(&self) -> bool {
-        self.table.values().any(|peer| peer.origin == Origin::Manual)
+        self.table.values().any(|peer| peer.origin == Origin::Manual && !peer.is_blocked())
     }
 
     /// Nodes of the book whose key answered within a day.
@@ -375,6 +376,11 @@ impl Peers {
     /// The nodes of the book that are no peers.
     pub(in crate::core) fn strangers(&self) -> impl Iterator<Item = (&NodeId, &Known)> {
         self.book.iter().filter(|(id, _)| !self.table.contains_key(id))
+    }
+
+    /// The nodes that are not listened to now.
+    pub(in crate::core) fn shunned(&self, now: Wall) -> impl Iterator<Item = (&NodeId, &Ban)> {
+        self.shunned.iter(now).filter(|(id, _)| !self.table.contains_key(id))
     }
 
     pub(in crate::core) fn is_book_changed(&self) -> bool {

@@ -1,4 +1,5 @@
-//! Who is not listened to: nodes that cheated, for a day.
+//! Who is not listened to: nodes that cheated, for a day, and those that a person blocked, until a person says
+//! otherwise.
 //!
 //! This list alone says so, in this life and the next. What the table shows of it, and when it dials such a
 //! node again, follows from it; the book has none of them.
@@ -15,33 +16,46 @@ use crate::wire::NodeId;
 #[derive(Default)]
 pub(super) struct Shunned {
     quarantined: BTreeMap<NodeId, Ban>,
+    /// At most `BLOCKED_MAX`, which whoever takes the order sees to.
+    blocked: BTreeMap<NodeId, Ban>,
+    /// Since somebody was told who is blocked.
+    pub(super) blocks_changed: bool,
     /// Since it was written down.
     pub(super) changed: bool,
 }
 
 /// One of them.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Ban {
+pub(in crate::core) struct Ban {
     since: Wall,
-    until: Wall,
+    /// `None` = by hand.
+    until: Option<Wall>,
     why: String,
 }
 
 impl Ban {
     /// Where a peer of the table stands by it.
-    pub(super) fn state(&self, now: Now) -> State {
-        let until = now.mono + self.until.since(now.wall);
-        State::Shut { until, standing: Standing::Quarantine, why: self.why.clone() }
+    pub(in crate::core) fn state(&self, now: Now) -> State {
+        let until = self.until.map(|until| now.mono + until.since(now.wall));
+        let standing = if until.is_some() { Standing::Quarantine } else { Standing::Blocked };
+        State::Shut { until, standing, why: self.why.clone() }
+    }
+
+    fn runs(&self, now: Wall) -> bool {
+        self.until.is_none_or(|until| now < until)
     }
 }
 
 impl Shunned {
-    /// Nothing is taken from this node for a day. False when that was so already. Beyond the bound the one
+    /// Nothing is taken from this node for a day. False when nothing was taken from it already. Beyond the bound the one
     /// that ends first is forgotten.
     pub(super) fn quarantine(&mut self, id: NodeId, why: &str, now: Wall) -> bool {
-        self.quarantined.retain(|_, ban| now < ban.until);
+        if self.is_blocked(&id) {
+            return false; // more cannot be done
+        }
+        self.quarantined.retain(|_, ban| ban.runs(now));
         let is_new = !self.quarantined.contains_key(&id);
-        self.put(id, Ban { since: now, until: now + QUARANTINE, why: why.to_owned() });
+        self.put(id, Ban { since: now, until: Some(now + QUARANTINE), why: why.to_owned() });
         is_new
     }
 
@@ -54,30 +68,61 @@ impl Shunned {
         self.changed = true;
     }
 
+    /// A person blocks this node, or gives another reason for it.
+    pub(super) fn block(&mut self, id: NodeId, why: &str, now: Wall) {
+        let since = self.blocked.get(&id).map_or(now, |ban| ban.since);
+        self.quarantined.remove(&id);
+        self.blocked.insert(id, Ban { since, until: None, why: why.to_owned() });
+        (self.changed, self.blocks_changed) = (true, true);
+    }
+
+    /// False when it was not blocked.
+    pub(super) fn unblock(&mut self, id: &NodeId) -> bool {
+        let was_blocked = self.blocked.remove(id).is_some();
+        self.changed |= was_blocked;
+        self.blocks_changed |= was_blocked;
+        was_blocked
+    }
+
+    pub(super) fn is_blocked(&self, id: &NodeId) -> bool {
+        self.blocked.contains_key(id)
+    }
+
+    pub(super) fn blocked(&self) -> impl Iterator<Item = NodeId> {
+        self.blocked.keys().copied()
+    }
+
     /// Why nothing is taken from this node now.
     pub(super) fn get(&self, id: &NodeId, now: Wall) -> Option<&Ban> {
-        self.quarantined.get(id).filter(|ban| now < ban.until)
+        self.blocked.get(id).or_else(|| self.quarantined.get(id)).filter(|ban| ban.runs(now))
+    }
+
+    /// Everybody from whom nothing is taken now, the blocked ones first.
+    pub(super) fn iter(&self, now: Wall) -> impl Iterator<Item = (&NodeId, &Ban)> {
+        self.blocked.iter().chain(&self.quarantined).filter(move |(_, ban)| ban.runs(now))
     }
 
     /// As it is written down.
     pub(super) fn saved(&self, now: Wall) -> Vec<SavedBan> {
-        let running = self.quarantined.iter().filter(|(_, ban)| now < ban.until);
         let save = |(id, ban): (&NodeId, &Ban)| {
             let Ban { since, until, why } = ban.clone();
             SavedBan { id: *id, since, until, why }
         };
-        running.map(save).collect()
+        self.iter(now).map(save).collect()
     }
 
     /// Takes back what was written down. What a clock wrote that was ahead lasts no longer than what is
     /// written now.
     pub(super) fn restore(&mut self, saved: SavedBan, now: Wall) {
         let SavedBan { id, since, until, why } = saved;
-        let until = until.min(now + QUARANTINE);
-        if now < until {
-            self.put(id, Ban { since, until, why });
-            self.changed = false; // the file says so already
+        let ban = Ban { since, until: until.map(|until| until.min(now + QUARANTINE)), why };
+        if ban.until.is_none() {
+            self.blocked.insert(id, ban);
+            self.blocks_changed = true;
+        } else if ban.runs(now) {
+            self.put(id, ban);
         }
+        self.changed = false; // the file says so already
     }
 }
 

@@ -9,8 +9,10 @@
 //! | suspect | a steady lane broke, which is how its probes miss | dialled at once: success → connected; 30 s → backoff |
 //! | backoff(n) | failures | `rand(0, min(15 min, 1 s·2^n))`, or it calls on us → probing |
 //! | waiting | in the table, and nowhere to dial | it gives an address → probing |
+//! | asking | it came by itself, and `accept` is `ask` | a person accepts it → probing |
 //! | dead | 10 failures and 7 days, or 3 and never verified | 2 of them are dialled every 65 to 125 s |
 //! | left, quarantine | it said goodbye; it cheated | 24 h |
+//! | blocked | a person says so | a person unblocks it → probing |
 //!
 //! Nobody is asked to probe a suspect for us: there is no route for it. A broken lane is proof enough to
 //! dial again, and only our own dials decide.
@@ -48,6 +50,10 @@ pub enum Standing {
     Left,
     /// Nothing is taken from it for a day.
     Quarantine,
+    /// It waits for a person to accept it.
+    Asking,
+    /// A person blocked it.
+    Blocked,
 }
 
 impl Standing {
@@ -63,6 +69,8 @@ impl Standing {
             Standing::Dead => "dead",
             Standing::Left => "left",
             Standing::Quarantine => "quarantine",
+            Standing::Asking => "asking",
+            Standing::Blocked => "blocked",
         }
     }
 }
@@ -121,8 +129,9 @@ pub(in crate::core) enum State {
     Suspect { until: Mono, why: String },
     Backoff { until: Mono, why: String },
     Waiting,
+    Asking,
     Dead { since: Wall, why: String },
-    Shut { until: Mono, standing: Standing, why: String },
+    Shut { until: Option<Mono>, standing: Standing, why: String },
 }
 
 impl State {
@@ -141,7 +150,8 @@ impl State {
     /// When it is dialled next by itself.
     pub(super) fn due(&self) -> Option<Mono> {
         match self {
-            State::Backoff { until, .. } | State::Suspect { until, .. } | State::Shut { until, .. } => Some(*until),
+            State::Backoff { until, .. } | State::Suspect { until, .. } => Some(*until),
+            State::Shut { until, .. } => *until,
             _ => None,
         }
     }
@@ -154,9 +164,9 @@ impl State {
 
 /// What the dials of one node came to.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Tally {
+pub(in crate::core) struct Tally {
     /// Failures in a row, whoever was to blame.
-    pub(super) tries: u32,
+    pub(in crate::core) tries: u32,
     /// Of them those that were not our own network's.
     pub(super) failures: u32,
     /// When it last answered or failed in a way that counted.

@@ -29,7 +29,7 @@ impl Peers {
 
     /// May this neighbour ask us to carry its events on?
     pub(in crate::core) fn gives_duty(&self, id: &NodeId, now: Wall) -> bool {
-        self.is_acquainted(id, now)
+        self.is_served(id) && self.is_acquainted(id, now)
     }
 
     /// What we answer for with this entry.

@@ -13,6 +13,7 @@ use crate::wire::{
 };
 
 mod delivery;
+mod doors;
 mod exchange;
 mod records;
 mod search;
@@ -43,6 +44,7 @@ fn saved(seed: u8) -> SavedPeer {
     SavedPeer {
         id: key(seed).id(),
         origin: ports::Origin::Inbound,
+        welcome: ports::Welcome::Open,
         proven: true,
         alias: None,
         addresses: Vec::new(),

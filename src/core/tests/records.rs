@@ -112,7 +112,8 @@ fn a_quarantine_survives_our_own_restart() {
     let mut desk = with_stranger();
     desk.input(Input::Met { record: record(3, 5, &["b.*"]) });
     let out = desk.input(Input::Stop);
-    let book = out.into_iter().find_map(|output| if let Output::SaveBook(book) = output { Some(book) } else { None });
+    let book =
+        out.into_iter().find_map(|output| if let Output::SaveBook { book, .. } = output { Some(book) } else { None });
     let mut again = Desk::new(Params::default());
     again.wait(DAY / 2);
     again.input(Input::Remembered(book.expect("written down")));

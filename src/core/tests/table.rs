@@ -154,8 +154,13 @@ fn a_change_of_who_may_take_part_counts_at_once() {
     desk.input(Input::Met { word: Word::Near, record: record(3, 1, &["*"]) });
     desk.input(Input::Connected { peer: key(3).id(), lane: LaneId(1), rtt: Duration::ZERO });
     let ids = |seeds: &[u8]| seeds.iter().map(|seed| key(*seed).id()).collect::<BTreeSet<_>>();
-    let members =
-        |allow: &[u8], firehose: &[u8]| Input::Members { allow: ids(allow), firehose: ids(firehose), peers_max: 64 };
+    let members = |allow: &[u8], firehose: &[u8]| Input::Members {
+        allow: ids(allow),
+        firehose: ids(firehose),
+        peers_max: 64,
+        min_peers: 8,
+        accept: params::Accept::Open,
+    };
     let served = |desk: &mut Desk, number: &str| {
         let out = desk.publish(vec![event(1, number, "b.x")]);
         shipments(&out).into_iter().map(|(peer, ..)| peer).collect::<Vec<_>>()
