@@ -15,6 +15,7 @@ mod kills;
 mod leaving;
 mod logs;
 mod metrics;
+mod neighbours;
 mod people;
 mod policy;
 mod publishing;
