@@ -103,6 +103,7 @@ pub struct Line {
     pub duty: bool,
     signature: Signature,
     event: Bytes,
+    digest: Digest,
 }
 
 impl Line {
@@ -121,12 +122,13 @@ impl Line {
         if event.len() > EVENT_BYTES_MAX {
             return Err(Rejection::TooLarge);
         }
-        Ok(Line { hops, duty, signature, event: line.slice(event) })
+        let event = line.slice(event);
+        Ok(Line { hops, duty, signature, digest: Digest::of(&event), event })
     }
 
     /// The identity of the event, before anything in it was read.
     pub fn digest(&self) -> Digest {
-        Digest::of(&self.event)
+        self.digest
     }
 
     /// Bytes of the event.
@@ -144,7 +146,7 @@ impl Line {
     /// # Errors
     /// The first rule broken; see [`Event::parse`].
     pub fn parse(self, keys: &mut Keys) -> Result<Unverified, Rejection> {
-        let event = Event::parse(self.event, keys)?;
+        let event = Event::parse_hashed(self.event, self.digest, keys)?;
         let key = *keys.get(event.source.as_bytes())?;
         Ok(Unverified {
             envelope: Envelope { event, signature: self.signature },

@@ -171,7 +171,14 @@ impl Event {
     /// # Errors
     /// The [`Rejection`] that names the first rule broken.
     pub fn parse(bytes: Bytes, keys: &mut Keys) -> Result<Event, Rejection> {
-        read::event(bytes, keys)
+        let digest = Digest::of(&bytes);
+        read::event(bytes, digest, keys)
+    }
+
+    /// The same for bytes whose digest was taken already: it is a hash of up to 64 KiB.
+    pub(super) fn parse_hashed(bytes: Bytes, digest: Digest, keys: &mut Keys) -> Result<Event, Rejection> {
+        debug_assert_eq!(digest, Digest::of(&bytes));
+        read::event(bytes, digest, keys)
     }
 
     /// The exact bytes that were signed; forwarded, stored and hashed as they are.

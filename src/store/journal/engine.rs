@@ -129,20 +129,20 @@ impl Place {
     }
 }
 
-/// One change of a commit; a value of `None` removes the key.
+/// One change of a commit; a value of `None` removes the key. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Item {
     pub(super) place: Place,
-    pub(super) key: Vec<u8>,
-    pub(super) value: Option<Vec<u8>>,
+    pub(super) key: Slice,
+    pub(super) value: Option<Slice>,
 }
 
 impl Item {
-    pub(super) fn put(place: Place, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> Item {
+    pub(super) fn put(place: Place, key: impl Into<Slice>, value: impl Into<Slice>) -> Item {
         Item { place, key: key.into(), value: Some(value.into()) }
     }
 
-    pub(super) fn remove(place: Place, key: impl Into<Vec<u8>>) -> Item {
+    pub(super) fn remove(place: Place, key: impl Into<Slice>) -> Item {
         Item { place, key: key.into(), value: None }
     }
 }
@@ -273,8 +273,8 @@ impl Engine {
                 self.ids[end].filter.add(key);
             }
             match value {
-                Some(value) => batch.insert(keyspace, key.as_slice(), value.as_slice()),
-                None => batch.remove(keyspace, key.as_slice()),
+                Some(value) => batch.insert(keyspace, key.clone(), value.clone()),
+                None => batch.remove(keyspace, key.clone()),
             }
         }
         Ok(batch.commit()?)

@@ -162,8 +162,8 @@ impl Writer {
         let entries = doubtful.iter().filter(|item| item.place != Place::State && there(item.place));
         let entries = entries.map(|item| Item::remove(item.place, item.key.clone()));
         let spans = doubtful.iter().filter(|item| item.place == Place::State).map(|item| {
-            let span = self.spans.iter().find(|span| item.key == layout::span_key(span.n));
-            Item { value: span.map(span::Span::to_bytes), ..item.clone() }
+            let span = self.spans.iter().find(|span| *item.key == layout::span_key(span.n));
+            Item { value: span.map(|span| span.to_bytes().into()), ..item.clone() }
         });
         entries.chain(spans).collect()
     }

@@ -25,7 +25,7 @@ pub const LONG_TEXT_MAX: usize = 512;
 /// The same of `to`.
 pub const TO_BYTES_MAX: usize = 991;
 
-pub(super) fn event(bytes: Bytes, keys: &mut Keys) -> Result<Event, Rejection> {
+pub(super) fn event(bytes: Bytes, digest: Digest, keys: &mut Keys) -> Result<Event, Rejection> {
     if bytes.len() > EVENT_BYTES_MAX {
         return Err(Rejection::TooLarge);
     }
@@ -53,7 +53,7 @@ pub(super) fn event(bytes: Bytes, keys: &mut Keys) -> Result<Event, Rejection> {
     let kind = kind.ok_or(missing("type"))?.parse()?;
     let (time, expires) = (time.ok_or(missing("time"))?, expires.ok_or(missing("expirytime"))?);
     Ok(Event {
-        digest: Digest::of(&bytes),
+        digest,
         source,
         id: id.into(),
         kind,
