@@ -278,7 +278,9 @@ impl Discovery {
         while self.flying.len() < INTRODUCTIONS_MAX
             && let Some((at, tier)) = self.waiting.pop_front()
         {
-            self.send(at, tier, None, Word::Near, now.mono, out); // the operator named the tier
+            if peers.allows(&at) {
+                self.send(at, tier, None, Word::Near, now.mono, out); // the operator named the tier
+            }
         }
         let oldest = self.flying.values().map(|flight| flight.since + ANSWER_MAX).min();
         self.wake_at(oldest);

@@ -129,7 +129,10 @@ impl Node {
             Input::Unwatch(event) => self.outbox.unwatch(&event),
             Input::Appended { batch, result } => self.on_appended(batch, result, now, steady, out),
             Input::Scanned { peer, after, page } => self.outbox.on_scanned(peer, after, page, &self.peers, steady, out),
-            Input::Signed { record } => self.records.sign(&record, now.wall),
+            Input::Signed { record } => {
+                self.records.sign(&record, now.wall);
+                self.peers.on_signed(&record, out);
+            }
             Input::Met { record, word } => self.on_met(record, word, now, out),
             Input::Contact { peer } => self.on_contact(peer, now),
             Input::PeerAdded { ticket, id, at, alias } => {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::trust::Rule;
-use crate::wire::{NodeId, Profile};
+use crate::wire::{HostPort, NodeId, Profile};
 
 /// What the operator can say, and the limits that tests may tighten.
 #[derive(Clone, Debug)]
@@ -14,6 +14,8 @@ pub struct Params {
     pub profile: Profile,
     /// What becomes of a node that comes by itself.
     pub accept: Accept,
+    /// Where this node listens. Nobody else is ever dialled there, nor where its record says that it is.
+    pub own: BTreeSet<HostPort>,
     /// Non-empty: a private mesh; events by any other source and calls of any other node are refused.
     pub allow: BTreeSet<NodeId>,
     /// Sources whose events are dropped.
@@ -55,6 +57,7 @@ impl Default for Params {
         Params {
             profile: Profile::Public,
             accept: Accept::Open,
+            own: BTreeSet::new(),
             allow: BTreeSet::new(),
             mute: BTreeSet::new(),
             rules: Arc::default(),

@@ -227,6 +227,7 @@ async fn start(
         reading: reload::Reading::of_start(&settings),
     };
     let (trust, params) = trust_of(&settings, &dir, &key);
+    let params = Params { own: record::places(&listen), ..params };
     let policies = trust.policy.subscribe();
     let bus_counters: Arc<bus::Counters> = Arc::default();
     let metrics = Metrics::new(Arc::clone(&bus_counters), journal.sync_seconds());

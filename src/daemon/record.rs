@@ -1,6 +1,7 @@
 //! Our own node record: what it says, when it is renewed, and where everybody finds the newest.
 
-use std::net::{IpAddr, SocketAddr};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,6 +52,19 @@ pub(super) struct OwnRecord {
     /// Signed, and not yet told to the core.
     news: Option<Verified<Record>>,
     line: watch::Sender<Arc<str>>,
+}
+
+/// Where this machine finds us: what we listen on, and the loopback of it where we listen everywhere. The
+/// other addresses of the machine are known once the record names them.
+pub(super) fn places(listening: &[SocketAddr]) -> BTreeSet<HostPort> {
+    let of = |address: &SocketAddr| match address.ip() {
+        ip if !ip.is_unspecified() => vec![*address],
+        IpAddr::V4(_) => vec![(Ipv4Addr::LOCALHOST, address.port()).into()],
+        IpAddr::V6(_) => [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()]
+            .map(|ip| SocketAddr::new(ip, address.port()))
+            .to_vec(),
+    };
+    listening.iter().flat_map(of).map(HostPort::from_socket).collect()
 }
 
 /// How many more changes may be signed at once.
@@ -279,6 +293,16 @@ mod tests {
             interests: Interests::default(),
         };
         OwnRecord::new(basis, watch::Sender::new("".into()), at(Duration::ZERO)).expect("a record")
+    }
+
+    #[test]
+    fn a_wildcard_is_the_loopback_of_this_machine_as_far_as_is_known() {
+        let of = |listening: &[&str]| {
+            let listening: Vec<SocketAddr> = listening.iter().map(|text| text.parse().expect("an address")).collect();
+            places(&listening).iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(of(&["10.0.0.1:1", "0.0.0.0:2"]), ["10.0.0.1:1", "127.0.0.1:2"]);
+        assert_eq!(of(&["[::]:7443"]), ["127.0.0.1:7443", "[::1]:7443"]);
     }
 
     fn news(record: &mut OwnRecord) -> Option<u64> {

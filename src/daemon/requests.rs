@@ -4,7 +4,7 @@ use tokio::sync::oneshot;
 use tokio::task::block_in_place;
 
 use super::driver::{Driver, Waiting};
-use super::{facts, metrics, neighbours};
+use super::{facts, metrics, neighbours, record};
 use crate::admin::answers::{Identified, InterestsView, Matched, Matches, Peer, PeerState, Pinged, Status};
 use crate::admin::{Fault, FaultCode, InterestsChange, Request};
 use crate::core::ports::{Input, Origin};
@@ -105,7 +105,7 @@ impl Driver {
         alias: Option<String>,
         answer: oneshot::Sender<Result<(), Fault>>,
     ) {
-        if let Err(fault) = self.may_add(id, alias.as_deref()) {
+        if let Err(fault) = self.may_add(id, &at, alias.as_deref()) {
             let _ = answer.send(Err(fault));
             return;
         }
@@ -113,12 +113,15 @@ impl Driver {
         self.feed(Input::PeerAdded { ticket, id, at, alias });
     }
 
-    fn may_add(&self, id: NodeId, alias: Option<&str>) -> Result<(), Fault> {
+    fn may_add(&self, id: NodeId, at: &HostPort, alias: Option<&str>) -> Result<(), Fault> {
         if id == self.hands.net.id() {
             return Err(Fault::new(FaultCode::OwnAddress, "this is the id of this very node"));
         }
         if self.node.is_blocked(&id) {
             return Err(neighbours::blocked());
+        }
+        if self.record.addresses().contains(at) || record::places(&self.facts.listen).contains(at) {
+            return Err(Fault::new(FaultCode::OwnAddress, format!("{at} is an address of this very node")));
         }
         let peers = self.node.view().peers;
         let holder = peers.iter().find(|peer| alias.is_some() && peer.alias.as_deref() == alias && peer.id != id);

@@ -186,7 +186,8 @@ impl Book {
         }
     }
 
-    fn settle_at(&mut self, id: &NodeId, at: Vec<HostPort>) {
+    /// A node is at these places and no others.
+    pub(super) fn settle_at(&mut self, id: &NodeId, at: Vec<HostPort>) {
         self.leave_places(id);
         for place in &at {
             self.hosts.entry(place.host.clone()).or_default().insert(*id);

@@ -49,7 +49,7 @@ impl Peers {
     /// typed in is remembered as such.
     fn enter(&mut self, id: NodeId, now: Now) {
         let Some(peer) = self.table.get(&id).filter(|peer| peer.origin != Origin::Manual) else { return };
-        let at = peer.told(self.rules.profile);
+        let at = peer.told(self.rules.profile, &self.own);
         let Some(first) = at.first() else { return };
         let source = group_of(&first.host);
         let record = peer.record.clone();
@@ -168,7 +168,7 @@ impl Peers {
         }
         self.blame(teller, now, out);
         // Whoever it is, he is there: better known than by any word.
-        if found != self.me && !self.is_closed_to(&found) && self.rules.profile.allows_host(at).is_ok() {
+        if found != self.me && !self.is_closed_to(&found) && self.allows(at) {
             let source = group_of(&at.host);
             let said = Said { id: found, record: None, at: vec![at.clone()], tier, root, teller: None, source, word };
             self.hear(said, "its key answered where another was looked for", now, out);
@@ -202,7 +202,7 @@ impl Peers {
                 peer.state = State::Asking;
                 continue;
             }
-            let Some((at, word)) = peer.next_address(self.rules.profile) else {
+            let Some((at, word)) = peer.next_address(self.rules.profile, &self.own) else {
                 peer.state = State::Waiting;
                 continue;
             };

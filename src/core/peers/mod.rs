@@ -8,8 +8,8 @@
 //! Both sides come to the same end whatever each of them knows of the other.
 //!
 //! [`state`] draws the states, [`lanes`] makes and loses lanes, [`room`] and [`doors`] say who gets in,
-//! [`shunned`] who is not listened to, [`book`], [`known`] and [`buckets`] remember everybody else, and [`search`]
-//! is what the scheduler, [`super::discovery`], asks.
+//! [`shunned`] who is not listened to, [`book`], [`known`] and [`buckets`] remember everybody else, [`own`] knows
+//! where we are ourselves, and [`search`] is what the scheduler, [`super::discovery`], asks.
 
 mod book;
 mod buckets;
@@ -17,6 +17,7 @@ mod doors;
 mod known;
 mod lanes;
 mod leaving;
+mod own;
 mod peer;
 mod room;
 mod search;
@@ -37,6 +38,7 @@ use crate::wire::{HostPort, NodeId, Profile, Record, Verified, Word};
 
 use book::Book;
 pub(super) use known::Known;
+use own::Own;
 pub(super) use peer::Peer;
 use room::Newcomers;
 pub(super) use search::{Choice, Slots};
@@ -52,6 +54,7 @@ pub(super) struct Peers {
     position: Position,
     table: BTreeMap<NodeId, Peer>,
     book: Book,
+    own: Own,
     turns: Turns,
     index: InterestIndex,
     rng: fastrand::Rng,
@@ -100,6 +103,7 @@ impl Peers {
             position: Position::of(&me),
             table: BTreeMap::new(),
             book: Book::new(secret(seed)),
+            own: Own::new(params.own.clone()),
             turns: Turns::default(),
             index: InterestIndex::default(),
             rng: fastrand::Rng::with_seed(seed),

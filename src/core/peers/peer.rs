@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::super::duty::Position;
 use super::super::ports::{Origin, Welcome};
 use super::super::tier::Tier;
+use super::own::Own;
 use super::state::{Standing, State, Tally};
 use crate::time::{Mono, Wall};
 use crate::wire::{Host, HostPort, NodeId, Profile, Record, Verified, Word};
@@ -97,18 +98,20 @@ impl Peer {
     /// Addresses that its record names and the policy lets us dial. A peer that spoke to us from far means
     /// another machine by a private address than we would reach there. One that has not spoken yet in this
     /// life is taken at its word of the last one, but for names: those may lead elsewhere by now.
-    pub(super) fn told(&self, profile: Profile) -> Vec<HostPort> {
+    pub(super) fn told(&self, profile: Profile, own: &Own) -> Vec<HostPort> {
         let told = self.record.iter().flat_map(|record| &record.addresses);
-        told.filter(|at| may_tell(profile, self.word.unwrap_or(Word::Near), at)).cloned().collect()
+        let word = self.word.unwrap_or(Word::Near);
+        told.filter(|at| may_tell(profile, word, at) && own.allows(at, profile)).cloned().collect()
     }
 
     /// Where to dial next, and on whose word. What was typed comes first; every other failure tries what
-    /// the peer itself says.
-    pub(super) fn next_address(&self, profile: Profile) -> Option<(Vec<HostPort>, Word)> {
-        let told = self.told(profile);
-        let typed_turn = !self.typed.is_empty() && (self.tally.tries.is_multiple_of(2) || told.is_empty());
+    /// the peer itself says. Where we are ourselves is nowhere, whoever says it.
+    pub(super) fn next_address(&self, profile: Profile, own: &Own) -> Option<(Vec<HostPort>, Word)> {
+        let told = self.told(profile, own);
+        let typed: Vec<HostPort> = self.typed.iter().filter(|at| !own.holds(at)).cloned().collect();
+        let typed_turn = !typed.is_empty() && (self.tally.tries.is_multiple_of(2) || told.is_empty());
         if typed_turn {
-            return Some((self.typed.clone(), Word::Typed));
+            return Some((typed, Word::Typed));
         }
         (!told.is_empty()).then_some((told, self.word.unwrap_or(Word::Far)))
     }

@@ -80,8 +80,8 @@ impl Peers {
         let word = self.table.get(&teller).and_then(|peer| peer.word).unwrap_or(Word::Far);
         self.on_record_heard(record.clone(), word);
         let places = self.table.get(&teller).map(Peer::addresses).unwrap_or_default();
-        let profile = self.rules.profile;
-        let at: Vec<HostPort> = record.addresses.iter().filter(|at| may_tell(profile, word, at)).cloned().collect();
+        let is_good = |at: &&HostPort| may_tell(self.rules.profile, word, at) && self.allows(at);
+        let at: Vec<HostPort> = record.addresses.iter().filter(is_good).cloned().collect();
         if at.is_empty() {
             return false;
         }
@@ -98,8 +98,7 @@ impl Peers {
         if id == self.me || self.is_closed_to(&id) {
             return;
         }
-        let at: Vec<HostPort> =
-            find.at.iter().filter(|at| self.rules.profile.allows_host(at).is_ok()).cloned().collect();
+        let at: Vec<HostPort> = find.at.iter().filter(|at| self.allows(at)).cloned().collect();
         let source = String::from(if tier == Tier::Seed { "seed" } else { "dns" });
         // The operator named the zone, or the list.
         let said = Said { id, record: None, at, tier, root: tier, teller: None, source, word: Word::Near };
@@ -120,11 +119,6 @@ impl Peers {
         if self.book.get(&id).is_some() {
             self.answered(id, now, out);
         }
-    }
-
-    /// May a place be dialled at all?
-    pub(in crate::core) fn allows(&self, at: &HostPort) -> bool {
-        self.rules.profile.allows_host(at).is_ok()
     }
 
     /// How a feeler ended.
@@ -408,7 +402,8 @@ impl Peers {
         for ban in book.shunned {
             self.shunned.restore(ban, now);
         }
-        for node in book.nodes {
+        for mut node in book.nodes {
+            node.at.retain(|at| self.allows(at));
             if node.id != self.me && !self.is_closed_to(&node.id) && !self.is_shunned(&node.id, now) {
                 self.book.restore(node);
             }

@@ -131,6 +131,56 @@ fn a_find_without_a_key_is_introduced_first() {
     assert_eq!(dials(&out).len(), 1);
 }
 
+/// Whatever lists our own address as somebody else's: a tier, a neighbour, the book of the last life, a
+/// list without ids, and what was heard before we announced it.
+#[test]
+fn nobody_is_ever_dialled_at_an_address_of_our_own() {
+    let listening = "127.0.99.1:7443".parse::<HostPort>().expect("an address");
+    let mut desk = seeker(Params { min_peers: 20, own: [listening.clone()].into(), ..Params::default() });
+    let at_ours = |seed: u8, at: &HostPort| Find { id: Some(key(seed).id()), at: vec![at.clone(), place(seed)] };
+    let saved = |seed: u8, at: HostPort| SavedNode {
+        id: key(seed).id(),
+        at: vec![at],
+        tier: Tier::Dns,
+        source: "dns".to_owned(),
+        heard: START,
+        verified: Some(START),
+        failures: 0,
+        dead: None,
+        anchor: true,
+    };
+    desk.input(Input::Remembered { nodes: vec![saved(2, listening.clone()), saved(3, place(1))] });
+    let mut out = begin(&mut desk);
+    assert_eq!(dials(&out).len(), 1, "of what the disk remembers: where we do not listen");
+    // Our own record says where we are from now on.
+    out.extend(desk.input(Input::Signed { record: record(1, 1, &[]) }));
+    assert!(!desk.node.strangers(desk.now).iter().any(|known| known.id == key(3).id()), "it was said to be here");
+    let finds =
+        vec![at_ours(4, &listening), at_ours(5, &place(1)), Find { id: None, at: vec![place(1), listening.clone()] }];
+    let mut later = desk.input(Input::Found { tier: Tier::Seed, result: Ok(finds) });
+    desk.input(Input::Met { record: record(6, 1, &[]) });
+    let draft = RecordDraft { seq: 1, addresses: vec![place(1), listening.clone()], ..RecordDraft::default() };
+    let lie = draft.seal(START, &key(7)).expect("a record");
+    later.extend(desk.input(Input::Heard { teller: key(6).id(), asked: true, records: vec![lie.clone()] }));
+    later.extend(desk.input(Input::Met { record: lie }));
+    let id = key(8).id();
+    later.extend(desk.input(Input::PeerAdded { ticket: Ticket(9), id, at: listening.clone(), alias: None }));
+    for _ in 0..20 {
+        later.extend(desk.wait(Duration::from_secs(10)));
+    }
+    let ours = [place(1), listening];
+    let called: Vec<&HostPort> = later
+        .iter()
+        .flat_map(|output| match output {
+            Output::Dial { at, .. } => at.iter().collect(),
+            Output::Introduce { at, .. } => vec![at],
+            _ => Vec::new(),
+        })
+        .collect();
+    assert!(called.contains(&&place(4)) && called.contains(&&place(5)), "the other address of each");
+    assert!(!called.iter().any(|at| ours.contains(at)), "{called:?}");
+}
+
 #[test]
 fn a_node_that_knows_enough_gives_the_dns_a_rest_at_first() {
     let mut desk = seeker(Params::default());
