@@ -204,6 +204,7 @@ fn network() -> Vec<Row> {
         ("verifying", net.verify_queue.to_string(), "chunks of lines waiting for a core"),
         ("shipments", net.shipments.to_string(), "bodies waiting in one lane"),
         ("pings", net::bounds::PINGS_MAX.to_string(), "pings waiting in one lane"),
+        ("questions", net::bounds::QUESTIONS_MAX.to_string(), "questions for others waiting in one lane"),
         ("names", net::bounds::ADDRESSES_MAX.to_string(), "addresses tried for one name"),
         ("dials", net::bounds::DIALS_MAX.to_string(), "addresses tried in one dial"),
         ("connect", span(net.connect), "longest wait for a lane's TCP and TLS"),

@@ -16,12 +16,8 @@ use data_encoding::BASE64URL_NOPAD;
 use reqwest::dns::{Name, Resolve, Resolving};
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{RequestBuilder, StatusCode};
-use tokio::net::TcpSocket;
-use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 
 use super::exchange::Sorted;
-use super::resolve::{Policy, resolve};
 use super::tls::Pin;
 use super::{Context, exchange};
 use crate::core::params::CREDIT_MAX;
@@ -373,7 +369,7 @@ fn reason(error: &reqwest::Error, at: SocketAddr, expected: &NodeId, found: Opti
     }
 }
 
-fn words(error: &io::Error, at: SocketAddr) -> Option<String> {
+pub(super) fn words(error: &io::Error, at: SocketAddr) -> Option<String> {
     if let Some(inner) = error.get_ref() {
         // An IO error in another is not in its chain of sources.
         return match inner.downcast_ref::<io::Error>() {
@@ -407,42 +403,6 @@ impl Resolve for NoNames {
     fn resolve(&self, _name: Name) -> Resolving {
         Box::pin(async { Err("names are resolved before".into()) })
     }
-}
-
-/// Whose key answers there? For trust on first use, where a person is shown the id and decides
-/// ([`Word::Typed`]), and for discovery, where the address policy decides on this `word` whether it is called
-/// at all. The key is proved by a finished TLS handshake; nothing is sent.
-///
-/// # Errors
-/// Why there is no answer, for people.
-pub async fn identify(context: &Context, at: &HostPort, word: Word) -> Result<NodeId, String> {
-    let mut why = String::new();
-    let policy = Policy { profile: context.settings().profile, word, counters: context.counters() };
-    for address in resolve(at, &policy).await? {
-        context.counters().dialled.one();
-        match timeout(context.limits().connect, meet(context, at, address)).await {
-            Ok(Ok(id)) if id == context.id() => return Err(format!("{at} is this node itself")),
-            Ok(Ok(id)) => return Ok(id),
-            Ok(Err(error)) => why = words(&error, address).unwrap_or_else(|| format!("no connection to {address}")),
-            Err(_) => why = format!("no answer from {address} in time"),
-        }
-    }
-    Err(why)
-}
-
-async fn meet(context: &Context, place: &HostPort, at: SocketAddr) -> io::Result<NodeId> {
-    let pin = context.0.identity.pin(None);
-    let name = match &place.host {
-        Host::Ip(ip) => (*ip).into(),
-        Host::Name(name) => name.to_string().try_into().map_err(io::Error::other)?,
-    };
-    let socket = if at.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    if let Some(ip) = context.settings().source_ip(at.ip()) {
-        socket.bind(SocketAddr::new(ip, 0))?;
-    }
-    let stream = socket.connect(at).await?;
-    TlsConnector::from(Arc::new(context.0.identity.client(&pin))).connect(name, stream).await?;
-    pin.found().ok_or_else(|| io::Error::other("a finished handshake showed a certificate"))
 }
 
 #[cfg(test)]

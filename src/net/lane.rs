@@ -34,6 +34,8 @@ use crate::wire::{Code, HostPort, NodeId, Record, Verified, Word, timestamp};
 
 /// Addresses tried in one dial, over all places.
 pub const DIALS_MAX: usize = 8;
+/// Questions for others that wait in one lane: one of the search, one of a person.
+pub const QUESTIONS_MAX: usize = 2;
 /// Pings that wait in one lane.
 pub const PINGS_MAX: usize = 8;
 
@@ -42,7 +44,7 @@ pub const PINGS_MAX: usize = 8;
 pub struct LaneHandle {
     shipments: mpsc::Sender<(ShipmentId, Vec<Bytes>)>,
     pings: mpsc::Sender<Asked>,
-    exchanges: mpsc::Sender<()>,
+    exchanges: mpsc::Sender<Question>,
     task: AbortHandle,
 }
 
@@ -55,6 +57,23 @@ pub struct Echo {
     pub rtt: Duration,
     /// How far the peer's clock is ahead of ours, in milliseconds, give or take the round trip.
     pub clock_ahead_ms: i64,
+}
+
+/// What a peer answered to the question whom else it knows.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// Of others than itself; each passed every check but the core's.
+    pub records: Vec<Verified<Record>>,
+    /// There and back.
+    pub took: Duration,
+}
+
+/// Whom else do you know? Somebody may wait for the answer beside the driver.
+#[derive(Debug)]
+struct Question {
+    asker: Option<oneshot::Sender<Told>>,
+    /// The driver is told, too.
+    is_reported: bool,
 }
 
 /// When a ping was asked for, and by whom.
@@ -87,7 +106,15 @@ impl LaneHandle {
     /// busy.
     pub fn exchange(&self) {
         // Full: it is about to be asked.
-        let _ = self.exchanges.try_send(());
+        let _ = self.exchanges.try_send(Question { asker: None, is_reported: true });
+    }
+
+    /// The same, and the answer comes here too; here alone when it `is_private`. None comes when the lane
+    /// breaks, the peer is busy, or is about to be asked already.
+    pub fn ask_others(&self, is_private: bool) -> oneshot::Receiver<Told> {
+        let (answer, told) = oneshot::channel();
+        let _ = self.exchanges.try_send(Question { asker: Some(answer), is_reported: !is_private });
+        told
     }
 
     /// Closes the lane at once; no report follows.
@@ -114,7 +141,7 @@ pub fn open(
 ) -> LaneHandle {
     let (shipments, queue) = mpsc::channel(context.limits().shipments);
     let (pings, asked) = mpsc::channel(PINGS_MAX);
-    let (exchanges, curious) = mpsc::channel(1);
+    let (exchanges, curious) = mpsc::channel(QUESTIONS_MAX);
     let dialler = Dialler { context: context.clone(), peer, lane, reports };
     let task = tokio::spawn(dialler.run(at, word, Wishes { queue, asked, curious })).abort_handle();
     LaneHandle { shipments, pings, exchanges, task }
@@ -130,7 +157,7 @@ struct Shipped {
 struct Wishes {
     queue: mpsc::Receiver<(ShipmentId, Vec<Bytes>)>,
     asked: mpsc::Receiver<Asked>,
-    curious: mpsc::Receiver<()>,
+    curious: mpsc::Receiver<Question>,
 }
 
 struct Dialler {
@@ -180,8 +207,8 @@ impl Dialler {
         for place in at {
             let addresses = match resolve(place, &policy).await {
                 Ok(addresses) => addresses,
-                Err(reason) => {
-                    why = reason;
+                Err(unmet) => {
+                    why = unmet.why;
                     continue;
                 }
             };
@@ -237,16 +264,16 @@ impl Dialler {
                 biased;
                 // Only looks at a version: a change that is not taken now is seen next time. First, so
                 // that no neighbour is sent events by a view of us that we know to be old.
-                Ok(()) = standing.record.changed() => self.renew(standing, false).await,
+                Ok(()) = standing.record.changed() => self.renew(standing).await,
                 // Cancel safe; the moment is kept outside the loop.
                 () = sleep_until(renew_at.unwrap_or(probe_at)), if renew_at.is_some() => {
-                    self.renew(standing, false).await
+                    self.renew(standing).await
                 }
                 // Cancel safe: a shipment is taken only when this arm runs.
                 shipment = wishes.queue.recv() => {
                     let (shipment, lines) = shipment?;
                     match self.ship(&standing.call, shipment, &lines).await {
-                        Ok(Shipped { view_is_old: true }) => self.renew(standing, false).await,
+                        Ok(Shipped { view_is_old: true }) => self.renew(standing).await,
                         Ok(Shipped { view_is_old: false }) => Ok(renew_at),
                         Err(why) => Err(why),
                     }
@@ -256,7 +283,7 @@ impl Dialler {
                     self.echo(&standing.call, since, answer).await.map(|()| renew_at)
                 }
                 // Cancel safe: the wish is taken only when this arm runs.
-                Some(()) = wishes.curious.recv() => self.renew(standing, true).await,
+                Some(question) = wishes.curious.recv() => self.exchange(standing, Some(question)).await,
                 // Cancel safe; the moment is kept outside the loop.
                 () = sleep_until(probe_at) => self.probe(standing).await.map(|()| renew_at),
             };
@@ -270,14 +297,25 @@ impl Dialler {
 
     /// Posts our record and takes the peer's; when it is too busy for that, says when to try again. What
     /// it tells of others counts where it was asked for: nobody provokes questions to talk more.
-    async fn renew(&self, standing: &mut Standing, is_curious: bool) -> Result<Option<Instant>, String> {
+    async fn renew(&self, standing: &mut Standing) -> Result<Option<Instant>, String> {
+        self.exchange(standing, None).await
+    }
+
+    async fn exchange(&self, standing: &mut Standing, question: Option<Question>) -> Result<Option<Instant>, String> {
+        let asked = Instant::now();
         let own = standing.record.borrow_and_update().clone();
         match standing.call.exchange(&own).await {
             Ok(Exchanged { own: record, others }) => {
                 self.report(Report::Told { peer: self.peer, record: own }).await;
                 self.report_met(standing, record).await;
-                if is_curious {
-                    self.report_heard(others).await;
+                if let Some(Question { asker, is_reported }) = question {
+                    if let Some(asker) = asker {
+                        // Whoever asked may be gone.
+                        let _ = asker.send(Told { records: others.clone(), took: asked.elapsed() });
+                    }
+                    if is_reported {
+                        self.report_heard(others).await;
+                    }
                 }
                 Ok(None)
             }
@@ -354,9 +392,7 @@ impl Dialler {
     }
 
     async fn report_heard(&self, records: Vec<Verified<Record>>) {
-        if !records.is_empty() {
-            self.report(Report::Heard { teller: self.peer, records }).await;
-        }
+        self.report(Report::Heard { teller: self.peer, records }).await;
     }
 
     async fn report_met(&self, standing: &mut Standing, record: Verified<Record>) {

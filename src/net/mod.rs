@@ -34,6 +34,7 @@ mod events;
 mod exchange;
 mod lane;
 mod limits;
+mod meet;
 mod meter;
 mod receptor;
 pub mod registrar;
@@ -49,7 +50,7 @@ pub mod bounds {
     pub use super::dial::{ANSWER_BYTES_MAX, ANSWER_RECORDS_MAX, RETRY_MAX};
     pub use super::dns::bounds::{HOST_ADDRESSES_MAX, SERVERS_MAX, TEXTS_MAX};
     pub use super::dns::{ENTRIES_MAX, MANIFESTS_MAX};
-    pub use super::lane::{DIALS_MAX, PINGS_MAX};
+    pub use super::lane::{DIALS_MAX, PINGS_MAX, QUESTIONS_MAX};
     pub use super::meter::LINE_MAX;
     pub use super::receptor::{HEAD_BYTES_MAX, HEADERS_MAX};
     pub use super::registrar::VISITS_MAX;
@@ -63,8 +64,8 @@ pub mod hearing {
 }
 
 pub use counters::{Count, Counters, VerifySeconds};
-pub use dial::identify;
-pub use lane::{Echo, LaneHandle, open};
+pub use lane::{Echo, LaneHandle, Told, open};
+pub use meet::{Miss, Unmet, dialled_at, identify, meet};
 pub use receptor::Receptor;
 pub use settings::{Limits, Rate, Settings, StartError};
 pub use tls::Certificate;

@@ -6,6 +6,8 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::Counters;
+use super::meet::{Miss, Unmet};
+use crate::wire::address::Forbidden;
 use crate::wire::{Host, HostPort, Profile, Word};
 
 /// Addresses tried for one name.
@@ -24,20 +26,21 @@ pub(super) struct Policy<'a> {
 /// no spelling and no name gets round it.
 ///
 /// # Errors
-/// Why there is none, for people.
-pub(super) async fn resolve(at: &HostPort, policy: &Policy<'_>) -> Result<Vec<SocketAddr>, String> {
+/// Why there is none.
+pub(super) async fn resolve(at: &HostPort, policy: &Policy<'_>) -> Result<Vec<SocketAddr>, Unmet> {
+    let unresolved = |why| Err(Unmet { class: Miss::Unresolved, why });
     let found: Vec<SocketAddr> = match &at.host {
         Host::Ip(ip) => vec![SocketAddr::new(*ip, at.port)],
         Host::Name(name) => match timeout(RESOLVE, tokio::net::lookup_host((name.as_ref(), at.port))).await {
             Ok(Ok(found)) => found.collect(),
-            Ok(Err(_)) => return Err(format!("{at} cannot be resolved")),
-            Err(_) => return Err(format!("no answer from the resolver about {at}")),
+            Ok(Err(_)) => return unresolved(format!("{at} cannot be resolved")),
+            Err(_) => return unresolved(format!("no answer from the resolver about {at}")),
         },
     };
     allowed(at, found, policy)
 }
 
-fn allowed(at: &HostPort, found: Vec<SocketAddr>, policy: &Policy<'_>) -> Result<Vec<SocketAddr>, String> {
+fn allowed(at: &HostPort, found: Vec<SocketAddr>, policy: &Policy<'_>) -> Result<Vec<SocketAddr>, Unmet> {
     // An address as such was judged when somebody told us of it: a name says no more than the word it comes on.
     let word = match (&at.host, policy.word) {
         (Host::Ip(_), Word::Far) => Word::Near,
@@ -50,7 +53,7 @@ fn allowed(at: &HostPort, found: Vec<SocketAddr>, policy: &Policy<'_>) -> Result
         match policy.profile.may_dial(word, address) {
             Err(why) => {
                 policy.counters.forbid(why);
-                refused = Some(format!("{at} is not dialled: {address} is {why}"));
+                refused = Some(refusal(at, address, &why));
             }
             Ok(()) if !addresses.contains(&address) => addresses.push(address),
             Ok(()) => {}
@@ -59,8 +62,17 @@ fn allowed(at: &HostPort, found: Vec<SocketAddr>, policy: &Policy<'_>) -> Result
     addresses.truncate(ADDRESSES_MAX);
     match (addresses.is_empty(), refused) {
         (false, _) => Ok(addresses),
-        (true, Some(why)) => Err(why),
-        (true, None) => Err(format!("{at} has no address")),
+        (true, Some(why)) => Err(Unmet { class: Miss::Forbidden, why }),
+        (true, None) => Err(Unmet { class: Miss::Unresolved, why: format!("{at} has no address") }),
+    }
+}
+
+/// An address that was written as such is named once.
+fn refusal(at: &HostPort, address: SocketAddr, why: &Forbidden) -> String {
+    if HostPort::from_socket(address) == *at {
+        format!("{at} is not dialled: it is {why}")
+    } else {
+        format!("{at} is not dialled: {address} is {why}")
     }
 }
 
@@ -89,7 +101,8 @@ mod tests {
         assert_eq!([Word::Typed, Word::Near, Word::Far].map(private), [3, 2, 1], "the word decides in a LAN");
         assert_eq!(counters.forbidden("elsewhere"), 1);
         let why = allowed(&at, found[3..].to_vec(), &policy(Profile::Private, Word::Near)).expect_err("none");
-        assert!(why.contains("birch.example:7443 is not dialled: 169.254.169.254:7443"), "{why}");
+        assert_eq!(why.class, Miss::Forbidden);
+        assert!(why.why.contains("birch.example:7443 is not dialled: 169.254.169.254:7443"), "{why}");
         assert!(allowed(&at, Vec::new(), &policy(Profile::Public, Word::Typed)).is_err());
     }
 

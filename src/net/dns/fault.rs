@@ -74,8 +74,101 @@ impl TierFault {
         }
     }
 
+    /// What an operator does about it.
+    pub fn remedy(self) -> &'static str {
+        match self {
+            TierFault::NoServer => "name a server in /etc/resolv.conf, or set discovery.dns_server = \"IP:PORT\"",
+            TierFault::NoName => {
+                "compare the zone in discovery.dns with what its owner says; nothing stands at _mesh._tcp below it"
+            }
+            TierFault::NoRecords => {
+                "ask the owner of the zone for SRV records at _mesh._tcp, or a TXT record there with id= and addr="
+            }
+            TierFault::NoService => "take the zone out of discovery.dns: its owner closed it",
+            TierFault::ServFail => {
+                "try again in a minute; if it stays, the zone's own servers are down or its DNSSEC is broken: tell its owner"
+            }
+            TierFault::Refused => "ask another server: set discovery.dns_server to one that answers for this zone",
+            TierFault::Code(_) => "ask another server: set discovery.dns_server; or tell the owner of the zone",
+            TierFault::Silent => {
+                "is port 53 open for UDP and TCP? if the server is down, set discovery.dns_server to another"
+            }
+            TierFault::Unreachable => {
+                "is the network of this machine up? if it is, set discovery.dns_server to another server"
+            }
+            TierFault::Garbage => {
+                "is it a DNS server that discovery.dns_server names? if it is, something on the way changes its answers"
+            }
+            TierFault::Unsigned => {
+                "ask the owner of the zone for its registrar's key, or take discovery.dns_keys away to use an unsigned zone"
+            }
+            TierFault::Manifest(error) => manifest_remedy(error),
+            TierFault::Nothing { .. } => {
+                "tell the owner of the zone; if the addresses are of your own network, set node.profile"
+            }
+        }
+    }
+
     /// The server answered, and what was asked for is not there.
     pub(super) fn is_absence(self) -> bool {
         matches!(self, TierFault::NoName | TierFault::NoRecords)
+    }
+}
+
+fn manifest_remedy(error: ZoneError) -> &'static str {
+    match error {
+        ZoneError::UnknownKey => {
+            "compare discovery.dns_keys with the key that the registrar says now (its log, at `ready`): it may have a new one"
+        }
+        ZoneError::Signature | ZoneError::Entries => {
+            "try again in a minute, since it may have been read while it changed; if it stays, somebody else writes the zone"
+        }
+        ZoneError::Expired => {
+            "the registrar has not signed for long: tell its owner; and look at the clock of this machine"
+        }
+        ZoneError::Older => {
+            "a server hands out an old list: try again in some minutes, or set discovery.dns_server to another"
+        }
+        ZoneError::Size
+        | ZoneError::Version
+        | ZoneError::Missing(_)
+        | ZoneError::Value(_)
+        | ZoneError::Zone
+        | ZoneError::Target
+        | ZoneError::Label => "tell the owner of the zone; a registrar of a newer version needs a newer afferent here",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_failure_has_a_word_a_sentence_and_something_to_do_of_its_own() {
+        use TierFault::*;
+        let all = [
+            NoServer,
+            NoName,
+            NoRecords,
+            NoService,
+            ServFail,
+            Refused,
+            Code(9),
+            Silent,
+            Unreachable,
+            Garbage,
+            Unsigned,
+            Manifest(ZoneError::UnknownKey),
+            Nothing { refused: 1, ignored: 2 },
+        ];
+        let count = |texts: BTreeSet<String>| texts.len();
+        assert_eq!(count(all.iter().map(|fault| fault.word().to_owned()).collect()), all.len());
+        assert_eq!(count(all.iter().map(ToString::to_string).collect()), all.len());
+        assert_eq!(count(all.iter().map(|fault| fault.remedy().to_owned()).collect()), all.len());
+        let signed =
+            [ZoneError::UnknownKey, ZoneError::Signature, ZoneError::Expired, ZoneError::Older, ZoneError::Size];
+        assert_eq!(count(signed.iter().map(|error| Manifest(*error).remedy().to_owned()).collect()), signed.len());
     }
 }

@@ -26,6 +26,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::core::tier::Find;
 use crate::time::Wall;
+use crate::wire::address::AddressError;
 use crate::wire::zone::{Label, Manifest, NodeText, Service, ZoneError};
 use crate::wire::{Host, HostPort, Network, NodeId, Profile, ZoneName};
 
@@ -91,13 +92,24 @@ impl Default for Patience {
 pub struct Found {
     /// In the order in which they are to be tried. Places are IP addresses that passed the policy.
     pub finds: Vec<Find>,
-    /// Addresses that the policy refused.
-    pub refused: usize,
+    /// Addresses that the policy refused, with its reasons.
+    pub refused: Vec<Forbidden>,
     /// Entries of no use: without an address or a readable target, of another network, or whose id is not
     /// the one their label stands for.
     pub ignored: usize,
     /// This node stands in the zone itself.
     pub is_here: bool,
+}
+
+/// A place in a zone that may not be dialled.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Forbidden {
+    /// Whose it is said to be.
+    pub id: Option<NodeId>,
+    /// Where.
+    pub at: HostPort,
+    /// Why not.
+    pub why: AddressError,
 }
 
 /// The reader of zones. It remembers the number of the newest manifest of each, so that an older one
@@ -122,10 +134,23 @@ impl Dns {
     /// # Errors
     /// Why the tier brings nothing for now.
     pub async fn lookup(&self, zone: &ZoneName, now: Wall, seed: u64) -> Result<Found, TierFault> {
+        let (found, fault) = self.look(zone, now, seed).await;
+        fault.map_or(Ok(found), Err)
+    }
+
+    /// The same with all that was seen: what the policy refused can be told of a zone that brings nothing.
+    pub async fn look(&self, zone: &ZoneName, now: Wall, seed: u64) -> (Found, Option<TierFault>) {
         let end = Instant::now() + self.settings.patience.whole;
-        let server = Server::open(self.settings.server, self.settings.patience.question)?;
-        let reading = Box::pin(self.read(&server, zone, now));
-        let listing = timeout_at(end, reading).await.unwrap_or(Err(TierFault::Silent))?;
+        let read = async {
+            let server = Server::open(self.settings.server, self.settings.patience.question)?;
+            let reading = Box::pin(self.read(&server, zone, now));
+            let listing = timeout_at(end, reading).await.unwrap_or(Err(TierFault::Silent))?;
+            Ok((server, listing))
+        };
+        let (server, listing) = match read.await {
+            Ok(read) => read,
+            Err(fault) => return (Found::default(), Some(fault)),
+        };
         let mut found = Found { ignored: listing.ignored, ..Found::default() };
         let mut rng = fastrand::Rng::with_seed(seed);
         let services = order(listing.services, |most| rng.u32(0..=most));
@@ -138,7 +163,7 @@ impl Dns {
         let mut finds = BTreeMap::new();
         // Late ones are given up: what came in time is worth more than a failure.
         while let Ok(Some((place, visit))) = timeout_at(end, visits.next()).await {
-            found.refused += visit.refused;
+            found.refused.extend(visit.refused);
             match visit.outcome {
                 Outcome::Find(find) => drop(finds.insert(place, find)),
                 Outcome::Ourselves => found.is_here = true,
@@ -146,10 +171,9 @@ impl Dns {
             }
         }
         found.finds = finds.into_values().collect();
-        if found.finds.is_empty() && !found.is_here {
-            return Err(TierFault::Nothing { refused: found.refused, ignored: found.ignored });
-        }
-        Ok(found)
+        let brings_nothing = found.finds.is_empty() && !found.is_here;
+        let nothing = TierFault::Nothing { refused: found.refused.len(), ignored: found.ignored };
+        (found, brings_nothing.then_some(nothing))
     }
 
     /// What stands at `_mesh._tcp.<zone>`, checked against its manifest when keys are pinned.
@@ -212,17 +236,17 @@ impl Dns {
                 Some(HostPort { host: Host::Name(name), port }) => {
                     (Some(text.clone()), None, server.addresses(&name).await, port)
                 }
-                None => return Visit::useless(0),
+                None => return Visit::useless(Vec::new()),
             },
         };
         if !self.is_credible(label, node.as_ref()) {
-            return Visit::useless(0);
+            return Visit::useless(Vec::new());
         }
         let id = node.map(|node| node.id);
         if id == Some(self.settings.me) {
-            return Visit { outcome: Outcome::Ourselves, refused: 0 };
+            return Visit { outcome: Outcome::Ourselves, refused: Vec::new() };
         }
-        let (at, refused) = self.allowed(&places, port);
+        let (at, refused) = self.allowed(id, &places, port);
         if at.is_empty() { Visit::useless(refused) } else { Visit { outcome: Outcome::Find(Find { id, at }), refused } }
     }
 
@@ -237,13 +261,13 @@ impl Dns {
         is_promised && network.is_none_or(|network| *network == self.settings.network)
     }
 
-    /// The places that may be dialled, each once, and how many may not.
-    fn allowed(&self, places: &[IpAddr], port: u16) -> (Vec<HostPort>, usize) {
-        let (mut at, mut refused) = (Vec::new(), 0);
+    /// The places that may be dialled, each once, and those that may not.
+    fn allowed(&self, id: Option<NodeId>, places: &[IpAddr], port: u16) -> (Vec<HostPort>, Vec<Forbidden>) {
+        let (mut at, mut refused) = (Vec::new(), Vec::new());
         for ip in places {
             let place = HostPort::from_socket(SocketAddr::new(*ip, port));
-            if self.settings.profile.allows(SocketAddr::new(*ip, port)).is_err() {
-                refused += 1;
+            if let Err(why) = self.settings.profile.allows(SocketAddr::new(*ip, port)) {
+                refused.push(Forbidden { id, at: place, why });
             } else if !at.contains(&place) && !self.settings.own.contains(&place) {
                 at.push(place);
             }
@@ -283,7 +307,7 @@ enum Entry {
 /// What became of an entry.
 struct Visit {
     outcome: Outcome,
-    refused: usize,
+    refused: Vec<Forbidden>,
 }
 
 enum Outcome {
@@ -293,7 +317,7 @@ enum Outcome {
 }
 
 impl Visit {
-    fn useless(refused: usize) -> Visit {
+    fn useless(refused: Vec<Forbidden>) -> Visit {
         Visit { outcome: Outcome::Useless, refused }
     }
 }

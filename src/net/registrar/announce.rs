@@ -105,7 +105,7 @@ pub async fn leave(context: &Context, origin: &Origin, goodbye: &str) -> Result<
 async fn addresses(context: &Context, origin: &Origin) -> Result<Vec<SocketAddr>, AnnounceError> {
     // The operator wrote it down.
     let policy = Policy { profile: context.settings().profile, word: Word::Typed, counters: context.counters() };
-    resolve(origin.place(), &policy).await.map_err(AnnounceError::Unreachable)
+    resolve(origin.place(), &policy).await.map_err(|unmet| AnnounceError::Unreachable(unmet.why))
 }
 
 /// A registrar at one address.

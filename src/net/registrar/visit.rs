@@ -39,7 +39,7 @@ impl Registrar {
         // Once more at the socket: what stands in the zone may have been written by hand.
         let (profile, counters) = (context.settings().profile, context.counters());
         let policy = resolve::Policy { profile, word: Word::Near, counters };
-        resolve::resolve(&HostPort::from_socket(at), &policy).await.map_err(lost)?;
+        resolve::resolve(&HostPort::from_socket(at), &policy).await.map_err(|unmet| lost(unmet.why))?;
         context.counters().dialled.one();
         let call = Call::new(context, *id, &HostPort::from_socket(at), at).map_err(lost)?;
         let nonce = nonce().map_err(lost)?;

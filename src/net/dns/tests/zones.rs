@@ -18,7 +18,7 @@ async fn a_zone_of_a_registrar_says_who_is_where() {
     assert_eq!(places(&found), ["127.1.0.1:7443", "127.2.0.1:7443", "127.3.0.1:7443"]);
     let ids: std::collections::BTreeSet<_> = found.finds.iter().filter_map(|find| find.id).collect();
     assert_eq!(ids, [1, 2, 3].map(|number| key(number).id()).into());
-    assert_eq!((found.refused, found.ignored, found.is_here), (0, 0, false));
+    assert_eq!((found.refused.len(), found.ignored, found.is_here), (0, 0, false));
 }
 
 #[tokio::test]
@@ -191,7 +191,7 @@ async fn no_record_leads_to_a_forbidden_place() {
     let mut mixed = Records::default();
     mixed.srv(10, 7443, "birch.example.").ip("birch.example", "10.0.0.1").ip("birch.example", "8.8.8.8");
     let found = ask_as(&mixed, Mood::Good, |settings| settings.profile = Profile::Public).await.expect("a mesh");
-    assert_eq!((places(&found), found.refused), (vec!["8.8.8.8:7443".to_owned()], 1));
+    assert_eq!((places(&found), found.refused.len()), (vec!["8.8.8.8:7443".to_owned()], 1));
 }
 
 #[tokio::test]
