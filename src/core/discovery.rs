@@ -54,6 +54,34 @@ struct Flight {
     since: Mono,
 }
 
+/// When a tier is asked next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Due {
+    /// Never: the operator turned it off.
+    Off,
+    /// It is being asked.
+    Asked,
+    /// At this moment at the latest, unless enough connections stand by then.
+    At(Mono),
+    /// When fewer connections stand than are wanted; of the exchange, when any stands.
+    Resting,
+}
+
+/// How the search goes, for people.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Search {
+    /// Connections of our own choice that are wanted.
+    pub wanted: usize,
+    /// Those that stand.
+    pub standing: usize,
+    /// Zones of the DNS.
+    pub dns: Due,
+    /// The list of seeds.
+    pub seeds: Due,
+    /// Neighbours.
+    pub exchange: Due,
+}
+
 /// One tier that answers questions.
 #[derive(Default)]
 struct Asking {
@@ -252,18 +280,46 @@ impl Discovery {
         }
         if self.tiers.seeds {
             self.seeds.give_up(now);
-            let has_no_dns = !self.tiers.dns || self.dns.failed;
-            let due = match slots.standing {
-                _ if self.seeds.asks > 0 => self.seeds.next,
-                0 if has_no_dns && !has_manual => started,
-                0 => self.seeds.next.min(started + SEEDS_AFTER),
-                _ => self.seeds.next,
-            };
+            let due = self.seeds_due(slots.standing, started, has_manual);
             if !self.seeds.is_owed() && due <= now {
                 self.seeds.ask(Tier::Seed, now, &mut self.rng, out);
             }
             let next = if self.seeds.asks > 0 { self.seeds.next } else { due };
             self.wake_at(Some(self.seeds.asked.map_or(next, |asked| asked + ANSWER_MAX)));
+        }
+    }
+
+    /// When seeds are asked, if nothing changes until then.
+    fn seeds_due(&self, standing: usize, started: Mono, has_manual: bool) -> Mono {
+        let has_no_dns = !self.tiers.dns || self.dns.failed;
+        match standing {
+            _ if self.seeds.asks > 0 => self.seeds.next,
+            0 if has_no_dns && !has_manual => started,
+            0 => self.seeds.next.min(started + SEEDS_AFTER),
+            _ => self.seeds.next,
+        }
+    }
+
+    pub(super) fn search(&self, peers: &Peers) -> Search {
+        let standing = peers.slots().standing;
+        let due = |is_on: bool, asking: &Asking, at: Option<Mono>| match at {
+            _ if !is_on => Due::Off,
+            _ if asking.is_owed() => Due::Asked,
+            Some(at) if standing < self.target => Due::At(at),
+            _ => Due::Resting,
+        };
+        let seeds_at = self.started.map(|started| self.seeds_due(standing, started, peers.has_manual()));
+        let exchange = match peers.next_exchange() {
+            _ if !self.tiers.exchange => Due::Off,
+            Some(at) => Due::At(at),
+            None => Due::Resting,
+        };
+        Search {
+            wanted: self.target,
+            standing,
+            dns: due(self.tiers.dns, &self.dns, self.started.map(|_| self.dns.next)),
+            seeds: due(self.tiers.seeds, &self.seeds, seeds_at),
+            exchange,
         }
     }
 

@@ -50,6 +50,7 @@ use crate::wire::{Interests, NodeId, Record, Rejection, Verified};
 use appending::Appending;
 use calendar::Calendar;
 use discovery::Discovery;
+pub use discovery::{Due, Search};
 use exchange::Exchange;
 use outbox::Outbox;
 use params::{BOOK_PAUSE, Params, RETRY_BUSY, SAVE_PAUSE};
@@ -219,6 +220,11 @@ impl Node {
     /// A copy of what people may look at.
     pub fn view(&self) -> View {
         view::of(self)
+    }
+
+    /// How the search for others goes.
+    pub fn search(&self) -> Search {
+        self.discovery.search(&self.peers)
     }
 
     /// The nodes that we heard of and that are no peers, as they would be looked at.

@@ -84,6 +84,23 @@ fn the_dns_is_asked_at_once_and_seeds_when_nothing_stands_after_three_seconds() 
 }
 
 #[test]
+fn people_see_when_each_tier_is_asked_next() {
+    let mut desk = seeker(Params { min_peers: 1, ..Params::default() });
+    begin(&mut desk);
+    let start = desk.now.mono;
+    let search = desk.node.search();
+    assert_eq!((search.dns, search.seeds, search.exchange), (Due::Asked, Due::At(start + SEEDS_AFTER), Due::Resting));
+    desk.input(Input::Found { tier: Tier::Dns, result: Ok(vec![find(2)]) });
+    assert!(matches!(desk.node.search().dns, Due::At(at) if at > start), "{:?}", desk.node.search());
+    friend(&mut desk, 3);
+    let search = desk.node.search();
+    assert_eq!((search.wanted, search.standing), (1, 1));
+    assert_eq!((search.dns, search.seeds), (Due::Resting, Due::Resting));
+    assert!(matches!(search.exchange, Due::At(at) if at > start));
+    assert_eq!(Desk::new(Params::default()).node.search().dns, Due::Off);
+}
+
+#[test]
 fn a_dead_dns_makes_seeds_come_at_once_unless_a_friend_is_typed_in() {
     let mut desk = seeker(Params::default());
     begin(&mut desk);
