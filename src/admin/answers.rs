@@ -11,7 +11,7 @@ use crate::wire::{Code, Digest, NodeId, Pattern, PeerAddress, Rejection};
 
 mod peers;
 
-pub use peers::{Moved, Peer, PeerState, Peers};
+pub use peers::{Moved, Peer, PeerState, Peers, Via, Way};
 
 /// An object of the API with a schema of its own.
 pub trait Document: Serialize {

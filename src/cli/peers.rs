@@ -17,7 +17,7 @@ use crate::wire::PeerAddress;
 
 mod told;
 
-use told::sentence;
+use told::{sentence, via};
 
 /// How long `add` waits for the first connection.
 const WAIT_MAX: Duration = Duration::from_secs(5);
@@ -97,8 +97,8 @@ async fn list(all: bool, client: &mut Client, global: &Global, output: &mut Outp
         );
         return Ok(Exit::Done);
     }
-    let rows: Vec<_> = peers.iter().map(|peer| row(peer, words::now(), global.verbose > 0)).collect();
-    for line in table(&["PEER", "ID", "ADDRESS", "STATE", "RTT", "IN", "OUT", "SEEN"], &rows) {
+    let rows: Vec<_> = peers.iter().map(|peer| row(peer, &peers, words::now(), global.verbose > 0)).collect();
+    for line in table(&["PEER", "ID", "ADDRESS", "STATE", "RTT", "IN", "OUT", "VIA", "SEEN"], &rows) {
         output.line(&line)?;
     }
     for remark in told::remarks(&peers, strangers) {
@@ -108,7 +108,7 @@ async fn list(all: bool, client: &mut Client, global: &Global, output: &mut Outp
 }
 
 /// With `is_long` the address carries the whole id, so it can be pasted without a question.
-fn row(peer: &Peer, now: Wall, is_long: bool) -> Vec<String> {
+fn row(peer: &Peer, all: &[Peer], now: Wall, is_long: bool) -> Vec<String> {
     let address = peer.addresses.first();
     let address = address.map(|address| if is_long { address.to_string() } else { address.at.to_string() });
     vec![
@@ -119,6 +119,7 @@ fn row(peer: &Peer, now: Wall, is_long: bool) -> Vec<String> {
         words::round_trip(peer.rtt_ms),
         peer.events_in.to_string(),
         peer.events_out.to_string(),
+        via(peer, all),
         words::ago(peer.last_seen, now),
     ]
 }
@@ -215,6 +216,7 @@ async fn remove(peer: &str, client: &mut Client, output: &mut Output) -> Result<
 pub(super) mod tests {
     use super::super::output::tests::pages;
     use super::*;
+    use crate::admin::answers::{Via, Way};
     use crate::core::ports::Origin;
     use crate::wire::Keypair;
 
@@ -244,15 +246,25 @@ pub(super) mod tests {
         let now = Wall::from_millis(1_000_000);
         let seen = Peer { last_seen: Some(now), rtt_ms: Some(12.3), ..peer(PeerState::Connected) };
         let id = seen.id;
-        let short = row(&seen, now, false);
+        let short = row(&seen, &[], now, false);
         let (name, place) = (id.short(), "cedar.example:7443".to_owned());
-        assert_eq!(short, ["cedar", &name, &place, "connected", "12ms", "3", "4", "now"]);
+        assert_eq!(short, ["cedar", &name, &place, "connected", "12ms", "3", "4", "-", "now"]);
         for is_long in [false, true] {
-            let pasted: PeerAddress = row(&seen, now, is_long)[2].parse().expect("pasteable");
+            let pasted: PeerAddress = row(&seen, &[], now, is_long)[2].parse().expect("pasteable");
             assert_eq!(pasted.id, is_long.then_some(id));
         }
         let hostile = Peer { alias: None, why: Some("\u{1b}[31m".into()), ..peer(PeerState::Backoff) };
-        assert_eq!(row(&hostile, now, false)[3], "not reachable: \\u{1b}[31m");
+        assert_eq!(row(&hostile, &[], now, false)[3], "not reachable: \\u{1b}[31m");
+    }
+
+    #[test]
+    fn what_led_to_a_peer_is_said_with_the_name_of_the_teller() {
+        let cedar = peer(PeerState::Connected);
+        let of = |way, teller| Peer { via: Some(Via { way, teller }), alias: None, ..cedar.clone() };
+        let told = of(Way::Told, Some(cedar.id));
+        assert_eq!(via(&told, std::slice::from_ref(&cedar)), "told by cedar");
+        assert_eq!(via(&told, &[]), format!("told by {}", cedar.id.short()));
+        assert_eq!([Way::Called, Way::Manual].map(|way| via(&of(way, None), &[])), ["called us", "added by hand"]);
     }
 
     #[test]

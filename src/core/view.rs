@@ -70,6 +70,8 @@ pub struct PeerView {
     pub origin: Origin,
     /// What named it first.
     pub tier: Tier,
+    /// Which neighbour told of it first, if one did.
+    pub teller: Option<NodeId>,
     /// It holds one of our outbound slots.
     pub chosen: bool,
     /// It came by itself, and nobody has accepted it yet.
@@ -187,6 +189,7 @@ pub(super) fn strangers(node: &Node, now: Now) -> Vec<PeerView> {
     let of = |(id, known): (&NodeId, &super::peers::Known)| PeerView {
         addresses: known.at.clone(),
         tier: known.tier,
+        teller: known.teller,
         failures: known.tally.tries,
         interests: known.record.as_ref().map(|record| record.interests.clone()).unwrap_or_default(),
         seen: known.verified,
@@ -209,6 +212,7 @@ fn nobody(id: NodeId, state: PeerState) -> PeerView {
         state,
         origin: Origin::Found,
         tier: Tier::Exchange,
+        teller: None,
         chosen: false,
         asks: false,
         failures: 0,
@@ -233,6 +237,7 @@ pub(super) fn of(node: &Node) -> View {
             state: PeerState::of(&peer.state),
             origin: peer.origin,
             tier: peer.tier,
+            teller: node.peers.teller(id),
             chosen: peer.chosen,
             asks: peer.welcome == Welcome::Asks,
             failures: peer.tally.tries,

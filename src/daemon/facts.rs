@@ -9,9 +9,11 @@ use super::clock::Clock;
 use super::reload::Reading;
 use crate::admin::answers::{
     BusKind, BusStatus, Identity, InterestsView, JournalStatus, Peer, PeerInterests, PeerState, Peers, PeersStatus,
-    Status,
+    Status, Via, Way,
 };
 use crate::bus::{BusState, Condition, StreamState};
+use crate::core::ports::Origin;
+use crate::core::tier::Tier;
 use crate::core::{PeerView, Standing, View};
 use crate::store::Stats;
 use crate::time::Mono;
@@ -230,6 +232,18 @@ pub(super) fn state_of(peer: &PeerView) -> PeerState {
     }
 }
 
+fn via(peer: &PeerView) -> Via {
+    let way = match (peer.origin, peer.tier) {
+        (Origin::Manual, _) => Way::Manual,
+        (_, Tier::Dns) => Way::Dns,
+        (_, Tier::Seed) => Way::Seeds,
+        (_, Tier::Exchange | Tier::Manual) if peer.teller.is_some() => Way::Told,
+        (Origin::Inbound, _) => Way::Called,
+        (Origin::Found, _) => Way::Remembered,
+    };
+    Via { way, teller: peer.teller.filter(|_| way == Way::Told) }
+}
+
 fn describe(peer: &PeerView, now: Mono) -> Peer {
     let (why, retry) = match &peer.state {
         crate::core::PeerState::Backoff { until, why }
@@ -250,7 +264,7 @@ fn describe(peer: &PeerView, now: Mono) -> Peer {
         addresses: pasteable(peer.id, &peer.addresses),
         state: state_of(peer),
         origin: peer.origin,
-        via: Some(peer.tier),
+        via: Some(via(peer)),
         rtt_ms: peer.rtt.map(|rtt| (rtt.as_secs_f64() * 1e6).round() / 1e3),
         events_in: peer.events_in,
         events_out: peer.events_out,

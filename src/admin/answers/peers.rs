@@ -4,7 +4,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{Document, moment};
 use crate::core::ports::Origin;
-use crate::core::tier::Tier;
 use crate::time::Wall;
 use crate::wire::{NodeId, PeerAddress};
 
@@ -36,9 +35,9 @@ pub struct Peer {
     pub state: PeerState,
     /// How it came to be known.
     pub origin: Origin,
-    /// What named it first.
+    /// What led to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub via: Option<Tier>,
+    pub via: Option<Via>,
     /// One round trip, in milliseconds.
     pub rtt_ms: Option<f64>,
     /// Events it gave us since the start.
@@ -79,6 +78,34 @@ pub struct Moved {
 
 impl Document for Peer {
     const SCHEMA: &'static str = "afferent.peer/1";
+}
+
+/// What led to a peer.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Via {
+    /// Which way.
+    pub way: Way,
+    /// Who told of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teller: Option<NodeId>,
+}
+
+/// The ways that lead to a peer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Way {
+    /// A person typed it in.
+    Manual,
+    /// A neighbour told of it.
+    Told,
+    /// It called on us.
+    Called,
+    /// A zone of the DNS names it.
+    Dns,
+    /// The list of seeds names it.
+    Seeds,
+    /// It was a peer in an earlier life of this node.
+    Remembered,
 }
 
 /// How things stand with a peer (3-discovery.md, "Table").

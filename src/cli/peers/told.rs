@@ -6,10 +6,10 @@ use super::super::failure::{Exit, Failure};
 use super::super::output::{Output, plain};
 use super::super::words;
 use super::decode;
-use crate::admin::answers::{Moved, Peer, PeerState};
+use crate::admin::answers::{Moved, Peer, PeerState, Via, Way};
 use crate::core::ports::Origin;
-use crate::core::tier::Tier;
 use crate::time::Wall;
+use crate::wire::NodeId;
 
 /// The state as a sentence: what, why, what comes next.
 pub(super) fn sentence(peer: &Peer) -> String {
@@ -105,18 +105,37 @@ fn next(peer: &Peer) -> Option<String> {
     }
 }
 
+/// What led to a peer, in a word or two.
+pub(super) fn via(peer: &Peer, all: &[Peer]) -> String {
+    let Some(via) = &peer.via else { return "-".to_owned() };
+    let name = |id: &NodeId| {
+        let known = all.iter().find(|peer| peer.id == *id).and_then(|peer| peer.alias.as_deref());
+        known.map_or_else(|| id.short(), |alias| plain(alias).into_owned())
+    };
+    match (via.way, &via.teller) {
+        (Way::Told, Some(teller)) => format!("told by {}", name(teller)),
+        (Way::Told, None) => "told by a peer".to_owned(),
+        (Way::Manual, _) => "added by hand".to_owned(),
+        (Way::Called, _) => "called us".to_owned(),
+        (Way::Dns, _) => "the DNS".to_owned(),
+        (Way::Seeds, _) => "the seeds".to_owned(),
+        (Way::Remembered, _) => "remembered".to_owned(),
+    }
+}
+
 fn origin(peer: &Peer) -> String {
-    let via = match peer.via {
-        Some(Tier::Dns) => "named by the DNS",
-        Some(Tier::Seed) => "named by the list of seeds",
-        Some(Tier::Anchor) => "known from an earlier life of this node",
-        Some(Tier::Exchange | Tier::Manual) | None => "told of by a peer",
+    let via = match &peer.via {
+        Some(Via { way: Way::Dns, .. }) => "named by the DNS".to_owned(),
+        Some(Via { way: Way::Seeds, .. }) => "named by the list of seeds".to_owned(),
+        Some(Via { way: Way::Remembered, .. }) => "known from an earlier life of this node".to_owned(),
+        Some(Via { teller: Some(teller), .. }) => format!("told of by {}", teller.short()),
+        Some(_) | None => "told of by a peer".to_owned(),
     };
     match (peer.origin, peer.state) {
         (Origin::Manual, _) => "added by hand".to_owned(),
         (Origin::Inbound, _) => "came by itself".to_owned(),
         (Origin::Found, PeerState::Connected | PeerState::Suspect) => format!("{via}, chosen by this node"),
-        (Origin::Found, _) => via.to_owned(),
+        (Origin::Found, _) => via,
     }
 }
 

@@ -23,7 +23,7 @@ pub(in crate::core) struct Known {
     /// What led to whoever named it, in the end.
     pub(super) root: Tier,
     /// Who told us of it.
-    pub(super) teller: Option<NodeId>,
+    pub(in crate::core) teller: Option<NodeId>,
     /// The network of whoever did, or the name of the tier.
     pub(super) source: String,
     pub(super) place: Place,

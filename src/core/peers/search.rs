@@ -234,6 +234,11 @@ impl Peers {
         Some((id, at, word))
     }
 
+    /// Which neighbour told us of a node first; `None` = something else led to it.
+    pub(in crate::core) fn teller(&self, id: &NodeId) -> Option<NodeId> {
+        self.book.get(id)?.teller
+    }
+
     /// Is anybody remembered who is no peer?
     pub(in crate::core) fn has_book(&self) -> bool {
         !self.book.is_empty()

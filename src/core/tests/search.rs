@@ -233,7 +233,8 @@ fn whoever_was_typed_in_answers_for_itself_and_strangers_wait_for_a_slot() {
     assert!(dials(&out).is_empty(), "one connection stands, and one is wanted");
     let view = desk.node.view();
     assert_eq!((view.peers.len(), view.strangers), (1, 1));
-    assert_eq!(desk.node.strangers(desk.now)[0].state, PeerState::Heard);
+    let stranger = &desk.node.strangers(desk.now)[0];
+    assert_eq!((&stranger.state, stranger.teller), (&PeerState::Heard, Some(key(2).id())));
     assert_eq!(desk.node.shareable(desk.now.wall).len(), 1, "hearsay is not passed on");
 }
 
