@@ -156,6 +156,7 @@ mod tests {
             "run --set bus.url= --set node.listen=127.0.0.1:0",
             "init --config a.toml --address birch.example:7443 --name birch",
             "demo --keep",
+            "demo --nodes 5 --keep",
             "status --json",
             "--json status",
             "--socket /tmp/a.sock -q status",

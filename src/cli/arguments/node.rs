@@ -73,9 +73,13 @@ pub(in crate::cli) struct Init {
 
 #[derive(Args, Debug)]
 pub(in crate::cli) struct Demo {
-    /// Keep the three data directories and say where they are [default: removed at the end]
+    /// Leave the nodes running until Ctrl-C, and say how to talk to them [default: all ends by itself]
     #[arg(long)]
     pub(in crate::cli) keep: bool,
+    /// Another play, with so many nodes, 2 to 9: each knows the next one alone, and all of them meet
+    /// [default: three nodes, two of them friends of the first]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(crate::cli::demo::NODES))]
+    pub(in crate::cli) nodes: Option<u64>,
 }
 
 #[derive(Args, Debug)]

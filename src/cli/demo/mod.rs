@@ -3,8 +3,9 @@
 //! The daemons are child processes of this very program, each with its own key, data directory and
 //! patterns; they talk HTTPS on loopback and write into real Redis streams when a `redis-server` is
 //! installed. Whatever the demo says it has seen; if something it promises does not happen it says so
-//! and ends with exit code 1.
+//! and ends with exit code 1. [`chain`] is the other play, of nodes that find each other.
 
+mod chain;
 mod forger;
 mod stage;
 
@@ -13,7 +14,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 
-use self::stage::{Actor, Sighting, Stage};
+pub(in crate::cli) use self::chain::NODES;
+use self::stage::{Actor, CAST, Sighting, Stage};
 use super::arguments::{Demo, Global};
 use super::failure::{Exit, Failure};
 use super::output::Output;
@@ -26,7 +28,11 @@ pub(super) fn perform(demo: &Demo, global: &Global, output: &mut Output) -> Resu
     if global.verbose > 0 {
         logging::start(global);
     }
-    play(demo.keep, output).map(|()| Exit::Done).map_err(|error| {
+    let played = match demo.nodes {
+        None => play(demo.keep, output),
+        Some(nodes) => chain::play(nodes, demo.keep, output),
+    };
+    played.map(|()| Exit::Done).map_err(|error| {
         Failure::new(Exit::Failed, codes::DAEMON, "demo", format!("{error:#}")).next("afferent demo -v")
     })
 }
@@ -34,7 +40,7 @@ pub(super) fn perform(demo: &Demo, global: &Global, output: &mut Output) -> Resu
 /// Plays the demo; with `keep` it then leaves everything running until Ctrl-C.
 fn play(keep: bool, out: &mut Output) -> anyhow::Result<()> {
     let deadline = Instant::now() + PATIENCE;
-    let stage = Stage::build(deadline)?;
+    let stage = Stage::build(&*CAST, deadline)?;
     say(out, &format!("three nodes on this machine, {}\n", stage.bus_sentence()))?;
     for actor in &stage.actors {
         say(out, &format!("  {:<6} {}  wants {}", actor.name, actor.address, actor.patterns.join(" ")))?;

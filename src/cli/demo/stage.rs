@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
@@ -50,17 +51,31 @@ struct Redis {
 /// Removed when dropped.
 struct Folder(PathBuf);
 
-const CAST: [(&str, &[&str]); 3] =
-    [("birch", &["status.*"]), ("cedar", &["deployment.*"]), ("maple", &["deployment.*", "infrastructure.*"])];
+/// Who plays: name, what it wants, and the address that it listens on.
+pub(super) struct Role {
+    pub(super) name: &'static str,
+    pub(super) patterns: &'static [&'static str],
+    pub(super) host: String,
+}
+
+/// The three of the usual play.
+pub(super) static CAST: LazyLock<[Role; 3]> = LazyLock::new(|| {
+    let role = |name, patterns| Role { name, patterns, host: "127.0.0.1".to_owned() };
+    [
+        role("birch", &["status.*"]),
+        role("cedar", &["deployment.*"]),
+        role("maple", &["deployment.*", "infrastructure.*"]),
+    ]
+});
 
 impl Stage {
     /// Starts everything and waits until it answers.
-    pub(super) fn build(deadline: Instant) -> anyhow::Result<Stage> {
+    pub(super) fn build(cast: &[Role], deadline: Instant) -> anyhow::Result<Stage> {
         let folder = Folder::make()?;
         let redis = Redis::start(&folder.0, deadline)?;
         let mut stage = Stage { actors: Vec::new(), redis, folder };
-        for (name, patterns) in CAST {
-            let actor = Actor::start(name, patterns, &stage.folder.0, stage.redis.as_ref())?;
+        for role in cast {
+            let actor = Actor::start(role, &stage.folder.0, stage.redis.as_ref())?;
             stage.actors.push(actor);
         }
         for i in 0..stage.actors.len() {
@@ -88,13 +103,33 @@ impl Stage {
     pub(super) fn introduce(&self, deadline: Instant) -> anyhow::Result<()> {
         let birch = self.actor("birch");
         for friend in self.actors.iter().filter(|actor| actor.name != "birch") {
-            let output = birch.command(&["peers", "add", &friend.address, "--alias", friend.name]).output()?;
-            ensure!(output.status.success(), "peers add: {}", String::from_utf8_lossy(&output.stderr).trim());
+            birch.add(friend)?;
         }
         until(deadline, "birch is connected to both", || {
             let status = birch.ask(&["status", "--json"])?;
             Ok((status["peers"]["connected"] == 2).then_some(()))
         })
+    }
+
+    /// One node is told of another by hand; then both call each other.
+    pub(super) fn befriend(&self, one: &str, other: &str, deadline: Instant) -> anyhow::Result<()> {
+        let pair = [self.actor(one), self.actor(other)];
+        pair[0].add(pair[1])?;
+        for (actor, friend) in [(pair[0], other), (pair[1], one)] {
+            until(deadline, &format!("{} is connected to {friend}", actor.name), || {
+                let answer = actor.ask(&["peers", "list", "--json"])?;
+                let mut peers = answer["peers"].as_array().into_iter().flatten();
+                let is_there = |peer: &Value| peer["id"] == self.id_of(friend) && peer["state"] == "connected";
+                Ok(peers.any(is_there).then_some(()))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The id of a node: what stands between `mesh://` and `@` of its address.
+    pub(super) fn id_of(&self, name: &str) -> &str {
+        let address = &self.actor(name).address;
+        address.trim_start_matches("mesh://").split('@').next().unwrap_or(address)
     }
 
     /// Waits until this event stands where the programs of this node read.
@@ -162,19 +197,14 @@ impl Stage {
 }
 
 impl Actor {
-    fn start(
-        name: &'static str,
-        patterns: &'static [&'static str],
-        folder: &Path,
-        redis: Option<&Redis>,
-    ) -> anyhow::Result<Actor> {
+    fn start(Role { name, patterns, host }: &Role, folder: &Path, redis: Option<&Redis>) -> anyhow::Result<Actor> {
         let home = folder.join(name);
         std::fs::create_dir(&home).context("no directory for a node")?;
         let config = home.join("afferent.toml");
         let url = redis.map(|redis| format!("unix://{}", redis.socket.display())).unwrap_or_default();
         let quoted: Vec<String> = patterns.iter().map(|pattern| format!("\"{pattern}\"")).collect();
         let text = format!(
-            "[node]\nname = \"{name}\"\ndata_dir = \"{data}\"\nlisten = [\"127.0.0.1:0\"]\nprofile = \"loopback\"\n\n\
+            "[node]\nname = \"{name}\"\ndata_dir = \"{data}\"\nlisten = [\"{host}:0\"]\nprofile = \"loopback\"\n\n\
              [interests]\npatterns = [{patterns}]\n\n[bus]\nurl = \"{url}\"\nstream = \"{stream}\"\noutbox = \"{name}:outbox\"\n\n\
              [admin]\nsocket = \"{socket}\"\n",
             data = home.join("data").display(),
@@ -193,6 +223,12 @@ impl Actor {
             .spawn()
             .context("a daemon does not start")?;
         Ok(Actor { name, patterns, address: String::new(), config, child })
+    }
+
+    fn add(&self, friend: &Actor) -> anyhow::Result<()> {
+        let output = self.command(&["peers", "add", &friend.address, "--alias", friend.name]).output()?;
+        ensure!(output.status.success(), "peers add: {}", String::from_utf8_lossy(&output.stderr).trim());
+        Ok(())
     }
 
     fn wait_until_it_answers(&mut self, deadline: Instant) -> anyhow::Result<()> {
@@ -345,7 +381,11 @@ fn program() -> PathBuf {
 }
 
 /// Asks until there is an answer, or the demo has taken too long.
-fn until<T>(deadline: Instant, what: &str, mut ask: impl FnMut() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
+pub(super) fn until<T>(
+    deadline: Instant,
+    what: &str,
+    mut ask: impl FnMut() -> anyhow::Result<Option<T>>,
+) -> anyhow::Result<T> {
     loop {
         if let Some(found) = ask()? {
             return Ok(found);
