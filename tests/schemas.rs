@@ -9,6 +9,7 @@ use afferent::admin::answers::{
     Published, Ready, Status, TrustView,
 };
 use afferent::admin::dead::{Letter, Letters, Mended, Retried};
+use afferent::admin::tiers::Discovery;
 use afferent::admin::{Problem, SCHEMA_URN, SCHEMAS, document};
 use afferent::time::Wall;
 use afferent::wire::{Draft, Event, Keypair, Keys, Record, RecordDraft, envelope};
@@ -32,6 +33,7 @@ const TYPES: &[(&str, Option<Again>)] = &[
     ("config", None),
     ("config-check", None),
     ("dead", Some(of::<Letters>)),
+    ("discovery", Some(of::<Discovery>)),
     ("event", Some(event)),
     ("explain", None),
     ("group", Some(of::<Group>)),

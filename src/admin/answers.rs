@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::fault::FaultCode;
+use super::tiers::TierStatus;
 use crate::core::ports::Seq;
 use crate::time::Wall;
 use crate::wire::message::{Durability, Outcome};
@@ -45,6 +46,9 @@ pub struct Status {
     pub peers: PeersStatus,
     /// What is stored.
     pub journal: JournalStatus,
+    /// Where others are looked for, one for each tier.
+    #[serde(default)]
+    pub discovery: Vec<TierStatus>,
     /// What an operator should know, one sentence each, the worst first.
     pub warnings: Vec<String>,
     /// The software.
@@ -479,16 +483,16 @@ pub enum Changed {
 }
 
 /// Moments as RFC 3339.
-mod moment {
+pub(super) mod moment {
     use super::*;
     use serde::{Deserializer, Serializer, de::Error as _};
 
     #[expect(clippy::ref_option, reason = "the shape that serde calls")]
-    pub(super) fn serialize<S: Serializer>(moment: &Option<Wall>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::admin) fn serialize<S: Serializer>(moment: &Option<Wall>, serializer: S) -> Result<S::Ok, S::Error> {
         moment.map(timestamp::format).serialize(serializer)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Wall>, D::Error> {
+    pub(in crate::admin) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Wall>, D::Error> {
         let text = Option::<String>::deserialize(deserializer)?;
         text.map(|text| timestamp::parse(&text).map_err(D::Error::custom)).transpose()
     }

@@ -50,6 +50,7 @@ mod scrape;
 mod select;
 mod socket;
 mod sse;
+pub mod tiers;
 mod waiting;
 
 pub use answers::document;
@@ -60,7 +61,7 @@ pub use groups::{Cursors, GROUP_NAME_MAX, GROUPS_MAX};
 pub use idempotency::{KEY_BYTES_MAX, KEY_LIFE};
 pub use live::{PAGE_BYTES_MAX, PAGE_ENTRIES_MAX, PROGRESS_EVERY};
 pub use request::{InterestsChange, Request};
-pub use routes::{ANSWER_MAX, Desk, FAREWELL_MAX, PROBE_MAX, serve};
+pub use routes::{ANSWER_MAX, DISCOVER_MAX, Desk, FAREWELL_MAX, PROBE_MAX, serve};
 pub use schemas::{SCHEMA_URN, SCHEMAS};
 pub use scrape::{SCRAPERS_MAX, bind_scrape, scrape};
 pub use select::select;

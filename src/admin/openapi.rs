@@ -193,6 +193,23 @@ const OPERATIONS: &[Operation] = &[
         ..NONE
     },
     Operation {
+        path: "/v1/discovery",
+        id: "discovery",
+        about: "What did each tier of discovery answer last, and when is it asked next?",
+        gives: &[(200, JSON, Schema("discovery"))],
+        ..NONE
+    },
+    Operation {
+        path: "/v1/discovery",
+        method: "post",
+        id: "discover",
+        about: "Ask the tiers anew and dial what they name; `dry_run` dials nothing. `tiers` are `dns`, `exchange`, \
+                `manual`, `seeds`: all when absent. Answered once every dial has ended.",
+        takes: &[(JSON, Object(&[], &[("tiers", Strings), ("dry_run", Flag)]))],
+        gives: &[(200, JSON, Schema("discovery"))],
+        ..NONE
+    },
+    Operation {
         path: "/v1/leave",
         method: "post",
         id: "leave",

@@ -1,5 +1,6 @@
 //! What the driver is asked: the whole border between the local API and the node.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use tokio::sync::oneshot;
@@ -7,6 +8,7 @@ use tokio::sync::oneshot;
 use super::answers::{Identified, Identity, InterestsView, Left, Matches, Moved, Peers, Pinged, Status, TrustView};
 use super::dead::{Letter, Mended, Retried};
 use super::fault::{Fault, FaultCode};
+use super::tiers::{Discovery, TierName};
 use super::waiting::Taken;
 use crate::core::ports::{Emitted, Order};
 use crate::wire::message::Outcome;
@@ -96,6 +98,20 @@ pub enum Request {
     Leave {
         /// Once the connected peers have it, or had their time. [`FaultCode::Storage`]; nothing is said then.
         answer: oneshot::Sender<Result<Left, Fault>>,
+    },
+    /// What did each tier of discovery answer last?
+    Discovery {
+        /// At once.
+        answer: oneshot::Sender<Discovery>,
+    },
+    /// Ask these tiers anew, and dial what they name.
+    Discover {
+        /// Which.
+        tiers: BTreeSet<TierName>,
+        /// Without dialling, and without telling the node what they name.
+        dry_run: bool,
+        /// Once every dial has ended, or had its time.
+        answer: oneshot::Sender<Discovery>,
     },
     /// Forget a peer.
     RemovePeer {

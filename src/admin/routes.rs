@@ -1,5 +1,6 @@
 //! The routes, and the server that answers them.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use super::openapi::OPENAPI;
 use super::publish::{Form, Terms};
 use super::request::{InterestsChange, Request};
 use super::socket::Socket;
+use super::tiers::TierName;
 use super::waiting::Wait;
 use super::{BODY_BYTES_MAX, changes, cloudevents, live, peers, publish, sse};
 use crate::core::ports::{Claims, Log, Seq};
@@ -38,6 +40,8 @@ pub(super) const LINES_TYPE: &str = "application/x-ndjson";
 pub(super) const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// How long the driver may take for an answer; dialling a stranger is the longest.
 pub const ANSWER_MAX: Duration = Duration::from_secs(15);
+/// How long asking all tiers of discovery may take, with the dials that follow.
+pub const DISCOVER_MAX: Duration = Duration::from_secs(45);
 /// How long a probe waits: longer means that nobody is driving.
 pub const PROBE_MAX: Duration = Duration::from_secs(5);
 /// How long answers in the making may take once the daemon stops.
@@ -115,6 +119,7 @@ fn routes(office: Office) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/id", get(id))
         .route("/v1/match/{type}", get(matches))
+        .route("/v1/discovery", get(discovery).post(discover))
         .route("/v1/leave", post(leave))
         .route("/v1/identify", post(identify))
         .route("/v1/events", get(events).post(publish_events))
@@ -224,6 +229,27 @@ async fn id(State(office): State<Office>) -> Answer {
 async fn leave(State(office): State<Office>, writer: Writer) -> Answer {
     tracing::info!(uid = writer.uid, "this node leaves the mesh by hand");
     ok(&office.ask(|answer| Request::Leave { answer }).await??)
+}
+
+async fn discovery(State(office): State<Office>) -> Answer {
+    ok(&office.ask(|answer| Request::Discovery { answer }).await?)
+}
+
+/// The body of `POST /v1/discovery`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Survey {
+    /// All of them when absent.
+    #[serde(default)]
+    tiers: Option<BTreeSet<TierName>>,
+    #[serde(default)]
+    dry_run: bool,
+}
+
+async fn discover(State(office): State<Office>, _: Writer, body: Body) -> Answer {
+    let Survey { tiers, dry_run } = read(body).await?;
+    let tiers = tiers.unwrap_or_else(|| TierName::ALL.into());
+    ok(&office.ask_within(DISCOVER_MAX, |answer| Request::Discover { tiers, dry_run, answer }).await?)
 }
 
 async fn matches(State(office): State<Office>, Path(kind): Path<String>) -> Answer {

@@ -18,6 +18,7 @@ pub const SCHEMAS: &[(&str, &str)] = schemas![
     "config",
     "config-check",
     "dead",
+    "discovery",
     "event",
     "explain",
     "group",

@@ -83,6 +83,14 @@ pub(super) enum Command {
     Invite(Invite),
     /// List, add, accept, block and remove peers
     Peers(Peers),
+    /// Ask the tiers of discovery who is there, dial what they name, and say what came of it
+    ///
+    /// The DNS, the peers that are connected, whom you added by hand, and the seeds; each with how long it
+    /// took, and for every address what came of it: refused by the address policy, connected already,
+    /// dialled, whose key answered, or why none did and what to do about it. The daemon asks and dials;
+    /// nothing of its own search changes by it. With --dry-run nobody is dialled, and without a daemon the
+    /// configuration, the DNS and the seeds are asked from here.
+    Discover(Discover),
     /// Say goodbye to the mesh and end the daemon; the next start takes it back
     ///
     /// Peers stop calling this node at once instead of trying it again and again. Its key, peers and
@@ -219,6 +227,8 @@ mod tests {
             "bench e2e --via b.sock --to cedar --socket a.sock",
             "registrar --config a.toml --set registrar.zone=mesh.example",
             "leave --json",
+            "discover",
+            "discover --tier dns --tier seeds --dry-run --json",
             "invite",
             "invite --qr",
         ] {

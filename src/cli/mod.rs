@@ -18,6 +18,7 @@ mod codes;
 mod configuration;
 mod dead;
 mod demo;
+mod discover;
 mod explain;
 mod failure;
 mod groups;
@@ -107,6 +108,7 @@ fn perform(arguments: &Arguments, output: &mut Output) -> Result<Exit, Failure> 
             Command::Ping(ping) => ping::perform(ping, global, output).await,
             Command::Id => id::perform(global, output).await,
             Command::Invite(invite) => invite::perform(invite, global, output).await,
+            Command::Discover(discover) => discover::perform(discover, global, output).await,
             Command::Leave => leave::perform(global, output).await,
             Command::Peers(peers) => peers::perform(peers, global, output).await,
             Command::Publish(publish) => publish::perform(publish, global, output).await,

@@ -7,6 +7,8 @@ use super::failure::{Exit, Failure};
 use super::output::{Output, plain};
 use super::{reach, words};
 use crate::admin::answers::{BusKind, BusStatus, PeersStatus, Status};
+use crate::admin::tiers::{TierName, TierState, TierStatus};
+use crate::time::Wall;
 
 /// How often `--watch` looks.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -19,9 +21,7 @@ pub(super) async fn perform(arguments: &Arguments, global: &Global, output: &mut
         let text = client.get("/v1/status").await.map_err(failed)?;
         let status: Status = serde_json::from_str(&text)
             .map_err(|error| failed(crate::admin::ClientError::Unreadable(error.to_string())))?;
-        // Time alone is no change.
-        let status = Status { uptime_s: shown.as_ref().map_or(status.uptime_s, |shown| shown.uptime_s), ..status };
-        if shown.as_ref() != Some(&status) {
+        if shown.as_ref().map(timeless) != Some(timeless(&status)) {
             if shown.is_some() && !output.is_json() {
                 output.line("")?;
             }
@@ -36,18 +36,25 @@ pub(super) async fn perform(arguments: &Arguments, global: &Global, output: &mut
     }
 }
 
+/// Time alone is no change.
+fn timeless(status: &Status) -> Status {
+    let mut status = Status { uptime_s: 0, ..status.clone() };
+    status.discovery.iter_mut().for_each(|tier| (tier.at, tier.next_in_ms) = (None, None));
+    status
+}
+
 fn show(text: &str, status: &Status, output: &mut Output) -> Result<Exit, Failure> {
     if output.is_json() {
         output.json(text)?;
     } else {
-        for line in screen(status) {
+        for line in screen(status, words::now()) {
             output.line(&line)?;
         }
     }
     Ok(if status.ready { Exit::Done } else { Exit::Degraded })
 }
 
-fn screen(status: &Status) -> Vec<String> {
+fn screen(status: &Status, now: Wall) -> Vec<String> {
     let ready = if status.ready { "ready" } else { "NOT READY" };
     let up = words::brief(Duration::from_secs(status.uptime_s.max(1)));
     let mut lines =
@@ -64,6 +71,9 @@ fn screen(status: &Status) -> Vec<String> {
     }
     row("bus", &bus(&status.bus));
     row("peers", &peers(&status.peers));
+    for tier in &status.discovery {
+        row(tier.tier.as_str(), &search(tier, now));
+    }
     let journal = &status.journal;
     row("journal", &format!("{}, {}", words::count(journal.events, "event"), words::size(journal.bytes)));
     for warning in &status.warnings {
@@ -79,6 +89,38 @@ fn peers(peers: &PeersStatus) -> String {
         many => format!(", {many} ask to be neighbours: afferent peers"),
     };
     format!("{} connected, {} known{asking}", peers.connected, peers.known)
+}
+
+/// A tier of discovery: what it said last and when, and when it is asked next.
+fn search(tier: &TierStatus, now: Wall) -> String {
+    if tier.tier == TierName::Manual {
+        let retry = tier.next_in_ms.map(|ms| format!("; next try in {}", words::brief(Duration::from_millis(ms))));
+        return match tier.found {
+            0 => "nobody was added by hand".to_owned(),
+            found => format!("{} added by hand{}", words::count(found, "peer"), retry.unwrap_or_default()),
+        };
+    }
+    if tier.state == TierState::Off {
+        return "off".to_owned();
+    }
+    let ago = match words::ago(tier.at, now).as_str() {
+        "now" => "just now".to_owned(),
+        ago => format!("{ago} ago"),
+    };
+    let last = match (tier.at, &tier.why) {
+        (None, _) => "not asked yet".to_owned(),
+        (Some(_), Some(why)) if tier.found == 0 => format!("failed {ago}: {}", plain(why)),
+        (Some(_), Some(why)) => format!("{}, {ago}; but {}", words::count(tier.found, "node"), plain(why)),
+        (Some(_), None) => format!("{}, {ago}", words::count(tier.found, "node")),
+    };
+    let next = match (tier.state, tier.next_in_ms) {
+        (TierState::Asking, _) => "; being asked".to_owned(),
+        (TierState::Waiting, Some(ms)) => format!("; next in {}", words::brief(Duration::from_millis(ms))),
+        (TierState::Resting, _) if tier.tier == TierName::Exchange => "; nobody is connected to be asked".to_owned(),
+        (TierState::Resting, _) => "; not needed now".to_owned(),
+        (TierState::Waiting | TierState::Unknown | TierState::Off, _) => String::new(),
+    };
+    format!("{last}{next}")
 }
 
 fn bus(bus: &BusStatus) -> String {
@@ -105,6 +147,48 @@ mod tests {
     use crate::wire::message::Durability;
     use crate::wire::{Keypair, PeerAddress};
 
+    fn tier(tier: TierName, state: TierState) -> TierStatus {
+        TierStatus { tier, state, at: None, found: 0, why: None, next_in_ms: None }
+    }
+
+    #[test]
+    fn a_tier_is_one_short_line() {
+        let now = Wall::from_millis(1_000_000);
+        let asked = Some(now - Duration::from_secs(12));
+        let dns =
+            TierStatus { at: asked, found: 2, next_in_ms: Some(40_000), ..tier(TierName::Dns, TierState::Waiting) };
+        assert_eq!(search(&dns, now), "2 nodes, 12s ago; next in 40s");
+        let why = Some("zone z: \u{1b}no answer".to_owned());
+        let failed = TierStatus { found: 0, why, ..dns.clone() };
+        assert_eq!(search(&failed, now), "failed 12s ago: zone z: \\u{1b}no answer; next in 40s");
+        assert_eq!(
+            search(&TierStatus { found: 1, ..failed }, now),
+            "1 node, 12s ago; but zone z: \\u{1b}no answer; next in 40s"
+        );
+        let resting = TierStatus { at: Some(now), state: TierState::Resting, ..dns };
+        assert_eq!(search(&resting, now), "2 nodes, just now; not needed now");
+        let lonely = tier(TierName::Exchange, TierState::Resting);
+        assert_eq!(search(&lonely, now), "not asked yet; nobody is connected to be asked");
+        assert_eq!(search(&tier(TierName::Seeds, TierState::Asking), now), "not asked yet; being asked");
+        assert_eq!(search(&tier(TierName::Manual, TierState::Off), now), "nobody was added by hand");
+        let friends = TierStatus { found: 2, next_in_ms: Some(3_000), ..tier(TierName::Manual, TierState::Waiting) };
+        assert_eq!(search(&friends, now), "2 peers added by hand; next try in 3s");
+    }
+
+    #[test]
+    fn time_alone_is_no_change() {
+        let now = Wall::from_millis(1_000_000);
+        let at = |found, next| TierStatus {
+            at: Some(now),
+            found,
+            next_in_ms: next,
+            ..tier(TierName::Dns, TierState::Waiting)
+        };
+        let with = |tier| Status { discovery: vec![tier], ..status() };
+        assert_eq!(timeless(&with(at(1, Some(7)))), timeless(&with(at(1, Some(6)))));
+        assert_ne!(timeless(&with(at(1, None))), timeless(&with(at(2, None))));
+    }
+
     fn status() -> Status {
         let id = Keypair::from_seed(&[7; 32]).id();
         let at = "birch.example:7443".parse().expect("an address");
@@ -121,6 +205,7 @@ mod tests {
             },
             peers: PeersStatus { connected: 1, known: 3, asking: 2 },
             journal: JournalStatus { events: 1, bytes: 2_048 },
+            discovery: vec![tier(TierName::Seeds, TierState::Off)],
             warnings: vec!["the bus is down".to_owned()],
             version: "0.1.0".to_owned(),
             network: "main".to_owned(),
@@ -134,7 +219,7 @@ mod tests {
     #[test]
     fn one_screen_says_how_the_node_is() {
         let id = status().id;
-        assert_eq!(screen(&status()), [
+        assert_eq!(screen(&status(), Wall::default()), [
             format!("birch\\u{{1b}}[2J  {}  NOT READY  v0.1.0  up 1m", id.short()),
             format!("id        {id}"),
             "network   main".to_owned(),
@@ -143,6 +228,7 @@ mod tests {
             "bus       redis redis://127.0.0.1:6379, not connected: connection refused; 3 events kept for it in the journal"
                 .to_owned(),
             "peers     1 connected, 3 known, 2 ask to be neighbours: afferent peers".to_owned(),
+            "seeds     off".to_owned(),
             "journal   1 event, 2.0 KiB".to_owned(),
             "warning   the bus is down".to_owned(),
         ]);
@@ -157,7 +243,7 @@ mod tests {
         );
         assert!(json.starts_with(&expected), "{json}");
         assert!(json.contains(
-            r#""peers":{"connected":1,"known":2},"journal":{"events":1,"bytes":2048},"warnings":["the bus is down"]"#
+            r#""peers":{"connected":1,"known":2},"journal":{"events":1,"bytes":2048},"discovery":[{"tier":"seeds","state":"off","at":null,"found":0}],"warnings":["the bus is down"]"#
         ));
         assert_eq!(serde_json::from_str::<Status>(&json).expect("read back"), status());
     }

@@ -10,7 +10,7 @@ use super::arguments::{Arguments, Command};
 use super::failure::{Exit, Failure};
 use super::output::Output;
 use super::output::tests::{Page, pages};
-use super::{bus, dead, id, interests, matching, peers, ping, publish, status, sub, wait};
+use super::{bus, dead, discover, id, interests, matching, peers, ping, publish, status, sub, wait};
 use crate::admin::tests::Scene;
 
 /// What a command left behind.
@@ -50,6 +50,7 @@ async fn run(scene: &Scene, line: &[&str]) -> Done {
         Command::Wait(wait) => wait::perform(wait, &global, out).await,
         Command::Match(matching) => matching::perform(matching, &global, out).await,
         Command::Ping(ping) => ping::perform(ping, &global, out).await,
+        Command::Discover(discover) => discover::perform(discover, &global, out).await,
         Command::Id => id::perform(&global, out).await,
         Command::Peers(peers) => peers::perform(peers, &global, out).await,
         Command::Publish(publish) => publish::perform(publish, &global, out).await,
@@ -86,6 +87,24 @@ async fn without_a_daemon_every_command_says_how_to_start_one() {
         assert_eq!(done.exit, Exit::Unreachable, "{line:?}");
         assert!(done.results.is_empty() && done.remarks.contains("\nnext: afferent run"), "{}", done.remarks);
     }
+}
+
+#[tokio::test]
+async fn tiers_are_asked_by_the_daemon_and_said_line_by_line() {
+    let scene = Scene::open().await;
+    let done = run(&scene, &["discover"]).await;
+    assert_eq!(done.exit, Exit::Done);
+    assert!(done.results.contains("new, dialled: its key answered"), "{}", done.results);
+    let done = run(&scene, &["discover", "--tier", "seeds", "--tier", "dns", "--dry-run"]).await;
+    assert_eq!(done.exit, Exit::Degraded, "a tier that was asked for by name is off");
+    assert!(done.results.contains("new, may be dialled") && !done.results.contains("manual"), "{}", done.results);
+    let done = run(&scene, &["discover", "--json"]).await;
+    assert_eq!(done.json()[0]["schema"], "afferent.discovery/1");
+    assert_eq!(done.json()[0]["tiers"].as_array().map(Vec::len), Some(4));
+    let gone = scene.path.with_file_name("gone.sock");
+    let done = run(&scene, &["discover", "--socket", gone.to_str().expect("UTF-8")]).await;
+    assert_eq!(done.exit, Exit::Unreachable);
+    assert!(done.remarks.contains("afferent discover --dry-run"), "{}", done.remarks);
 }
 
 #[tokio::test]

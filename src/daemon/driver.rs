@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 use tokio::task::block_in_place;
 
 use super::announce::Announcer;
@@ -103,8 +103,11 @@ pub(super) struct Driver {
     scanned: (mpsc::UnboundedSender<Scan>, mpsc::UnboundedReceiver<Scan>),
     /// Never holds more than the core has asked for (`INTRODUCTIONS_MAX`).
     introduced: (mpsc::UnboundedSender<Input>, mpsc::UnboundedReceiver<Input>),
-    /// One for each tier at most: the core asks again when it has the answer, or has given it up.
-    answered: (mpsc::UnboundedSender<tiers::Answer>, mpsc::UnboundedReceiver<tiers::Answer>),
+    /// One for each tier at most, and one of a survey: the core asks again when it has the answer, or has
+    /// given it up.
+    pub(super) answered: (mpsc::UnboundedSender<tiers::Answer>, mpsc::UnboundedReceiver<tiers::Answer>),
+    /// One survey after the other.
+    pub(super) surveys: Arc<Semaphore>,
     page_max: (usize, usize),
     /// As it was told last.
     bus_is_well: Option<bool>,
@@ -153,6 +156,7 @@ impl Driver {
             scanned: mpsc::unbounded_channel(),
             introduced: mpsc::unbounded_channel(),
             answered: mpsc::unbounded_channel(),
+            surveys: Arc::new(Semaphore::new(1)),
             page_max,
             takers: BTreeMap::new(),
             bus_is_well: None,
@@ -308,7 +312,7 @@ impl Driver {
 
     fn on_tier(&mut self, answer: tiers::Answer) {
         let tier = answer.tier;
-        let result = self.hands.tiers.hear(answer);
+        let result = self.hands.tiers.hear(answer, self.clock.now().wall);
         self.feed(Input::Found { tier, result });
     }
 
@@ -421,7 +425,7 @@ impl Driver {
                 self.feed(Input::Connected { peer, lane, rtt });
             }
             net::Report::Mistaken { peer, lane, at, found } => self.feed(Input::Mistaken { peer, lane, at, found }),
-            net::Report::Heard { teller, records } => self.feed(Input::Heard { teller, asked: true, records }),
+            net::Report::Heard { teller, records } => self.on_heard(teller, records),
             net::Report::Asked { from, group, records, answer } => {
                 if !records.is_empty() {
                     self.feed(Input::Heard { teller: from, asked: false, records });

@@ -24,6 +24,7 @@ use crate::wire::{HostPort, Network, NodeId, PeerAddress, Profile};
 pub(super) struct Facts {
     pub(super) name: String,
     pub(super) network: Network,
+    pub(super) profile: Profile,
     pub(super) listen: Vec<SocketAddr>,
     pub(super) durability: Durability,
     pub(super) bus: Bus,
@@ -82,6 +83,7 @@ impl Facts {
                 asking: view.peers.iter().filter(|peer| peer.asks).count() as u64,
             },
             journal: JournalStatus { events: stats.entries, bytes: stats.bytes_on_disk },
+            discovery: Vec::new(),
             warnings,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             network: self.network.as_str().to_owned(),

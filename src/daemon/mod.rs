@@ -15,6 +15,7 @@
 mod announce;
 mod clock;
 mod clocks;
+mod discovery;
 mod driver;
 mod facts;
 mod groups;
@@ -29,6 +30,7 @@ mod reload;
 mod requests;
 mod streams;
 mod supervisor;
+mod survey;
 mod tiers;
 mod trust;
 
@@ -45,9 +47,8 @@ use crate::config::{BusUrl, RedisUrl, Settings};
 use crate::core::params::Params;
 use crate::core::ports::{Input, Log, Seq};
 use crate::core::trust::Policy;
-use crate::net::dns::{Dns, Patience};
 use crate::store::{DataDir, Journal, JournalSettings, interests, key, mutes};
-use crate::wire::{HostPort, Interests, Keypair, NodeId};
+use crate::wire::{Interests, Keypair};
 use crate::{admin, bus, config, net};
 use clock::{Clock, wall};
 use driver::{Driver, Hands, Inbox, Waiting};
@@ -56,7 +57,7 @@ use metrics::Metrics;
 use record::{Basis, OwnRecord};
 use reload::Reload;
 use supervisor::Supervisor;
-use tiers::Tiers;
+use tiers::tiers_of;
 use trust::Trust;
 
 pub use clocks::CLOCKS_MAX;
@@ -66,6 +67,7 @@ pub use notes::AWAY_MAX;
 pub use record::CHANGES_MAX;
 pub use registrar::{SECRET_BYTES_MAX, run_registrar};
 pub use reload::{Reread, Rereader};
+pub use survey::{SURVEY_DIALS_MAX, SURVEY_MAX, SURVEY_PLACES_MAX, look};
 
 /// Reports of the network that wait for the driver; full = requests are told 503.
 pub const REPORTS_MAX: usize = 1_024;
@@ -216,6 +218,7 @@ async fn start(
     let facts = Facts {
         name: settings.node.name.to_string(),
         network: settings.node.network.clone(),
+        profile: settings.node.profile,
         listen: listen.clone(),
         durability: settings.node.durability,
         bus: bus_facts,
@@ -236,7 +239,7 @@ async fn start(
     let hands = Hands {
         quit,
         announcer,
-        tiers: tiers_of(&settings, key.id(), record.addresses()),
+        tiers: tiers_of(&settings, Some(key.id()), record.addresses()),
         journal: journal.clone(),
         dir: dir.clone(),
         orders: url.as_ref().map(|_| orders),
@@ -322,20 +325,6 @@ fn identity(settings: &Settings, dir: &DataDir) -> anyhow::Result<Keypair> {
         Some(key) => Ok(key),
         None => Ok(key::load_or_create(&dir.key_path())?),
     }
-}
-
-/// Where nodes are looked for.
-fn tiers_of(settings: &Settings, me: NodeId, own: Vec<HostPort>) -> Tiers {
-    let dns = Dns::new(net::dns::Settings {
-        server: settings.discovery.dns_server,
-        keys: settings.discovery.dns_keys.clone(),
-        me,
-        own,
-        network: settings.node.network.clone(),
-        profile: settings.node.profile,
-        patience: Patience::default(),
-    });
-    Tiers::new(dns, &settings.discovery, settings.node.network.clone())
 }
 
 /// Local trust: what is configured, and what was typed since.

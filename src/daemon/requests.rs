@@ -35,6 +35,10 @@ impl Driver {
                 let prospects = self.node.prospects(&kind, self.clock.now().wall);
                 let _ = answer.send(matches(&kind, self.node.wants(&kind), prospects, &self.node.view()));
             }
+            Request::Discovery { answer } => {
+                let _ = answer.send(self.last_discovery());
+            }
+            Request::Discover { tiers, dry_run, answer } => self.discover(tiers, dry_run, answer),
             Request::Leave { answer } => self.leave(answer),
             Request::RemovePeer { id, answer } => self.remove_peer(id, answer),
             Request::Publish { emitted, taken, answer } => self.publish(emitted, taken, answer),
@@ -61,11 +65,12 @@ impl Driver {
         }
     }
 
-    fn status(&self, view: &View, stats: &Stats) -> Status {
+    pub(super) fn status(&self, view: &View, stats: &Stats) -> Status {
         let mut status = self.facts.status(view, stats, &self.record.addresses(), &self.clock);
         let now = self.clock.now();
         let first = self.notes.warning(now.wall).into_iter().chain(self.clocks.warning(now.mono));
         status.warnings = first.chain(status.warnings).collect();
+        status.discovery = self.tier_statuses(view);
         status
     }
 

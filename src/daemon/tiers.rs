@@ -1,17 +1,21 @@
 //! Where nodes are looked for: the zones and the seeds that the operator names. The core says when
 //! ([`Output::Lookup`](crate::core::ports::Output::Lookup)); what a tier answers goes back to it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use futures_util::future::BoxFuture;
 use tokio::task::JoinSet;
 
-use crate::config::Discovery;
+use crate::admin::tiers::{Failed, Source, TierName};
+use crate::config::{Discovery, Settings};
 use crate::core::tier::{Find, Tier};
-use crate::net::dns::{Dns, Found, TierFault};
-use crate::store::seeds;
+use crate::net::dns::{self, Dns, Forbidden, Patience};
+use crate::store::seeds::{self, SeedsError};
 use crate::time::Wall;
-use crate::wire::{Network, NodeId, ZoneName};
+use crate::wire::{HostPort, Keypair, Network, NodeId, ZoneName};
 
 /// The tiers that are asked.
 pub(super) struct Tiers {
@@ -22,8 +26,8 @@ pub(super) struct Tiers {
     seeds: String,
     seeds_key: Option<NodeId>,
     network: Network,
-    /// What each zone and the seeds answered last, so that a failure is told once and not every time.
-    last: Vec<Told>,
+    /// What each zone, the seeds, and the peers answered last. Of the peers one answer is kept, the last.
+    last: BTreeMap<(TierName, String), Source>,
     /// What was of no use.
     pub(super) counts: Counts,
 }
@@ -41,25 +45,80 @@ pub(super) struct Counts {
     pub(super) refused: u64,
 }
 
-/// How a source answered last.
-#[derive(Clone, PartialEq, Eq)]
-struct Told {
-    source: String,
-    fault: Option<String>,
+impl Counts {
+    fn add(&mut self, tier: TierName, report: &Report) {
+        let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        self.ignored += number(report.ignored);
+        self.refused += number(report.refused.len());
+        let failed = if tier == TierName::Dns { &mut self.dns_failed } else { &mut self.seeds_failed };
+        *failed += u64::from(report.failure.is_some());
+    }
+}
+
+/// Where nodes are looked for. `me` = this node, if it has a key; `own` = its addresses.
+pub(super) fn tiers_of(settings: &Settings, me: Option<NodeId>, own: Vec<HostPort>) -> Tiers {
+    // Whoever has no key yet stands in no zone.
+    let nobody = || Keypair::from_seed(&std::array::from_fn(|_| fastrand::u8(..))).id();
+    let dns = Dns::new(dns::Settings {
+        server: settings.discovery.dns_server,
+        keys: settings.discovery.dns_keys.clone(),
+        me: me.unwrap_or_else(nobody),
+        own,
+        network: settings.node.network.clone(),
+        profile: settings.node.profile,
+        patience: Patience::default(),
+    });
+    Tiers::new(dns, &settings.discovery, settings.node.network.clone())
 }
 
 /// What one source answered.
+#[derive(Clone)]
 pub(super) struct Report {
-    source: String,
-    result: Result<Vec<Find>, String>,
-    /// Addresses refused, entries ignored.
-    useless: [usize; 2],
+    /// A zone, or a list of seeds.
+    pub(super) source: String,
+    pub(super) took: Duration,
+    pub(super) finds: Vec<Find>,
+    pub(super) refused: Vec<Forbidden>,
+    /// Entries of no use.
+    pub(super) ignored: usize,
+    pub(super) failure: Option<Failed>,
 }
 
 /// What all sources of a tier answered.
+#[derive(Clone)]
 pub(super) struct Answer {
     pub(super) tier: Tier,
-    reports: Vec<Report>,
+    pub(super) reports: Vec<Report>,
+}
+
+impl Report {
+    /// As people see it; what comes of each place is not known yet.
+    pub(super) fn source(&self, at: Wall) -> Source {
+        Source {
+            source: self.source.clone(),
+            at: Some(at),
+            ms: Some(ms(self.took)),
+            found: self.finds.len() as u64,
+            refused: self.refused.len() as u64,
+            ignored: self.ignored as u64,
+            failure: self.failure.clone(),
+            places: Vec::new(),
+        }
+    }
+}
+
+/// A span in milliseconds, to the microsecond.
+pub(super) fn ms(span: Duration) -> f64 {
+    (span.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// A source in a sentence.
+pub(super) fn title(tier: TierName, source: &str) -> String {
+    match tier {
+        TierName::Dns => format!("zone {source}"),
+        TierName::Seeds => format!("seeds `{source}`"),
+        TierName::Exchange | TierName::Manual => source.to_owned(),
+    }
 }
 
 impl Tiers {
@@ -71,102 +130,138 @@ impl Tiers {
             seeds: discovery.seeds.clone().unwrap_or_default(),
             seeds_key: discovery.seeds_key,
             network,
-            last: Vec::new(),
+            last: BTreeMap::new(),
             counts: Counts::default(),
+        }
+    }
+
+    /// Does the configuration name anything to ask?
+    pub(super) fn is_on(&self, tier: TierName) -> bool {
+        match tier {
+            TierName::Dns => !self.zones.is_empty(),
+            TierName::Exchange => self.exchange,
+            TierName::Manual => true,
+            TierName::Seeds => !self.seeds.is_empty(),
         }
     }
 
     /// Asks every source of a tier; `answer` is called once, within the patience of the DNS.
     pub(super) fn ask(&self, tier: Tier, now: Wall, answer: impl FnOnce(Answer) + Send + 'static) {
+        let asking = self.asking(tier, now);
+        tokio::spawn(async move { answer(asking.await) });
+    }
+
+    /// The same, for whoever waits for it himself.
+    pub(super) fn asking(&self, tier: Tier, now: Wall) -> BoxFuture<'static, Answer> {
         match tier {
             Tier::Dns => {
                 let (dns, zones) = (Arc::clone(&self.dns), self.zones.clone());
-                tokio::spawn(async move { answer(Answer { tier, reports: look_up(&dns, zones, now).await }) });
+                Box::pin(async move { Answer { tier, reports: look_up(&dns, zones, now).await } })
             }
             _ => {
                 let (wanted, network, key) = (self.seeds.clone(), self.network.clone(), self.seeds_key);
-                tokio::task::spawn_blocking(move || {
-                    let loaded = seeds::load(&wanted, &network, key);
-                    let result = loaded.map_err(|error| error.to_string());
-                    answer(Answer {
-                        tier,
-                        reports: vec![Report { source: format!("seeds `{wanted}`"), result, useless: [0; 2] }],
-                    });
-                });
+                let reading = tokio::task::spawn_blocking(move || read_seeds(wanted, &network, key));
+                Box::pin(async move { Answer { tier, reports: reading.await.into_iter().collect() } })
             }
         }
     }
 
     /// Tells what changed, and says what the tier brought: it failed when none of its sources answered.
-    pub(super) fn hear(&mut self, answer: Answer) -> Result<Vec<Find>, String> {
+    pub(super) fn hear(&mut self, answer: Answer, at: Wall) -> Result<Vec<Find>, String> {
+        let tier = if answer.tier == Tier::Dns { TierName::Dns } else { TierName::Seeds };
         let (mut finds, mut faults, mut answered) = (Vec::new(), Vec::new(), false);
-        for Report { source, result, useless } in answer.reports {
-            let [refused, ignored] = useless.map(|count| u64::try_from(count).unwrap_or(u64::MAX));
-            self.counts.refused += refused;
-            self.counts.ignored += ignored;
-            match answer.tier {
-                Tier::Dns => self.counts.dns_failed += u64::from(result.is_err()),
-                _ => self.counts.seeds_failed += u64::from(result.is_err()),
-            }
-            self.tell(&source, result.as_ref().err());
-            match result {
-                Ok(found) => {
+        for report in answer.reports {
+            self.counts.add(tier, &report);
+            let title = title(tier, &report.source);
+            let source = report.source(at);
+            let before = self.last.insert((tier, report.source), source);
+            let before = before.map(|before| before.failure);
+            tell(&title, before.as_ref().map(Option::as_ref), report.failure.as_ref());
+            match report.failure {
+                None => {
                     answered = true;
-                    finds.extend(found);
+                    finds.extend(report.finds);
                 }
-                Err(why) => faults.push(format!("{source}: {why}")),
+                Some(failed) => faults.push(format!("{title}: {}", failed.why)),
             }
         }
         if answered { Ok(finds) } else { Err(faults.join("; ")) }
     }
 
-    /// One line for each change.
-    fn tell(&mut self, source: &str, fault: Option<&String>) {
-        let told = Told { source: source.to_owned(), fault: fault.cloned() };
-        let before = self.last.iter_mut().find(|told| told.source == source);
-        let changed = match before {
-            Some(before) if *before == told => false,
-            Some(before) => {
-                *before = told;
-                true
-            }
-            None => {
-                self.last.push(told);
-                fault.is_some()
-            }
+    /// A peer told of so many others.
+    pub(super) fn hear_told(&mut self, teller: &str, count: usize, at: Wall) {
+        let source = Source {
+            source: teller.to_owned(),
+            at: Some(at),
+            ms: None,
+            found: count as u64,
+            refused: 0,
+            ignored: 0,
+            failure: None,
+            places: Vec::new(),
         };
-        match fault {
-            Some(why) if changed => tracing::warn!("{source} brings no peers: {why}; the other ways go on"),
-            None if changed => tracing::info!("{source} brings peers again"),
-            _ => tracing::debug!(failed = fault.is_some(), "{source} was asked for peers"),
+        self.last.insert((TierName::Exchange, String::new()), source);
+    }
+
+    /// What the sources of a tier answered last.
+    pub(super) fn last(&self, tier: TierName) -> impl Iterator<Item = &Source> {
+        self.last.iter().filter(move |((of, _), _)| *of == tier).map(|(_, source)| source)
+    }
+}
+
+/// One line for each change: `before` is what failed the last time, if it was asked before.
+fn tell(source: &str, before: Option<Option<&Failed>>, failed: Option<&Failed>) {
+    let changed = before.map_or(failed.is_some(), |before| before != failed);
+    match failed {
+        Some(failed) if changed => {
+            tracing::warn!("{source} brings no peers: {}; the other ways go on; next: {}", failed.why, failed.next);
         }
+        None if changed => tracing::info!("{source} brings peers again"),
+        _ => tracing::debug!(failed = failed.is_some(), "{source} was asked for peers"),
     }
 }
 
 async fn look_up(dns: &Arc<Dns>, zones: Vec<ZoneName>, now: Wall) -> Vec<Report> {
     let mut asking = JoinSet::new();
-    for zone in zones {
+    for (place, zone) in zones.into_iter().enumerate() {
         let dns = Arc::clone(dns);
         asking.spawn(async move {
-            let found = dns.lookup(&zone, now, fastrand::u64(..)).await;
-            let (result, useless) = brought(found);
-            Report { source: format!("zone {zone}"), result, useless }
+            let begun = Instant::now();
+            let (found, fault) = dns.look(&zone, now, fastrand::u64(..)).await;
+            let failure = fault.map(|fault| Failed {
+                class: fault.word().to_owned(),
+                why: fault.to_string(),
+                next: fault.remedy().to_owned(),
+            });
+            let (finds, refused, ignored) = (found.finds, found.refused, found.ignored);
+            (place, Report { source: zone.to_string(), took: begun.elapsed(), finds, refused, ignored, failure })
         });
     }
-    let mut reports = Vec::new();
+    let mut reports = BTreeMap::new();
     while let Some(report) = asking.join_next().await {
         reports.extend(report.ok());
     }
-    reports
+    reports.into_values().collect()
 }
 
-fn brought(found: Result<Found, TierFault>) -> (Result<Vec<Find>, String>, [usize; 2]) {
-    let useless = match &found {
-        Ok(found) => [found.refused, found.ignored],
-        Err(TierFault::Nothing { refused, ignored }) => [*refused, *ignored],
-        Err(_) => [0; 2],
+fn read_seeds(wanted: String, network: &Network, key: Option<NodeId>) -> Report {
+    let begun = Instant::now();
+    let (finds, failure) = match seeds::load(&wanted, network, key) {
+        Ok(finds) => (finds, None),
+        Err(error) => (Vec::new(), Some(unusable(&error))),
     };
-    (found.map(|found| found.finds).map_err(|fault| fault.to_string()), useless)
+    Report { source: wanted, took: begun.elapsed(), finds, refused: Vec::new(), ignored: 0, failure }
+}
+
+fn unusable(error: &SeedsError) -> Failed {
+    let (class, next) = match error {
+        SeedsError::NoChannel(_) => ("no_channel", "set discovery.seeds to one of them"),
+        SeedsError::Unreadable { .. } => {
+            ("unreadable", "is the path in discovery.seeds right, and may the user of the daemon read it?")
+        }
+        SeedsError::Wrong { .. } => ("unusable", "mend the list, or get a new one from whoever keeps it"),
+    };
+    Failed { class: class.to_owned(), why: error.to_string(), next: next.to_owned() }
 }
 
 impl fmt::Debug for Tiers {
@@ -177,14 +272,11 @@ impl fmt::Debug for Tiers {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-    use crate::net::dns::{Patience, Settings};
-    use crate::wire::{Keypair, Profile};
+    use crate::wire::Profile;
 
     fn tiers(zones: &[&str], seeds: Option<&str>) -> Tiers {
-        let settings = Settings {
+        let settings = dns::Settings {
             server: Some("127.0.0.1:9".parse().expect("an address")), // discards, or is closed
             keys: Vec::new(),
             me: Keypair::from_seed(&[1; 32]).id(),
@@ -206,7 +298,7 @@ mod tests {
         tiers.ask(tier, Wall::default(), |answer| drop(sender.send(answer)));
         let answer = tokio::time::timeout(Duration::from_secs(10), receiver).await.expect("soon").expect("an answer");
         assert_eq!(answer.tier, tier);
-        tiers.hear(answer)
+        tiers.hear(answer, Wall::default())
     }
 
     #[tokio::test]
@@ -223,19 +315,22 @@ mod tests {
         let mut tiers = tiers(&["one.example", "two.example"], None);
         let why = answer(&mut tiers, Tier::Dns).await.expect_err("nobody answers there");
         assert!(why.contains("zone one.example: ") && why.contains("zone two.example: "), "{why}");
-        assert_eq!(tiers.last.len(), 2, "told once for each");
-        let report = |source: &str, result| Report { source: source.to_owned(), result, useless: [2, 3] };
-        let reports = vec![report("zone one.example", Ok(Vec::new())), report("zone two.example", Err("x".to_owned()))];
-        assert_eq!(tiers.hear(Answer { tier: Tier::Dns, reports }), Ok(Vec::new()), "one that answers is enough");
-        assert!(tiers.last.iter().any(|told| told.fault.is_none()));
-        assert_eq!(tiers.counts, Counts { dns_failed: 3, seeds_failed: 0, ignored: 6, refused: 4 });
-    }
-
-    #[test]
-    fn what_a_zone_brought_to_no_use_is_counted_whether_it_failed_or_not() {
-        let nothing = brought(Err(TierFault::Nothing { refused: 2, ignored: 1 }));
-        assert!(nothing.0.is_err() && nothing.1 == [2, 1]);
-        let some = brought(Ok(Found { refused: 1, ignored: 3, ..Found::default() }));
-        assert!(some.0.is_ok() && some.1 == [1, 3]);
+        assert_eq!(tiers.last(TierName::Dns).count(), 2);
+        let failed: Vec<&Failed> = tiers.last(TierName::Dns).filter_map(|source| source.failure.as_ref()).collect();
+        assert!(failed.len() == 2 && failed.iter().all(|failed| !failed.next.is_empty()));
+        let report = |source: &str, failure| Report {
+            source: source.to_owned(),
+            took: Duration::ZERO,
+            finds: Vec::new(),
+            refused: Vec::new(),
+            ignored: 3,
+            failure,
+        };
+        let failed = Failed { class: "x".to_owned(), why: "x".to_owned(), next: "x".to_owned() };
+        let reports = vec![report("one.example", None), report("two.example", Some(failed))];
+        let heard = tiers.hear(Answer { tier: Tier::Dns, reports }, Wall::default());
+        assert_eq!(heard, Ok(Vec::new()), "one that answers is enough");
+        assert!(tiers.last(TierName::Dns).any(|source| source.failure.is_none()));
+        assert_eq!(tiers.counts, Counts { dns_failed: 3, seeds_failed: 0, ignored: 6, refused: 0 });
     }
 }

@@ -33,7 +33,7 @@ const UNSIGNED: &str = "a key is pinned (`discovery.seeds_key`), and it bears no
 #[derive(Debug, thiserror::Error)]
 pub enum SeedsError {
     /// No such channel is compiled in.
-    #[error("there is no channel `{0}` of seeds; next: name one of {names}, or a file by a path with a `/`", names = names())]
+    #[error("there is no channel `{0}` of seeds; there are {names}, and files by a path with a `/`", names = names())]
     NoChannel(String),
     /// The file cannot be read.
     #[error("the seeds in {path} cannot be read: {cause}")]

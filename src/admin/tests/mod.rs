@@ -15,6 +15,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::answers::*;
+use super::tiers::{Discovery, Place, PlaceOutcome, Source, TierAnswer, TierName, TierState};
 use super::*;
 use crate::core::params::Params;
 use crate::core::ports::{Claim, Claimed, Claims, Emitted, Entry, Log, Order, Origin, Page, PageError, Seq, Stored};
@@ -225,6 +226,8 @@ impl Script {
                 self.peers.retain(|peer| peer.id != id);
                 let _ = answer.send(Ok(()));
             }
+            Request::Discovery { answer } => drop(answer.send(discovery(false, true, &TierName::ALL.into()))),
+            Request::Discover { tiers, dry_run, answer } => drop(answer.send(discovery(true, dry_run, &tiers))),
             Request::Leave { answer } => {
                 let told = self.peers.iter().map(|peer| peer.id).collect();
                 let _ = answer.send(Ok(Left { told, missed: Vec::new(), registrar: None }));
@@ -316,6 +319,7 @@ fn status(ready: bool) -> Status {
         bus: BusStatus { kind: BusKind::Embedded, connected: true, lag: 0, url: None, why: None },
         peers: PeersStatus { connected: 0, known: 0, asking: 0 },
         journal: JournalStatus { events: 0, bytes: 0 },
+        discovery: Vec::new(),
         warnings: if ready { Vec::new() } else { vec!["the disk is full".to_owned()] },
         version: "0.1.0".to_owned(),
         network: "main".to_owned(),
@@ -324,6 +328,30 @@ fn status(ready: bool) -> Status {
         uptime_s: 1,
         durability: Durability::Fsync,
     }
+}
+
+/// Seeds name node 2, which is dialled; nothing else is on.
+fn discovery(asked: bool, dry_run: bool, tiers: &BTreeSet<TierName>) -> Discovery {
+    let outcome = if dry_run { PlaceOutcome::Found } else { PlaceOutcome::Verified };
+    let at = "127.0.0.2:7443".parse().expect("an address");
+    let place = Place { id: Some(key(2).id()), address: at, known: false, outcome, ms: None, failure: None };
+    let source = Source {
+        source: "stable".to_owned(),
+        at: Some(NOW),
+        ms: None,
+        found: 1,
+        refused: 0,
+        ignored: 0,
+        failure: None,
+        places: vec![place],
+    };
+    let answer = |tier: &TierName| {
+        let is_on = *tier == TierName::Seeds;
+        let state = if is_on { TierState::Waiting } else { TierState::Off };
+        let sources = if is_on { vec![source.clone()] } else { Vec::new() };
+        TierAnswer { tier: *tier, state, next_in_ms: None, note: None, sources }
+    };
+    Discovery { asked, dry_run, standing: Some(0), wanted: Some(8), tiers: tiers.iter().map(answer).collect() }
 }
 
 fn identity() -> Identity {

@@ -3,6 +3,7 @@
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 
+use crate::admin::tiers::TierName;
 use crate::wire::PeerAddress;
 
 #[derive(Args, Debug)]
@@ -104,6 +105,21 @@ pub(in crate::cli) struct RemovePeer {
     /// Alias, beginning of the id, or address
     #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub(in crate::cli) peer: String,
+}
+
+#[derive(Args, Debug)]
+pub(in crate::cli) struct Discover {
+    /// Only this tier: dns, exchange, manual or seeds; may be repeated [default: all]
+    #[arg(long = "tier", value_name = "TIER", value_parser = tier)]
+    pub(in crate::cli) tiers: Vec<TierName>,
+    /// Dial nobody: say what the tiers answer, and what the address policy allows [default: off]
+    #[arg(long)]
+    pub(in crate::cli) dry_run: bool,
+}
+
+fn tier(text: &str) -> Result<TierName, String> {
+    let named = TierName::ALL.into_iter().find(|tier| tier.as_str() == text);
+    named.ok_or_else(|| "the tiers are dns, exchange, manual and seeds".to_owned())
 }
 
 #[derive(Args, Debug)]
