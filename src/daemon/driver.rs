@@ -11,7 +11,7 @@ use tokio::task::block_in_place;
 use super::announce::Announcer;
 use super::clock::Clock;
 use super::clocks::Clocks;
-use super::facts::Facts;
+use super::facts::{self, Facts};
 use super::leave::{self, Leaving};
 use super::metrics::Metrics;
 use super::notes::{Notes, number};
@@ -478,10 +478,9 @@ impl Driver {
                 tracing::info!(id = %self.hands.net.id(), %address, "ready");
             }
         }
-        let peers = self.node.view().peers;
-        let connected = peers.iter().filter(|peer| matches!(peer.state, crate::core::PeerState::Connected { .. }));
-        let status = format!("{} of {} peers connected", connected.count(), peers.len());
-        self.hands.supervisor.alive(&status);
+        let stats = block_in_place(|| self.hands.journal.stats());
+        let status = self.status(&self.node.view(), &stats);
+        self.hands.supervisor.alive(&facts::in_one_line(&status, stats.full.as_deref()));
     }
 
     /// Publishes what the local API was given; `taken` is told who stores it.

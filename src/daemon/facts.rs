@@ -172,6 +172,21 @@ impl Facts {
     }
 }
 
+/// The status as a service manager shows it.
+pub(super) fn in_one_line(status: &Status, full: Option<&str>) -> String {
+    let peers = match status.peers {
+        PeersStatus { known: 0, .. } => String::from("no peers yet"),
+        PeersStatus { connected, known } => format!("{connected} of {known} peers connected"),
+    };
+    if status.ready {
+        return peers;
+    }
+    let bus = || status.bus.why.as_ref().map(|why| format!("bus: {why}"));
+    let why = full.map(|why| format!("nothing is stored: {why}")).or_else(bus);
+    let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+    format!("NOT READY{why}; {peers}").replace(['\n', '\r'], " ")
+}
+
 fn trouble(condition: &Condition) -> Option<String> {
     match condition {
         Condition::Running | Condition::Connecting | Condition::Off => None,
@@ -281,4 +296,40 @@ fn describe(peer: &PeerView, now: Mono) -> Peer {
 
 fn pasteable(id: NodeId, addresses: &[HostPort]) -> Vec<PeerAddress> {
     addresses.iter().map(|at| PeerAddress { id: Some(id), at: at.clone() }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Keypair;
+
+    fn status(ready: bool, peers: PeersStatus, why: Option<&str>) -> Status {
+        Status {
+            id: Keypair::from_seed(&[1; 32]).id(),
+            name: String::new(),
+            ready,
+            bus: BusStatus { kind: BusKind::Redis, connected: ready, lag: 0, url: None, why: why.map(str::to_owned) },
+            peers,
+            journal: JournalStatus { events: 0, bytes: 0 },
+            discovery: Vec::new(),
+            warnings: Vec::new(),
+            version: String::new(),
+            network: String::new(),
+            listen: Vec::new(),
+            addresses: Vec::new(),
+            uptime_s: 1,
+            durability: Durability::Fsync,
+        }
+    }
+
+    #[test]
+    fn a_service_manager_is_told_why_not_and_never_of_0_of_0() {
+        let (nobody, some) = (PeersStatus { connected: 0, known: 0 }, PeersStatus { connected: 1, known: 2 });
+        let line = |ready, peers: &PeersStatus, why, full| in_one_line(&status(ready, peers.clone(), why), full);
+        assert_eq!(line(true, &nobody, None, None), "no peers yet");
+        assert_eq!(line(true, &some, None, None), "1 of 2 peers connected");
+        assert_eq!(line(false, &nobody, Some("connecting"), None), "NOT READY: bus: connecting; no peers yet");
+        let full = line(false, &some, None, Some("no\nspace"));
+        assert_eq!(full, "NOT READY: nothing is stored: no space; 1 of 2 peers connected");
+    }
 }

@@ -55,7 +55,7 @@ fn a_service_manager_hears_of_every_change_and_of_every_third_of_its_watchdog() 
     assert!(a.afferent(&["status"]).status.success());
     assert!(std::net::TcpStream::connect(("127.0.0.1", a.port)).is_ok());
     let alive = manager.hear_of("WATCHDOG=1\n");
-    assert!(alive.contains("STATUS=0 of 0 peers connected\n"), "{alive}");
+    assert!(alive.contains("STATUS=no peers yet\n"), "{alive}");
     let began = Instant::now();
     (0..10).for_each(|_| drop(manager.hear_of("WATCHDOG=1\n")));
     assert!(began.elapsed() > Duration::from_secs(1), "not as fast as it can");
