@@ -35,6 +35,7 @@ pub mod client;
 mod cloudevents;
 pub mod dead;
 mod fault;
+mod exposition;
 mod groups;
 mod idempotency;
 mod lines;

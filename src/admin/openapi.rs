@@ -89,8 +89,8 @@ const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/metrics",
         id: "metrics",
-        about: "Every number, for Prometheus. Served on `metrics.listen` too, where that is set.",
-        gives: &[(200, "application/openmetrics-text", Text)],
+        about: "Every number, for Prometheus: OpenMetrics for whoever accepts it, else the text format 0.0.4. Served on `metrics.listen` too, where that is set.",
+        gives: &[(200, "application/openmetrics-text", Text), (200, "text/plain", Text)],
         ..NONE
     },
     Operation {

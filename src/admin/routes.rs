@@ -18,6 +18,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::answers::{Change, Document, Ready, Status, document};
 use super::caller::{Caller, Gate, Writer};
+use super::exposition;
 use super::fault::{Fault, FaultCode};
 use super::groups::{Cursors, GroupName, Register};
 use super::idempotency::Key;
@@ -36,8 +37,6 @@ use crate::wire::{Code, EventType, HostPort, Keypair, Network, NodeId, Rejection
 
 /// Content type of one object a line.
 pub(super) const LINES_TYPE: &str = "application/x-ndjson";
-/// Content type of OpenMetrics text.
-pub(super) const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// How long the driver may take for an answer; dialling a stranger is the longest.
 pub const ANSWER_MAX: Duration = Duration::from_secs(15);
 /// How long asking all tiers of discovery may take, with the dials that follow.
@@ -213,9 +212,9 @@ async fn openapi() -> Answer {
     Ok(([(header::CONTENT_TYPE, "application/json")], OPENAPI.as_str()).into_response())
 }
 
-async fn metrics(State(office): State<Office>) -> Answer {
+async fn metrics(State(office): State<Office>, headers: HeaderMap) -> Answer {
     let page = office.ask(|answer| Request::Metrics { answer }).await?;
-    Ok(([(header::CONTENT_TYPE, METRICS_TYPE)], page).into_response())
+    Ok(exposition::respond(&headers, page))
 }
 
 async fn status(State(office): State<Office>) -> Answer {

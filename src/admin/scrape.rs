@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{Method, Request as HttpRequest, StatusCode, header};
+use axum::http::{Method, Request as HttpRequest, header};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -17,10 +17,10 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
+use super::exposition;
 use super::fault::{Fault, FaultCode};
 use super::origin::is_loopback;
 use super::request::Request;
-use super::routes::METRICS_TYPE;
 
 /// Callers at once; more wait in the kernel's queue.
 pub const SCRAPERS_MAX: usize = 8;
@@ -81,7 +81,7 @@ async fn answer(request: &HttpRequest<Incoming>, requests: &mpsc::Sender<Request
     let (answer, answered) = oneshot::channel();
     requests.send(Request::Metrics { answer }).await.map_err(|_| Fault::stopping())?;
     let page = answered.await.map_err(|_| Fault::stopping())?;
-    Ok((StatusCode::OK, [(header::CONTENT_TYPE, METRICS_TYPE)], page).into_response())
+    Ok(exposition::respond(request.headers(), page))
 }
 
 /// Listens for scrapes at the address of the key `set_by`.
@@ -113,13 +113,17 @@ mod tests {
         });
         let ask = async |line: &str, host: &str| {
             let mut stream = TcpStream::connect(address).await.expect("a connection");
-            stream.write_all(format!("{line} HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes()).await.expect("written");
+            let asked = format!("{line} HTTP/1.1\r\nHost: {host}\r\nAccept: application/openmetrics-text\r\n\r\n");
+            stream.write_all(asked.as_bytes()).await.expect("written");
             let mut answer = String::new();
             stream.read_to_string(&mut answer).await.expect("an answer");
             answer
         };
         let page = ask("GET /metrics", "127.0.0.1:1").await;
-        assert!(page.starts_with("HTTP/1.1 200") && page.ends_with("# EOF\n") && page.contains(METRICS_TYPE), "{page}");
+        assert!(
+            page.starts_with("HTTP/1.1 200") && page.ends_with("# EOF\n") && page.contains(exposition::OPEN_METRICS),
+            "{page}"
+        );
         for (line, host, status) in [
             ("GET /metrics", "evil.example", "403"),
             ("GET /v1/status", "localhost", "404"),

@@ -11,26 +11,34 @@ use serde_json::Value;
 
 use crate::support::{Daemon, PATIENCE, Publisher, Redis, eventually, free_port, project, text, tls};
 
-const ASK: &str = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+const ASK: &str = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+                   Accept: application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5\r\n\r\n";
+/// As a scraper of before asks, or `curl`.
+const ASK_CLASSIC: &str = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAccept: */*\r\n\r\n";
 
 pub(crate) fn page(daemon: &Daemon) -> String {
     let mut stream = UnixStream::connect(daemon.socket()).expect("a connection");
     stream.write_all(ASK.as_bytes()).expect("written");
-    body(stream)
+    body(stream, "application/openmetrics-text; version=1.0.0")
 }
 
-pub(crate) fn body(mut stream: impl std::io::Read) -> String {
+pub(crate) fn body(mut stream: impl std::io::Read, kind: &str) -> String {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
-    assert!(head.starts_with("HTTP/1.1 200") && head.contains("application/openmetrics-text"), "{head}");
+    assert!(head.starts_with("HTTP/1.1 200") && head.contains(&format!("content-type: {kind}")), "{head}");
     body.to_owned()
 }
 
 /// The page as the library of Prometheus reads it.
 fn read(page: &str) -> BTreeMap<String, Value> {
+    read_as(page, &[])
+}
+
+fn read_as(page: &str, format: &[&str]) -> BTreeMap<String, Value> {
     let mut python = Command::new("/usr/bin/python3")
         .arg(project("tests/metrics.py"))
+        .args(format)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -267,7 +275,7 @@ fn a_prometheus_without_unix_sockets_is_served_on_loopback() {
     let a = Daemon::running("a", &[], "", &format!("[metrics]\nlisten = \"127.0.0.1:{port}\""));
     let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("a connection");
     stream.write_all(ASK.as_bytes()).expect("written");
-    let families = read(&body(stream));
+    let families = read(&body(stream, "application/openmetrics-text"));
     assert_eq!(families.keys().collect::<Vec<_>>(), read(&page(&a)).keys().collect::<Vec<_>>());
     let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("a connection");
     stream.write_all(ASK.replace("localhost", "evil.example").as_bytes()).expect("written");
@@ -280,6 +288,33 @@ fn a_prometheus_without_unix_sockets_is_served_on_loopback() {
 /// Every `afferent_...` in a text.
 pub(crate) fn names(text: &str) -> BTreeSet<&str> {
     let starts = text.match_indices("afferent_").map(|(at, _)| &text[at..]);
+/// Names with labels, and what each is: the older format calls a counter by the name of its sample.
+fn samples(families: &BTreeMap<String, Value>) -> BTreeSet<(String, String)> {
+    let of = |family: &Value| {
+        let kind = match family["type"].as_str().expect("a type") {
+            "info" => "gauge",
+            known => known,
+        };
+        let some = family["samples"].as_array().expect("samples").iter();
+        some.map(|sample| (format!("{}{}", sample[0], sample[1]), kind.to_owned())).collect::<Vec<_>>()
+    };
+    families.values().flat_map(of).collect()
+}
+
+#[test]
+fn a_scraper_that_does_not_name_openmetrics_gets_the_same_in_the_format_before() {
+    let port = free_port();
+    let a = Daemon::running("a", &[], "", &format!("[metrics]\nlisten = \"127.0.0.1:{port}\""));
+    let mut over_tcp = TcpStream::connect(("127.0.0.1", port)).expect("a connection");
+    let mut over_socket = UnixStream::connect(a.socket()).expect("a connection");
+    over_tcp.write_all(ASK_CLASSIC.as_bytes()).expect("written");
+    over_socket.write_all(ASK_CLASSIC.as_bytes()).expect("written");
+    let kind = "text/plain; version=0.0.4";
+    for page in [body(over_tcp, kind), body(over_socket, kind)] {
+        assert_eq!(samples(&read_as(&page, &["--classic"])), samples(&read(&self::page(&a))));
+    }
+}
+
     let is_name = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_';
     starts.map(|rest| &rest[..rest.find(|letter| !is_name(letter)).unwrap_or(rest.len())]).collect()
 }
