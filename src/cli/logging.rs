@@ -9,6 +9,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::arguments::Global;
+use super::journald::{self, Priority};
 use super::output::{plain, plain_json};
 use crate::config::LogFormat;
 
@@ -26,7 +27,7 @@ pub(super) fn start_as(global: &Global, format: LogFormat) {
     // What systemd says to those it starts.
     let is_service = ["JOURNAL_STREAM", "INVOCATION_ID"].iter().any(|name| std::env::var_os(name).is_some());
     let is_json = is_json(format, io::stderr().is_terminal(), is_service);
-    let lines = Lines { is_json, sink: io::stderr };
+    let lines = Lines { is_json, has_priority: journald::is_read_by_journal(), sink: io::stderr };
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines).with_ansi(false);
     // The second start in one process (a test) keeps the first one's choice.
     let _ = if is_json { subscriber.json().flatten_event(true).try_init() } else { subscriber.try_init() };
@@ -55,12 +56,15 @@ fn is_json(format: LogFormat, is_terminal: bool, is_service: bool) -> bool {
 /// Makes each line harmless on its way out.
 struct Lines<S> {
     is_json: bool,
+    /// The journal reads them, and wants to know how bad each is.
+    has_priority: bool,
     sink: S,
 }
 
 /// One line.
 struct LineOut<W> {
     is_json: bool,
+    prefix: &'static str,
     sink: W,
 }
 
@@ -68,7 +72,12 @@ impl<'a, S: Fn() -> W, W: Write> MakeWriter<'a> for Lines<S> {
     type Writer = LineOut<W>;
 
     fn make_writer(&'a self) -> LineOut<W> {
-        LineOut { is_json: self.is_json, sink: (self.sink)() }
+        LineOut { is_json: self.is_json, prefix: "", sink: (self.sink)() }
+    }
+
+    fn make_writer_for(&'a self, about: &tracing::Metadata<'_>) -> LineOut<W> {
+        let prefix = if self.has_priority { Priority::from(about.level()).prefix() } else { "" };
+        LineOut { prefix, ..self.make_writer() }
     }
 }
 
@@ -77,7 +86,7 @@ impl<W: Write> Write for LineOut<W> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(line.strip_suffix(b"\n").unwrap_or(line));
         let text = if self.is_json { plain_json(&text) } else { plain(&text) };
-        self.sink.write_all(format!("{text}\n").as_bytes())?;
+        self.sink.write_all(format!("{}{text}\n", self.prefix).as_bytes())?;
         Ok(line.len())
     }
 
@@ -120,15 +129,15 @@ mod tests {
     }
 
     /// What is written of a hostile name in each place of a line.
-    fn written(is_json: bool) -> String {
+    fn written(is_json: bool, has_priority: bool) -> String {
         let kept = Kept::default();
         let sink = kept.clone();
-        let lines = Lines { is_json, sink: move || sink.clone() };
+        let lines = Lines { is_json, has_priority, sink: move || sink.clone() };
         let subscriber = tracing_subscriber::fmt().with_writer(lines).with_ansi(false);
         let hostile = HOSTILE;
         let say = || {
             tracing::info!(shown = %hostile, debugged = ?hostile, "the peer says: {hostile}");
-            tracing::info!("second");
+            tracing::error!("second");
         };
         if is_json {
             tracing::subscriber::with_default(subscriber.json().flatten_event(true).finish(), say);
@@ -144,15 +153,28 @@ mod tests {
     #[test]
     fn a_hostile_name_neither_ends_a_line_nor_moves_a_cursor() {
         for is_json in [false, true] {
-            let text = written(is_json);
+            let text = written(is_json, false);
             assert_eq!(text.lines().count(), 2, "{text:?}");
             let is_harmless = |letter: char| letter == '\n' || plain(&letter.to_string()) == letter.to_string();
             assert!(text.chars().all(is_harmless), "{text:?}");
             assert!(text.contains("second"));
         }
-        let line = written(true);
+        let line = written(true, false);
         let line: serde_json::Value = serde_json::from_str(line.lines().next().expect("a line")).expect("JSON");
         assert_eq!(line["shown"], HOSTILE, "programs read what was said");
         assert_eq!(line["level"], "INFO");
+    }
+
+    #[test]
+    fn the_journal_is_told_how_bad_each_line_is_and_nobody_else() {
+        for is_json in [false, true] {
+            let (plain, marked) = (written(is_json, false), written(is_json, true));
+            let prefixes = marked.lines().map(|line| &line[..3]).collect::<Vec<_>>();
+            assert_eq!(prefixes, ["<6>", "<3>"], "{marked}");
+            assert!(!plain.contains("<3>") && !plain.contains("<6>"), "{plain}");
+            let rest = marked.lines().map(|line| &line[3..]);
+            assert!(!is_json || rest.clone().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()));
+            assert_eq!(rest.count(), 2, "the hostile one is one line");
+        }
     }
 }

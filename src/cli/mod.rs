@@ -26,6 +26,7 @@ mod id;
 mod init;
 mod interests;
 mod invite;
+mod journald;
 mod keys;
 mod leave;
 mod limits;

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::io::{self, BufWriter, IsTerminal, Write};
 
 use super::failure::Failure;
+use super::journald::{self, Priority};
 
 /// Where results and remarks go.
 pub(super) struct Output {
@@ -13,6 +14,8 @@ pub(super) struct Output {
     is_quiet: bool,
     /// Somebody looks at the results: what a terminal would obey is taken out of JSON too.
     is_terminal: bool,
+    /// The journal reads the remarks, and wants to know how bad each is.
+    is_for_journal: bool,
 }
 
 impl Output {
@@ -24,6 +27,7 @@ impl Output {
             is_json,
             is_quiet,
             is_terminal: io::stdout().is_terminal(),
+            is_for_journal: journald::is_read_by_journal(),
         }
     }
 
@@ -52,14 +56,14 @@ impl Output {
     /// Something for people, beside the results; not with `--quiet`.
     pub(super) fn remark(&mut self, text: &str) {
         if !self.is_quiet {
-            self.say(text);
+            self.say(text, Priority::Info);
         }
     }
 
     /// What went wrong.
     pub(super) fn report(&mut self, failure: &Failure) {
         if !failure.is_silent() {
-            self.say(&failure.to_string());
+            self.say(&failure.to_string(), Priority::Error);
         }
     }
 
@@ -71,9 +75,12 @@ impl Output {
 
     /// Nobody can be told that standard error is closed. A failure repeats what a daemon, a Redis or a
     /// file said, so whatever a terminal would obey is taken out here, whoever wrote it.
-    fn say(&mut self, text: &str) {
+    fn say(&mut self, text: &str, priority: Priority) {
         let _ = self.results.flush();
-        let _ = writeln!(self.remarks, "{}", plain_lines(text));
+        let prefix = if self.is_for_journal { priority.prefix() } else { "" };
+        for line in plain_lines(text).split('\n') {
+            let _ = writeln!(self.remarks, "{prefix}{line}");
+        }
     }
 }
 
@@ -155,6 +162,7 @@ pub(super) mod tests {
             is_json,
             is_quiet: false,
             is_terminal: false,
+            is_for_journal: false,
         };
         (output, results, remarks)
     }

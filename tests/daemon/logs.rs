@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
+use std::os::unix::fs::MetadataExt as _;
 
 use serde_json::Value;
 
@@ -73,4 +74,33 @@ fn a_peer_that_stays_away_is_one_line_and_a_refusal_has_its_number() {
         (away["retry_in_ms"].as_u64()? > 4_000).then_some(())
     });
     assert_eq!(a.log().matches("peer not reachable").count(), 1, "{}", a.log());
+}
+
+#[test]
+fn the_journal_of_systemd_is_told_how_bad_each_line_is() {
+    for format in ["auto", "text"] {
+        let mut a = Daemon::new("a", &[], "", &format!("[log]\nformat = \"{format}\""));
+        std::fs::create_dir(a.data()).expect("a directory");
+        std::fs::write(a.data().join("book"), "no book").expect("written");
+        let log = std::fs::File::create(a.config().with_file_name("log")).expect("a file").metadata().expect("a file");
+        let journal = format!("{}:{}", log.dev(), log.ino());
+        a.spawn_with(&[("JOURNAL_STREAM", journal.clone())]);
+        eventually("it is ready", PATIENCE, || a.log().contains("ready").then_some(()));
+        // A second one on the same directory fails: that is what `journalctl -p err` is asked for.
+        let mut command = a.command(&["run"]);
+        let errors = std::fs::File::options().append(true).open(a.config().with_file_name("log")).expect("a file");
+        assert_eq!(command.env("JOURNAL_STREAM", &journal).stderr(errors).status().expect("runs").code(), Some(1));
+        assert_eq!(a.stop(), Some(0));
+        let log = a.log();
+        let of = |prefix: &str| log.lines().filter(|line| line.starts_with(prefix)).count();
+        assert_eq!(of("<3>") + of("<4>") + of("<6>") + of("<7>"), log.lines().count(), "{log}");
+        assert!(of("<3>") >= 1 && of("<4>") >= 1 && of("<6>") >= 1, "{log}");
+        assert!(log.lines().any(|line| line.starts_with("<4>") && line.contains("book")), "{log}");
+        assert!(log.lines().any(|line| line.starts_with("<3>afferent: run:")), "{log}");
+    }
+    let mut elsewhere = Daemon::new("b", &[], "", "");
+    elsewhere.spawn_with(&[("JOURNAL_STREAM", "8:12345".to_owned())]);
+    eventually("it is ready", PATIENCE, || elsewhere.log().contains("ready").then_some(()));
+    assert!(elsewhere.log().starts_with('{'), "{}", elsewhere.log());
+    elsewhere.kill();
 }
