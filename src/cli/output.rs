@@ -2,6 +2,10 @@
 
 use std::borrow::Cow;
 use std::io::{self, BufWriter, IsTerminal, Write};
+use std::os::fd::AsFd;
+
+use tokio::io::Interest;
+use tokio::net::unix::pipe;
 
 use super::failure::Failure;
 use super::journald::{self, Priority};
@@ -53,6 +57,11 @@ impl Output {
         self.results.flush()
     }
 
+    /// Nobody reads the results any more: those to come are not written.
+    pub(super) fn close_results(&mut self) {
+        self.results = BufWriter::new(Box::new(io::sink()));
+    }
+
     /// Something for people, beside the results; not with `--quiet`.
     pub(super) fn remark(&mut self, text: &str) {
         if !self.is_quiet {
@@ -82,6 +91,21 @@ impl Output {
             let _ = writeln!(self.remarks, "{prefix}{line}");
         }
     }
+}
+
+/// Completes when whoever reads standard output has gone: a pipe tells it at once. Never where that cannot be
+/// told, as for a file; the next line that is written meets it then.
+pub(super) async fn results_closed() {
+    let stream = io::stdout().as_fd().try_clone_to_owned();
+    // Only asked how it is and never written to by this handle, so nobody's stream stops blocking for it.
+    if let Ok(watched) = stream.and_then(pipe::Sender::from_owned_fd_unchecked) {
+        while let Ok(seen) = watched.ready(Interest::ERROR).await {
+            if seen.is_error() {
+                return;
+            }
+        }
+    }
+    std::future::pending::<()>().await;
 }
 
 /// Does a terminal obey this character, or draw its neighbours in another order, or draw nothing?

@@ -118,21 +118,29 @@ pub(super) async fn exchange(
         let published: Published =
             serde_json::from_str(&line).map_err(|error| failed(ClientError::Unreadable(error.to_string())))?;
         tally.refused += u64::from(!published.stored);
-        if output.is_json() {
-            output.json(&line)?;
-        }
-        print(&published, is_many.then_some(published.line.unwrap_or(number)), output)?;
+        let shown = show(&line, &published, is_many.then_some(published.line.unwrap_or(number)), output);
         if let Some(wait) = wait.filter(|_| published.stored) {
             tally.short += u64::from(!tell_takers(&published, wait, &names, output));
         }
-        if !answers.has_line() {
-            output.flush()?;
+        let flushed = if answers.has_line() { Ok(()) } else { output.flush().map_err(Failure::from) };
+        match shown.and(flushed) {
+            // Who wanted the first answers alone, as `head -1` does, still wants every event published.
+            Err(closed) if is_many && closed.is_silent() => output.close_results(),
+            done => done?,
         }
     }
     if number == 0 && !is_many {
         return Err(failed(ClientError::Broken("it gave no answer".to_owned())));
     }
     Ok(tally)
+}
+
+/// One answer, for programs or for people.
+fn show(line: &str, published: &Published, number: Option<u64>, output: &mut Output) -> Result<(), Failure> {
+    if output.is_json() {
+        output.json(line)?;
+    }
+    print(published, number, output)
 }
 
 /// Says who stored it, and whether they are as many as were asked for.

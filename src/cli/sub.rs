@@ -1,6 +1,7 @@
 //! `afferent sub`: events as they arrive.
 
 use std::collections::HashMap;
+use std::pin::pin;
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -9,7 +10,7 @@ use serde_json::value::RawValue;
 use super::arguments::{Global, Sub};
 use super::failure::{Exit, Failure};
 use super::groups::{self, Group};
-use super::output::{Output, plain};
+use super::output::{Output, plain, results_closed};
 use super::reach;
 use crate::admin::ClientError;
 use crate::admin::client::escape;
@@ -59,7 +60,14 @@ pub(super) async fn perform(sub: &Sub, global: &Global, output: &mut Output) -> 
     }
     let mut lines = client.lines(&path(sub)).await.map_err(failed)?;
     let mut printed = 0;
-    while let Some(line) = lines.next().await.map_err(failed)? {
+    let mut closed = pin!(results_closed());
+    loop {
+        let line = tokio::select! {
+            line = lines.next() => line.map_err(failed)?,
+            // What came and was not printed was not acknowledged either.
+            () = &mut closed => return Ok(Exit::Done),
+        };
+        let Some(line) = line else { break };
         let line = String::from_utf8_lossy(&line);
         let progress = group.as_ref().and_then(|_| serde_json::from_str::<Progress<'_>>(&line).ok());
         let done = match progress {

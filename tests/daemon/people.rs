@@ -1,6 +1,9 @@
 //! What a person meets on a terminal.
 
-use crate::support::{Daemon, binary, text};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, Stdio};
+
+use crate::support::{Daemon, PATIENCE, binary, eventually, text};
 
 #[test]
 fn without_a_daemon_commands_say_what_to_type_and_exit_3() {
@@ -83,4 +86,51 @@ fn a_bad_event_is_refused_with_its_reason_and_nothing_is_stored() {
         assert!(text(&output.stderr).contains(word), "{args:?}: {}", text(&output.stderr));
     }
     assert_eq!(a.journal_events(), 0);
+}
+
+/// A command whose standard output is a pipe, and the exit code once it ends.
+fn piped(daemon: &Daemon, args: &[&str]) -> Child {
+    let mut command = daemon.command(args);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the command starts")
+}
+
+fn ended(mut child: Child) -> Option<i32> {
+    eventually("the command ends", PATIENCE, || child.try_wait().expect("a child")).code()
+}
+
+/// Reads one line, and reads no more: `head -1`.
+fn head(child: &mut Child) -> String {
+    let mut line = String::new();
+    let mut pipe = BufReader::new(child.stdout.take().expect("a pipe"));
+    pipe.read_line(&mut line).expect("a line");
+    line
+}
+
+#[test]
+fn a_subscriber_ends_with_its_reader_and_not_with_the_next_event() {
+    let a = Daemon::running("a", &[], "", "");
+    let mut sub = piped(&a, &["sub", "--since", "all", "--json"]);
+    let digest = a.publish("order.placed", "1");
+    assert!(head(&mut sub).contains(&digest));
+    assert_eq!(ended(sub), Some(0), "nothing was published since");
+}
+
+#[test]
+fn what_is_published_line_by_line_is_published_whoever_reads_the_answers() {
+    let a = Daemon::running("a", &[], "", "");
+    for (last, code) in [(r#"{"type":"order.placed"}"#, 0), (r#"{"type":"order"}"#, 5)] {
+        let before = a.journal_events();
+        let mut publish = piped(&a, &["publish", "--stdin"]);
+        let mut lines = publish.stdin.take().expect("a pipe");
+        let mut write = |line: &str| writeln!(lines, "{line}").and_then(|()| lines.flush()).expect("it is read");
+        write(r#"{"type":"order.placed","data":0}"#);
+        assert!(!head(&mut publish).is_empty());
+        for number in 1..500 {
+            write(&format!(r#"{{"type":"order.placed","data":{number}}}"#));
+        }
+        write(last);
+        drop(lines);
+        assert_eq!(ended(publish), Some(code));
+        assert_eq!(a.journal_events() - before, 500 + u64::from(code == 0));
+    }
 }
