@@ -10,7 +10,7 @@ use afferent::admin::answers::{
 };
 use afferent::admin::dead::{Letter, Letters, Mended, Retried};
 use afferent::admin::tiers::Discovery;
-use afferent::admin::{Problem, SCHEMA_URN, SCHEMAS, document};
+use afferent::admin::{PeerChange, Problem, SCHEMA_URN, SCHEMAS, document};
 use afferent::time::Wall;
 use afferent::wire::{Draft, Event, Keypair, Keys, Record, RecordDraft, envelope};
 use bytes::Bytes;
@@ -49,6 +49,7 @@ const TYPES: &[(&str, Option<Again>)] = &[
     ("match", Some(of::<Matches>)),
     ("mended", Some(of::<Mended>)),
     ("peer", Some(of::<Peer>)),
+    ("peer-change", Some(of::<PeerChange>)),
     ("peers", Some(of::<Peers>)),
     ("ping", Some(of::<Pinged>)),
     ("problem", Some(problem)),

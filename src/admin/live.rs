@@ -100,7 +100,11 @@ impl Wish {
 
     fn wants(&self, entry: &Entry, own: &NodeId) -> bool {
         let event = entry.envelope.event();
-        let is_hidden = event.kind.is_reserved() || (self.others_only && event.source == *own);
+        if event.kind.is_reserved() {
+            let is_ours = event.kind.is_local() && event.source == *own;
+            return is_ours && self.patterns.iter().any(|pattern| pattern.asks_for(&event.kind));
+        }
+        let is_hidden = self.others_only && event.source == *own;
         !is_hidden && (self.patterns.is_empty() || self.patterns.iter().any(|pattern| pattern.matches(&event.kind)))
     }
 }

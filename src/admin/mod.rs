@@ -26,7 +26,8 @@
 //! credentials of one of those.
 //!
 //! This room never touches the protocol: it signs what is published here, checks it as if it came
-//! from a peer, and hands it over. It never shows events of the reserved root `mesh.`.
+//! from a peer, and hands it over. Of the reserved root `mesh.` it shows `mesh.peer.*` alone, to whoever
+//! asks for it by that name.
 
 pub mod answers;
 mod caller;
@@ -34,8 +35,8 @@ mod changes;
 pub mod client;
 mod cloudevents;
 pub mod dead;
-mod fault;
 mod exposition;
+mod fault;
 mod groups;
 mod idempotency;
 mod lines;
@@ -43,6 +44,7 @@ mod live;
 mod openapi;
 mod origin;
 mod peers;
+mod peer_change;
 mod publish;
 mod request;
 mod routes;
@@ -61,6 +63,7 @@ pub use fault::{Fault, FaultCode, Problem};
 pub use groups::{Cursors, GROUP_NAME_MAX, GROUPS_MAX};
 pub use idempotency::{KEY_BYTES_MAX, KEY_LIFE};
 pub use live::{PAGE_BYTES_MAX, PAGE_ENTRIES_MAX, PROGRESS_EVERY};
+pub use peer_change::PeerChange;
 pub use request::{InterestsChange, Request};
 pub use routes::{ANSWER_MAX, DISCOVER_MAX, Desk, FAREWELL_MAX, PROBE_MAX, serve};
 pub use schemas::{SCHEMA_URN, SCHEMAS};

@@ -34,6 +34,7 @@ pub const SCHEMAS: &[(&str, &str)] = schemas![
     "match",
     "mended",
     "peer",
+    "peer-change",
     "peers",
     "ping",
     "problem",

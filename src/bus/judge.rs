@@ -71,8 +71,12 @@ impl Judge {
 
     fn is_wanted(&self, stored: &Stored) -> bool {
         let event = stored.entry.envelope.event();
-        if event.kind.is_reserved() || !self.outlet.takes(event, stored.seq) {
+        if !self.outlet.takes(event, stored.seq) {
             return false;
+        }
+        if event.kind.is_reserved() {
+            // The talk of the protocol, but for what this node tells its own programs when they ask for it.
+            return event.kind.is_local() && event.source == self.node && self.interests.asks_for(&event.kind);
         }
         // `to` names exactly those it is for: whoever it does not name only carries it.
         if !event.to.is_empty() && !event.to.contains(&self.node) {

@@ -316,6 +316,7 @@ mod tests {
         }
         assert_eq!(fault(&[("data", "1")]), ("type".into(), Code::Malformed));
         assert_eq!(fault(&[("type", "mesh.node.up")]), ("type".into(), Code::TypeDenied));
+        assert_eq!(fault(&[("type", "mesh.peer.connected")]), ("type".into(), Code::TypeDenied));
         assert_eq!(fault(&[("type", "a.b"), ("data", &huge)]), ("data".into(), Code::TooLarge));
         assert_eq!(fault(&[("type", "a.b"), ("x", "1"), ("x", "2")]).0, "x");
         assert_eq!(fault(&[("type", "a.b"), ("data", "1"), ("data_base64", "AAEC")]).0, "data");

@@ -296,6 +296,7 @@ mod tests {
             assert_eq!(fault(&[(field, value)]).0, field, "{field}={value:?}");
         }
         assert_eq!(fault(&[("event", Some("mesh.node.up"))]), ("event".into(), Code::TypeDenied));
+        assert_eq!(fault(&[("event", Some("mesh.peer.dead"))]), ("event".into(), Code::TypeDenied));
         let huge = format!(r#"{{"x":"{}"}}"#, "x".repeat(65_536));
         assert_eq!(fault(&[("payload", Some(&huge))]), ("payload".into(), Code::TooLarge));
         let mut twice = entry(&[]);

@@ -99,6 +99,7 @@ fn peers(settings: &Settings) -> Vec<Row> {
         ("muted", trust::MUTED_MAX.to_string(), "sources muted by hand"),
         ("blocked", params::BLOCKED_MAX.to_string(), "nodes blocked by hand"),
         ("reason", params::REASON_MAX.to_string(), "characters of the reason for it"),
+        ("peers followed", daemon::FOLLOWED_MAX.to_string(), "peers whose changes may become events"),
         ("reports", daemon::REPORTS_MAX.to_string(), "reports of the network waiting for the driver"),
         ("publications", daemon::PUBLICATIONS_MAX.to_string(), "reads of the outbox waiting for the driver"),
         ("orders", daemon::ORDERS_MAX.to_string(), "orders of people waiting for the bridge"),

@@ -12,10 +12,11 @@ use super::failure::{Exit, Failure};
 use super::groups::{self, Group};
 use super::output::{Output, plain, results_closed};
 use super::reach;
-use crate::admin::ClientError;
+use crate::admin::answers::InterestsView;
 use crate::admin::client::escape;
+use crate::admin::{Client, ClientError};
 use crate::core::trust::Verdict;
-use crate::wire::{Event, Keys, NodeId};
+use crate::wire::{Event, EventType, Keys, NodeId, Pattern};
 
 /// One line of the stream; what is not printed is not read.
 #[derive(Deserialize)]
@@ -50,6 +51,7 @@ pub(super) async fn perform(sub: &Sub, global: &Global, output: &mut Output) -> 
     if let Some(group) = &sub.forget_group {
         return groups::forget(group, &mut client, output).await;
     }
+    remind(sub, &mut client, output).await?;
     let names = if output.is_json() || sub.raw { HashMap::new() } else { reach::names(&mut client).await };
     let mut group = match &sub.group {
         Some(name) => Some(Group::new(name, reach::connect("sub", global).await?)),
@@ -88,6 +90,22 @@ pub(super) async fn perform(sub: &Sub, global: &Global, output: &mut Output) -> 
         Some(count) if printed >= count => Ok(Exit::Done),
         _ => Err(failed(ClientError::Broken("it stopped".to_owned()))),
     }
+}
+
+/// Whoever waits for changes of peers waits in vain where this node's interests do not ask for them.
+async fn remind(sub: &Sub, client: &mut Client, output: &mut Output) -> Result<(), Failure> {
+    let kind: EventType = "mesh.peer.connected".parse().expect("a type");
+    let is_about_peers = |pattern: &&Pattern| pattern.asks_for(&kind) || pattern.as_str().starts_with("mesh.peer.");
+    let Some(pattern) = sub.patterns.iter().find(is_about_peers) else { return Ok(()) };
+    let view: InterestsView =
+        client.get_as("/v1/interests").await.map_err(|error| Failure::of_client("sub", &error))?;
+    if !view.patterns.iter().any(|wanted| wanted.covers(pattern)) {
+        output.remark(&format!(
+            "this node does not ask for all of {pattern}, so such events are not made\n\
+             next: afferent interests add '{pattern}'"
+        ));
+    }
+    Ok(())
 }
 
 /// Prints one event. Its position, where the stream tells it.

@@ -45,7 +45,7 @@ use std::sync::Arc;
 
 use crate::time::{Mono, Now, Wall};
 use crate::wire::message::Outcome;
-use crate::wire::{Interests, NodeId, Record, Rejection, Verified};
+use crate::wire::{Envelope, Interests, NodeId, Record, Rejection, Verified};
 
 use appending::Appending;
 use calendar::Calendar;
@@ -126,6 +126,7 @@ impl Node {
             }
             Input::Received { ticket, from, arrived } => self.on_received(ticket, from, arrived, now, out),
             Input::Emitted { ticket, emitted } => self.on_emitted(ticket, emitted, now, out),
+            Input::Local { ticket, envelope } => self.on_local(ticket, *envelope, now, out),
             Input::Watch(event) => self.outbox.watch(event),
             Input::Unwatch(event) => self.outbox.unwatch(&event),
             Input::Appended { batch, result } => self.on_appended(batch, result, now, steady, out),
@@ -217,6 +218,16 @@ impl Node {
         self.peers.is_manual(peer)
     }
 
+    /// What a person calls this peer.
+    pub fn alias(&self, peer: &NodeId) -> Option<&str> {
+        self.peers.alias(peer)
+    }
+
+    /// Is it a peer that a person typed in, or one to which a lane stood once?
+    pub fn is_familiar(&self, peer: &NodeId) -> bool {
+        self.peers.is_familiar(peer)
+    }
+
     /// A copy of what people may look at.
     pub fn view(&self) -> View {
         view::of(self)
@@ -305,6 +316,20 @@ impl Node {
         self.submit(request, out);
     }
 
+    /// Stored like what is published here, and for nobody else: no peer is owed a reserved type.
+    fn on_local(&mut self, ticket: Ticket, envelope: Verified<Envelope>, now: Now, out: &mut Vec<Output>) {
+        debug_assert!(envelope.event().source == self.me && envelope.event().kind.is_local(), "only for here");
+        let mut request = appending::Request::new(ticket, 1);
+        if self.appending.has_room_beside(&request, &envelope, &self.params) {
+            let claims = Box::default();
+            let entry = Entry { envelope, from: Some(self.me), hops: 0, duty: false, received: now.wall, claims };
+            request.append(entry, false);
+        } else {
+            request.refuse(Rejection::Unavailable { after: RETRY_BUSY });
+        }
+        self.submit(request, out);
+    }
+
     /// Sends what a request wants stored to the disk, or answers at once when that is nothing.
     fn submit(&mut self, request: appending::Request, out: &mut Vec<Output>) {
         if request.is_settled() {
@@ -348,7 +373,7 @@ impl Node {
     /// A new event is durable: who else is owed it?
     fn on_stored(&mut self, stored: &Stored, now: Now) {
         if stored.entry.from == Some(self.me) {
-            self.counts.emitted += 1;
+            self.counts.emitted += u64::from(!stored.entry.envelope.event().kind.is_local());
         } else {
             self.counts.received += 1;
             if let Some(from) = stored.entry.from {

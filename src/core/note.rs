@@ -20,7 +20,7 @@ pub enum Note {
         /// When the next try comes.
         retry: Duration,
     },
-    /// A node changed its standing otherwise.
+    /// A node changed its standing. Beside it stands the note that says more, where there is one.
     PeerMoved {
         /// Who.
         peer: NodeId,

@@ -307,6 +307,14 @@ pub enum Input {
         /// The events.
         emitted: Vec<Emitted>,
     },
+    /// What this node itself tells its own programs: an event of a type that never leaves it
+    /// (`EventType::is_local`).
+    Local {
+        /// Answered by `Answer`.
+        ticket: Ticket,
+        /// The event, signed by us.
+        envelope: Box<Verified<Envelope>>,
+    },
     /// Say who takes this event, once it is stored: `Note::Taken` for each peer, until `Unwatch`.
     Watch(Digest),
     /// Nobody asks about this event any more.
@@ -462,7 +470,13 @@ impl Input {
         use Input::*;
         matches!(
             self,
-            Tick | Received { .. } | Emitted { .. } | Appended { .. } | Scanned { .. } | Sent { .. } | Pong { .. }
+            Tick | Received { .. }
+                | Emitted { .. }
+                | Local { .. }
+                | Appended { .. }
+                | Scanned { .. }
+                | Sent { .. }
+                | Pong { .. }
         ) || matches!(self, Watch(_) | Unwatch(_) | Interests(_) | Trust { .. })
     }
 }

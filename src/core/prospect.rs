@@ -21,6 +21,8 @@ pub enum Prospect {
     Asking,
     /// A person blocked it.
     Blocked,
+    /// Such events never leave this node.
+    Kept,
 }
 
 impl Node {
@@ -30,6 +32,7 @@ impl Node {
         let of = |id: &NodeId, patterns: &[Pattern]| {
             let asking = patterns.iter().find(|pattern| pattern.matches(kind));
             match asking {
+                _ if kind.is_local() => Prospect::Kept,
                 _ if is_outside(id) => Prospect::Outside,
                 _ if self.peers.is_blocked(id) => Prospect::Blocked,
                 _ if !self.peers.is_served(id) => Prospect::Asking,
@@ -50,8 +53,8 @@ impl Node {
         self.peers.iter().map(of_peer).collect()
     }
 
-    /// Do we want events of this type from others?
+    /// Do we want events of this type?
     pub fn wants(&self, kind: &EventType) -> bool {
-        self.interests.matches(kind)
+        self.interests.asks_for(kind)
     }
 }

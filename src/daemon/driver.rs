@@ -20,8 +20,9 @@ use super::reload::Reload;
 use super::supervisor::Supervisor;
 use super::tiers::{self, Tiers};
 use super::trust::Trust;
+use super::turns::Turns;
 use crate::admin::answers::{Change, Changed};
-use crate::admin::{Fault, FaultCode};
+use crate::admin::{Fault, FaultCode, PeerChange};
 use crate::core::Node;
 use crate::core::params::{Params, WATCHED_MAX};
 use crate::core::ports::{
@@ -71,6 +72,8 @@ pub(super) enum Waiting {
     Neighbour(oneshot::Sender<net::Answer>),
     /// With what is told of each event in the log, if anybody listens.
     Publisher(oneshot::Sender<Vec<Outcome>>, Vec<(Digest, EventType)>),
+    /// An event of our own about a peer.
+    Turn(PeerChange),
     /// A change of the peer table, answered when it is durable.
     Saved(oneshot::Sender<Result<(), Fault>>),
 }
@@ -96,6 +99,7 @@ pub(super) struct Driver {
     is_announced: bool,
     pub(super) metrics: Metrics,
     pub(super) notes: Notes,
+    pub(super) turns: Turns,
     pub(super) clocks: Clocks,
     waiting: BTreeMap<Ticket, Waiting>,
     next_ticket: u64,
@@ -149,6 +153,7 @@ impl Driver {
             leaving: None,
             metrics,
             notes: Notes::default(),
+            turns: Turns::default(),
             clocks: Clocks::default(),
             waiting: BTreeMap::new(),
             next_ticket: 0,
@@ -209,6 +214,8 @@ impl Driver {
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut bus = self.facts.bus.states();
         loop {
+            self.tell_turns();
+            let turns = self.turns.deadline().map(|mono| tokio::time::Instant::from_std(self.clock.instant(mono)));
             let deadline = self.node.deadline().map(|mono| tokio::time::Instant::from_std(self.clock.instant(mono)));
             let (owed, leaves) = (self.record.owed_at(), self.leaves_at());
             let owed = owed.map(|mono| tokio::time::Instant::from_std(self.clock.instant(mono)));
@@ -227,6 +234,7 @@ impl Driver {
                 () = sleep_until(owed) => self.renew_record(),
                 () = sleep_until(leaves) => self.end_leaving(),
                 outcome = leave::heard_of_registrar(&mut self.leaving) => self.on_struck_out(outcome),
+                () = sleep_until(turns) => {} // told above
                 Some(reload) = inbox.reloads.recv() => self.on_reload(reload),
                 _ = minute.tick() => self.on_minute(),
                 _ = beat.tick() => self.on_beat(),
@@ -300,6 +308,9 @@ impl Driver {
                     self.tell_watchers(change);
                 }
                 self.tell_takers(&note);
+                if let Note::PeerMoved { peer, to, why } = &note {
+                    self.on_turn(*peer, *to, why);
+                }
             }
         }
     }
@@ -334,6 +345,7 @@ impl Driver {
                 super::notes::tell_published(&events, &outcomes);
                 drop(asker.send(outcomes));
             }
+            Some(Waiting::Turn(change)) => self.on_turn_answered(change, &outcomes),
             Some(Waiting::Saved(_)) | None => {}
         }
     }

@@ -18,6 +18,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::tiers;
+use super::turns::Turns;
 use crate::admin::answers::{BusKind, PeerState, Status};
 use crate::bus::{self, BusState, Condition};
 use crate::core::View;
@@ -49,6 +50,7 @@ pub(super) struct Seen<'a> {
     pub(super) bus: Option<&'a BusState>,
     pub(super) states: &'a [PeerState],
     pub(super) muted: usize,
+    pub(super) turns: &'a Turns,
 }
 
 impl Metrics {
@@ -98,6 +100,9 @@ impl Metrics {
         let counts = &seen.view.counts;
         page.count("events_in", "Events of other nodes, stored", counts.received);
         page.count("events_published", "Events of this node, stored", counts.emitted);
+        page.count("peer_changes", "Changes of peers that were told as events to local programs", seen.turns.told);
+        let help = "Changes of peers that were too many to be told one by one";
+        page.count("peer_changes_skipped", help, seen.turns.skipped);
         page.count("events_out", "Events that peers took from this node", self.taken);
         page.count("events_expired_unsent", "Events that expired before their peer took them", counts.expired_unsent);
         page.count("events_duplicate", "Lines of peers that were stored before", seen.net.duplicates.value());

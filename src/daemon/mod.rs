@@ -33,6 +33,7 @@ mod supervisor;
 mod survey;
 mod tiers;
 mod trust;
+mod turns;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -68,6 +69,7 @@ pub use record::CHANGES_MAX;
 pub use registrar::{SECRET_BYTES_MAX, run_registrar};
 pub use reload::{Reread, Rereader};
 pub use survey::{SURVEY_DIALS_MAX, SURVEY_MAX, SURVEY_PLACES_MAX, look};
+pub use turns::FOLLOWED_MAX;
 
 /// Reports of the network that wait for the driver; full = requests are told 503.
 pub const REPORTS_MAX: usize = 1_024;

@@ -50,6 +50,7 @@ impl Notes {
                 self.away.remove(peer);
                 tracing::info!(peer = %peer.short(), to = to.as_str(), "peer is blocked by hand: {why}");
             }
+            Note::PeerMoved { to: Standing::Connected | Standing::Backoff, .. } => {} // each has a note that says more
             Note::PeerMoved { peer, to, why } => {
                 tracing::debug!(peer = %peer.short(), to = to.as_str(), "peer moved: {why}");
             }

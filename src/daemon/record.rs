@@ -10,7 +10,10 @@ use tokio::sync::watch;
 use crate::store::{DataDir, StoreError};
 use crate::time::{Mono, Now, Wall};
 use crate::wire::record::ADDRESSES_MAX;
-use crate::wire::{Host, HostPort, Interests, Keypair, Network, Profile, Record, RecordDraft, Verified};
+use crate::wire::{
+    Draft, Envelope, Host, HostPort, Interests, Keypair, Network, Profile, Record, RecordDraft, Rejection, Verified,
+    envelope,
+};
 
 /// A record is signed anew after 8 to 12 hours, each time another: long before its 24 hours are over,
 /// rarely enough to be no traffic, and not by all nodes that were started together at once.
@@ -208,6 +211,14 @@ impl OwnRecord {
         }
     }
 
+    /// Signs what this node tells its own programs.
+    ///
+    /// # Errors
+    /// The rule that the draft breaks.
+    pub(super) fn sign(&self, draft: Draft) -> Result<Verified<Envelope>, Rejection> {
+        envelope::seal(&draft.in_network(&self.network), &self.key)
+    }
+
     /// Says goodbye: the last record of this life. Gives its line, which lanes tell every neighbour.
     ///
     /// # Errors
@@ -247,7 +258,7 @@ impl OwnRecord {
         Ok(RecordDraft {
             seq: self.dir.next_record_seq(now)?,
             addresses: self.addresses(),
-            interests: self.interests.clone(),
+            interests: self.interests.published(),
             network: self.network.clone(),
         })
     }

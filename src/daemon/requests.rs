@@ -87,6 +87,7 @@ impl Driver {
             net: self.hands.net.counters(),
             tiers: self.hands.tiers.counts,
             muted: self.trust.policy.borrow().muted().len(),
+            turns: &self.turns,
         };
         self.metrics.page(&seen)
     }
@@ -228,6 +229,7 @@ fn matches(kind: &EventType, own: bool, prospects: Vec<(NodeId, Prospect)>, view
             Prospect::Outside => "it is not in trust.allow".to_owned(),
             Prospect::Asking => "it asks to be a neighbour, and nobody has accepted it yet".to_owned(),
             Prospect::Blocked => "it is blocked".to_owned(),
+            Prospect::Kept => "events of this type never leave this node".to_owned(),
         };
         Matched {
             id,

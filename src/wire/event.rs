@@ -49,6 +49,12 @@ impl EventType {
     pub fn is_reserved(&self) -> bool {
         self.0.starts_with("mesh.")
     }
+
+    /// True for types under `mesh.peer.`: what a node tells its own programs of its peers. Nobody sends
+    /// them, and nobody takes them from anybody.
+    pub fn is_local(&self) -> bool {
+        self.0.starts_with("mesh.peer.")
+    }
 }
 
 pub(super) fn is_segment(segment: &str) -> bool {

@@ -55,6 +55,11 @@ impl Pattern {
         self.0.starts_with(['*', '+'])
     }
 
+    /// True for what asks for types of the protocol by their root.
+    fn is_reserved(&self) -> bool {
+        self.0.starts_with("mesh.")
+    }
+
     /// True when one of its segments is `+`.
     pub fn has_plus(&self) -> bool {
         self.0.split('.').any(|segment| segment == "+")
@@ -74,8 +79,17 @@ impl Pattern {
         }
     }
 
-    /// Does every type that `other` matches match here too?
+    /// Does it ask for an event of this type? Reserved types have to be asked for by their root: who wants
+    /// everything that programs publish did not ask for the talk of the protocol.
+    pub fn asks_for(&self, kind: &EventType) -> bool {
+        self.matches(kind) && !(kind.is_reserved() && self.is_firehose())
+    }
+
+    /// Does every type that `other` asks for match here too, and is it asked for?
     pub fn covers(&self, other: &Pattern) -> bool {
+        if self.is_firehose() && other.is_reserved() {
+            return false; // see `asks_for`
+        }
         let ((mut mine, tail), (mut theirs, other_tail)) = (self.parts(), other.parts());
         loop {
             match (mine.next(), theirs.next()) {
@@ -173,9 +187,20 @@ impl Interests {
         &self.0
     }
 
+    /// Those that others are told: what asks for local types alone concerns nobody else.
+    #[must_use]
+    pub fn published(&self) -> Interests {
+        Interests(self.0.iter().filter(|pattern| !pattern.0.starts_with("mesh.peer.")).cloned().collect())
+    }
+
     /// Does any pattern match?
     pub fn matches(&self, kind: &EventType) -> bool {
         self.0.iter().any(|pattern| pattern.matches(kind))
+    }
+
+    /// Does any pattern ask for it? See [`Pattern::asks_for`].
+    pub fn asks_for(&self, kind: &EventType) -> bool {
+        self.0.iter().any(|pattern| pattern.asks_for(kind))
     }
 }
 
@@ -242,6 +267,31 @@ mod tests {
         let canonical = of(&["b.c", "a.*", "a.b.*", "a.b", "b.c", "b.+"]);
         assert_eq!(canonical.patterns(), [pattern("a.*"), pattern("b.+")]);
         assert_eq!(of(&["*", "a.b"]).patterns(), [pattern("*")]);
+    }
+
+    #[test]
+    fn reserved_types_are_asked_for_by_their_root_and_by_nothing_wider() {
+        let of = |texts: &[&str]| Interests::new(texts.iter().map(|text| pattern(text))).expect("interests");
+        let kind = kind("mesh.peer.connected");
+        for (texts, asks) in [
+            (&["*", "+.*", "+.peer.connected"][..], false),
+            (&["mesh.*"], true),
+            (&["mesh.+.connected"], true),
+            (&["mesh.peer.suspect"], false),
+            (&["*", "mesh.peer.*"], true),
+        ] {
+            let interests = of(texts);
+            assert_eq!(
+                (interests.asks_for(&kind), interests.patterns().iter().any(|one| one.asks_for(&kind))),
+                (asks, asks)
+            );
+        }
+        assert_eq!(
+            of(&["*", "mesh.peer.*", "mesh.peer.dead", "a.b"]).patterns(),
+            [pattern("*"), pattern("mesh.peer.*")]
+        );
+        assert_eq!(of(&["a.b", "mesh.peer.+", "mesh.group.x"]).published(), of(&["a.b", "mesh.group.x"]));
+        assert!(pattern("*").asks_for(&self::kind("meshed.x")) && pattern("mesh.*").covers(&pattern("mesh.peer.*")));
     }
 
     #[test]

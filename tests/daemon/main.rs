@@ -26,5 +26,6 @@ mod support;
 mod teleclaude;
 mod telling;
 mod trust;
+mod turns;
 #[path = "../validator/mod.rs"]
 mod validator;

@@ -181,6 +181,8 @@ fn every_number_is_about_something_that_happened() {
             ("connections_refused_total{reason=handshake}", 1.0),
             ("muted_sources", 1.0),
             ("ready", 1.0),
+            ("peer_changes_total", 0.0),
+            ("peer_changes_skipped_total", 0.0),
         ],
     );
     let busy = Samples::of(&b);
@@ -285,9 +287,6 @@ fn a_prometheus_without_unix_sockets_is_served_on_loopback() {
     assert!(TcpStream::connect(("127.0.0.2", port)).is_err(), "nowhere else");
 }
 
-/// Every `afferent_...` in a text.
-pub(crate) fn names(text: &str) -> BTreeSet<&str> {
-    let starts = text.match_indices("afferent_").map(|(at, _)| &text[at..]);
 /// Names with labels, and what each is: the older format calls a counter by the name of its sample.
 fn samples(families: &BTreeMap<String, Value>) -> BTreeSet<(String, String)> {
     let of = |family: &Value| {
@@ -315,6 +314,9 @@ fn a_scraper_that_does_not_name_openmetrics_gets_the_same_in_the_format_before()
     }
 }
 
+/// Every `afferent_...` in a text.
+pub(crate) fn names(text: &str) -> BTreeSet<&str> {
+    let starts = text.match_indices("afferent_").map(|(at, _)| &text[at..]);
     let is_name = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_';
     starts.map(|rest| &rest[..rest.find(|letter| !is_name(letter)).unwrap_or(rest.len())]).collect()
 }

@@ -75,6 +75,7 @@ async fn what_this_node_would_refuse_from_others_it_does_not_sign() {
         (r#"{"type":"a.b","time":"2030-01-01T00:00:00Z","expirytime":"2030-01-02T00:00:00Z"}"#, 400, "future", ""),
         (r#"{"type":"mesh.node","data":{}}"#, 403, "type_denied", ""),
         (r#"{"type":"mesh.other.x"}"#, 403, "type_denied", ""),
+        (r#"{"type":"mesh.peer.connected"}"#, 403, "type_denied", ""),
         (&long, 413, "too_large", ""),
         (r#"{"type":"demo.full"}"#, 503, "unavailable", "send again in 500 ms"),
     ];

@@ -127,6 +127,32 @@ async fn only_what_was_asked_for_is_shown_and_never_the_protocols_own() {
 }
 
 #[tokio::test]
+async fn changes_of_peers_are_shown_to_whoever_names_them() {
+    let scene = Scene::open().await;
+    let own = |number| {
+        let envelope = event(1, "mesh.peer.connected", number);
+        scene.head.send_replace(scene.log.push(envelope, Some(key(1).id()), 0, NOW));
+    };
+    scene.arrive("demo.hello", 0);
+    own(1);
+    scene.arrive("mesh.peer.connected", 2); // by a peer; the core takes none, and it would not be believed here
+    own(3);
+    scene.arrive("demo.hello", 4);
+    for (query, expected) in [
+        ("count=2", vec![0, 4]),
+        ("count=2&pattern=*", vec![0, 4]),
+        ("count=2&pattern=%2B.hello&pattern=%2B.peer.connected", vec![0, 4]),
+        ("count=2&pattern=mesh.peer.*", vec![1, 3]),
+        ("count=2&pattern=mesh.*", vec![1, 3]),
+        ("count=2&pattern=mesh.%2B.connected", vec![1, 3]),
+        ("count=4&pattern=mesh.peer.connected&pattern=demo.*", vec![0, 1, 3, 4]),
+        ("count=2&pattern=mesh.peer.*&own=false", vec![1, 3]),
+    ] {
+        assert_eq!(all(&scene, &format!("since=all&{query}")).await, Ok(expected), "{query}");
+    }
+}
+
+#[tokio::test]
 async fn a_question_that_cannot_be_read_is_answered_with_what_can() {
     let scene = Scene::open().await;
     for (query, why) in [

@@ -78,7 +78,7 @@ mod tests {
     use super::*;
     use crate::core::ports::{Entry, Seq};
     use crate::time::Wall;
-    use crate::wire::{Draft, Keypair, envelope};
+    use crate::wire::{Draft, Keypair, Scalar, envelope};
 
     pub(super) const NOON: Wall = Wall::from_millis(1_795_262_400_000);
 
@@ -94,6 +94,43 @@ mod tests {
             claims: Box::default(),
         };
         Stored { seq: Seq(1), entry }
+    }
+
+    #[test]
+    fn a_change_of_a_peer_makes_an_entry_in_every_layout() {
+        // As the daemon makes it.
+        let data = r#"{"schema":"afferent.peer-change/1","peer":"x","alias":"cedar","from":"connected","to":"suspect","reason":"gone","since":"2026-11-21T12:00:00.000000Z"}"#;
+        let text = |text: &str| Scalar::Text(text.to_owned());
+        let draft = Draft::new("1", "mesh.peer.suspect", NOON)
+            .with("subject", text("x"))
+            .with("level", Scalar::Integer(0))
+            .with("domain", text("mesh"))
+            .with("visibility", text("local"))
+            .with_data(serde_json::value::RawValue::from_string(data.to_owned()).expect("JSON"));
+        let stored = stored(&draft, Some(&Keypair::from_seed(&[7; 32])));
+        let alias = crate::core::pick::Pick::Data(vec!["alias".to_owned()]);
+        let own = Layout::Mapping(Arc::new(Mapping(vec![("who".to_owned(), alias)])));
+        for (layout, expected) in [
+            (Layout::Plain, &[("type", "mesh.peer.suspect"), ("subject", "x"), ("data", data)][..]),
+            (
+                Layout::Teleclaude,
+                &[
+                    ("event", "mesh.peer.suspect"),
+                    ("level", "0"),
+                    ("domain", "mesh"),
+                    ("entity", "x"),
+                    ("visibility", "local"),
+                    ("payload", data),
+                ],
+            ),
+            (own, &[("who", "cedar")]),
+        ] {
+            let fields = layout.lay_out(&stored, Verdict::Accepted).expect("an entry");
+            for (name, wanted) in expected {
+                assert_eq!(value(&fields, name), Some(*wanted), "{layout:?}");
+            }
+            assert!(value(&fields, "mesh_digest").is_some(), "so it is never taken for one that asks to travel");
+        }
     }
 
     /// A field, which stands there once at most.

@@ -36,6 +36,29 @@ async fn events_of_interest_reach_the_stream_in_order_and_others_do_not() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_of_peers_are_on_the_bus_where_they_are_asked_for_by_name() {
+    let server = Server::start().await;
+    let mut node = Node::at(&server.url());
+    let (them, me) = (neighbour(), Arc::clone(&node.key));
+    let wanting = |texts: &[&str]| Interests::new(texts.iter().map(|text| text.parse().expect("a pattern")));
+    node.settings.routes = vec![Route { pattern: "mesh.peer.*".parse().expect("one"), stream: "peers".to_owned() }];
+    node.interests.send_replace(wanting(&["*", "+.peer.*"]).expect("interests"));
+    node.log.append(events(&me, "mesh.peer.connected", 0, 1), Some(&me));
+    node.start();
+    node.catches_up().await;
+    node.interests.send_replace(wanting(&["a.*", "mesh.peer.*"]).expect("interests"));
+    node.log.append(events(&me, "mesh.peer.suspect", 1, 1), Some(&me));
+    node.log.append(events(&them, "mesh.peer.connected", 2, 1), Some(&them)); // the core takes none
+    node.log.append(events(&them, "a.b", 3, 1), Some(&them));
+    node.log.append(events(&me, "mesh.peer.backoff", 4, 1), Some(&me));
+    node.catches_up().await;
+    let mut redis = server.connect().await;
+    until("both streams to have all", async || column(&mut redis, "peers", "id").await.len() == 2).await;
+    assert_eq!(column(&mut redis, "peers", "id").await, ["1", "4"], "without bus.own, and by their route");
+    assert_eq!(on_the_bus(&server).await, ["3"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_taken_under_a_pattern_reaches_the_bus_also_when_the_pattern_is_gone_by_then() {
     let mut server = Server::absent(&[]);
     let mut node = Node::at(&server.url());

@@ -30,6 +30,7 @@ use std::time::Duration;
 
 use super::duty::Position;
 use super::interest::InterestIndex;
+use super::note::Note;
 use super::params::{Accept, DIAL_PAUSE, Params};
 use super::ports::{LaneId, Origin, Output, SavedPeer, Seq, Welcome};
 use super::tier::Tier;
@@ -170,7 +171,7 @@ impl Peers {
         let is_out = |(id, peer): &(&NodeId, &Peer)| peer.origin != Origin::Manual && self.is_closed_to(id);
         let out_now: Vec<NodeId> = self.table.iter().filter(is_out).map(|(id, _)| *id).collect();
         for id in out_now {
-            self.forget(id, out);
+            self.forget(id, "it is not in trust.allow", out);
         }
         let strangers: Vec<NodeId> = self.book.iter().map(|(id, _)| *id).filter(|id| self.is_closed_to(id)).collect();
         for id in strangers {
@@ -272,8 +273,12 @@ impl Peers {
         self.changed = true;
     }
 
-    fn forget(&mut self, id: NodeId, out: &mut Vec<Output>) {
+    /// It is no peer any more, and no better known than others that were heard of.
+    fn forget(&mut self, id: NodeId, why: &str, out: &mut Vec<Output>) {
         let Some(peer) = self.table.remove(&id) else { return };
+        let is_verified = self.book.get(&id).is_some_and(|known| known.verified.is_some());
+        let to = if is_verified { Standing::Verified } else { Standing::Heard };
+        out.push(Output::Note(Note::PeerMoved { peer: id, to, why: why.to_owned() }));
         if let Some(lane) = peer.state.lane() {
             out.push(Output::Hangup { lane, peer: id });
         }
@@ -364,7 +369,7 @@ impl Peers {
     }
 
     pub(super) fn on_removed(&mut self, id: NodeId, out: &mut Vec<Output>) {
-        self.forget(id, out);
+        self.forget(id, "it was removed by hand", out);
         self.strike_out(&id, out);
     }
 
@@ -380,6 +385,15 @@ impl Peers {
 
     pub(super) fn is_manual(&self, id: &NodeId) -> bool {
         self.table.get(id).is_some_and(|peer| peer.origin == Origin::Manual)
+    }
+
+    pub(super) fn alias(&self, id: &NodeId) -> Option<&str> {
+        self.table.get(id)?.alias.as_deref()
+    }
+
+    /// Typed in, or a lane to it stood once.
+    pub(super) fn is_familiar(&self, id: &NodeId) -> bool {
+        self.table.get(id).is_some_and(|peer| peer.proven || peer.origin == Origin::Manual)
     }
 
     /// Is this node in the table?

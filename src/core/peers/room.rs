@@ -43,7 +43,7 @@ impl Peers {
         }
         match self.droppable(now) {
             Some(id) => {
-                self.forget(id, out);
+                self.forget(id, "its place in the table was given to another", out);
                 true
             }
             None => false,
@@ -60,7 +60,7 @@ impl Peers {
         let longest = away.min_by_key(|(_, peer)| peer.seen).map(|(id, _)| *id);
         match self.droppable(now).or(longest) {
             Some(id) => {
-                self.forget(id, out);
+                self.forget(id, "its place in the table was given to another", out);
                 true
             }
             None => false,

@@ -291,7 +291,7 @@ impl Peers {
         };
         let gone: Vec<NodeId> = self.table.iter().filter(|(_, peer)| gone(peer)).map(|(id, _)| *id).collect();
         for id in gone {
-            self.forget(id, out);
+            self.forget(id, "it was away for a month", out);
         }
         let (table, book) = (&self.table, &self.book);
         let is_shunned = |id: &NodeId| self.shunned.get(id, now.wall).is_some();
@@ -343,7 +343,7 @@ impl Peers {
             peer.chosen = false;
             let wants_nothing = peer.record.as_ref().is_none_or(|record| record.interests.patterns().is_empty());
             if wants_nothing && peer.origin == Origin::Found {
-                self.forget(id, out);
+                self.forget(id, "let go: enough others are connected", out);
             }
         }
     }

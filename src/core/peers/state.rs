@@ -91,8 +91,7 @@ pub struct Turn {
 pub(super) struct Turns(BTreeMap<NodeId, VecDeque<Turn>>);
 
 impl Turns {
-    /// Remembers a change and tells it; what is no change is not told again. Connections and failures
-    /// have notes of their own, which say more.
+    /// Remembers a change and tells it; what is no change is not told again.
     pub(super) fn tell(&mut self, peer: NodeId, to: Standing, why: &str, now: Wall, out: &mut Vec<Output>) {
         let turns = self.0.entry(peer).or_default();
         if turns.back().is_some_and(|last| last.to == to && last.why == why) {
@@ -102,9 +101,7 @@ impl Turns {
             turns.pop_front();
         }
         turns.push_back(Turn { at: now, to, why: why.to_owned() });
-        if !matches!(to, Standing::Connected | Standing::Backoff) {
-            out.push(Output::Note(Note::PeerMoved { peer, to, why: why.to_owned() }));
-        }
+        out.push(Output::Note(Note::PeerMoved { peer, to, why: why.to_owned() }));
     }
 
     /// Of one node, the oldest first.
@@ -258,6 +255,6 @@ mod tests {
             turns.tell(id(1), Standing::Backoff, &n.to_string(), Wall(n), &mut out);
         }
         let of = turns.of(&id(1));
-        assert_eq!((of.len(), of[HISTORY_MAX - 1].why.as_str(), out.len()), (HISTORY_MAX, "39", 1));
+        assert_eq!((of.len(), of[HISTORY_MAX - 1].why.as_str(), out.len()), (HISTORY_MAX, "39", 41));
     }
 }

@@ -15,6 +15,7 @@ use crate::wire::{
 mod delivery;
 mod doors;
 mod exchange;
+mod local;
 mod records;
 mod search;
 mod table;
