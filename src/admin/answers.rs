@@ -38,7 +38,7 @@ pub struct Status {
     pub id: NodeId,
     /// What people call it.
     pub name: String,
-    /// It takes events now, and the bus gets them; else `warnings` says why not.
+    /// It takes events now, the bus gets them, and it is not alone; else `warnings` says why not.
     pub ready: bool,
     /// The local bus.
     pub bus: BusStatus,
@@ -69,7 +69,7 @@ impl Document for Status {
     const SCHEMA: &'static str = "afferent.status/1";
 }
 
-/// Does it take events, and does the bus get them? Schema `afferent.ready/1`.
+/// Does it take events, does the bus get them, is anybody there? Schema `afferent.ready/1`.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Ready {
     /// The answer.

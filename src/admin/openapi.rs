@@ -81,7 +81,7 @@ const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/readyz",
         id: "ready",
-        about: "Does it take events, and does the bus get them? 503 with the same body when not.",
+        about: "Does it take events, does the bus get them, is a peer there? 503 with the same body when not.",
         gives: &[(200, JSON, Schema("ready")), (503, JSON, Schema("ready"))],
         ..NONE
     },

@@ -140,6 +140,7 @@ impl Exchange {
 impl Node {
     /// What a node that asks is given: lines of the wire, without our own. `group` is where it asks from.
     pub fn share(&mut self, asker: &NodeId, group: Group, now: Now) -> Vec<String> {
+        self.on_called(asker, now);
         if self.peers.is_shunned(asker, now.wall) {
             return Vec::new();
         }

@@ -13,6 +13,7 @@
 mod admission;
 mod appending;
 mod calendar;
+mod company;
 mod discovery;
 mod duty;
 mod exchange;
@@ -49,6 +50,7 @@ use crate::wire::{Envelope, Interests, NodeId, Record, Rejection, Verified};
 
 use appending::Appending;
 use calendar::Calendar;
+use company::Company;
 use discovery::Discovery;
 pub use discovery::{Due, Search};
 use exchange::Exchange;
@@ -73,6 +75,7 @@ pub struct Node {
     exchange: Exchange,
     outbox: Outbox,
     calendar: Calendar,
+    company: Company,
     memory: admission::Memory,
     /// When the peer file is written at the latest.
     save_due: Option<Mono>,
@@ -95,6 +98,7 @@ impl Node {
             exchange: Exchange::new(seed.rotate_left(32)),
             outbox: Outbox::new(&params),
             calendar: Calendar::default(),
+            company: Company::default(),
             memory: admission::Memory::default(),
             save_due: None,
             book_due: None,
@@ -198,7 +202,7 @@ impl Node {
         self.peers.dial_due(now, out);
         self.outbox.run(&self.peers, steady, out);
         self.save_if_due(now, out);
-        self.tell_neighbours(out);
+        self.tell_neighbours(now.mono, out);
     }
 
     /// When to come back with [`Input::Tick`] if nothing happens before.
@@ -267,6 +271,9 @@ impl Node {
         now: Now,
         out: &mut Vec<Output>,
     ) {
+        if let Some(from) = from {
+            self.on_called(&from, now);
+        }
         let mut request = appending::Request::new(ticket, arrived.len());
         let mut lasting = Vec::new();
         let mut closed = false; // once one line must wait, those behind it must too: order holds
@@ -405,6 +412,7 @@ impl Node {
             }
         }
         self.close_forgotten(out);
+        self.company.look(false, now.mono);
         self.discovery.start(&self.peers, now);
     }
 
@@ -455,8 +463,9 @@ impl Node {
         out.push(Output::SavePeers { ticket, peers });
     }
 
-    fn tell_neighbours(&mut self, out: &mut Vec<Output>) {
+    fn tell_neighbours(&mut self, now: Mono, out: &mut Vec<Output>) {
         if self.peers.take_neighbours_changed() {
+            self.company.look(self.peers.has_lane(), now);
             self.neighbours = Arc::new(self.peers.neighbours());
             out.push(Output::Neighbours(Arc::clone(&self.neighbours)));
         }

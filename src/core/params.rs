@@ -217,6 +217,12 @@ pub const LOOKUP_PAUSE: Duration = Duration::from_secs(5);
 pub const ANCHORS_MAX: usize = 2;
 /// Nodes told of by one teller that turned out to be somebody else; then it is in quarantine.
 pub const MISTAKES_MAX: u32 = 8;
+/// A node that nobody is connected to for so long, and that has anybody to look for, is not ready. Until
+/// then the DNS has answered or failed (6 s), the seeds were asked (3 s) and every peer was dialled five times
+/// (1 + 2 + 4 + 8 + 16 s at most between them). When its own network was away, it dials again within
+/// [`OUTAGE_RETRY_MAX`]. And a node that only calls on us, and is not to be dialled, asks for records every
+/// 75 s at the latest ([`EXCHANGE_EVERY`]): that is company, too.
+pub const ALONE_AFTER: Duration = Duration::from_secs(90);
 /// How long a quarantine lasts.
 pub const QUARANTINE: Duration = DAY;
 /// Nodes in quarantine at once, some 100 bytes each; as many as have a record remembered. Beyond it the

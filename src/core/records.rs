@@ -195,6 +195,7 @@ impl Node {
 
     /// A node with a proved key called on us.
     pub(super) fn on_contact(&mut self, peer: NodeId, now: Now) {
+        self.on_called(&peer, now);
         if !self.peers.is_shunned(&peer, now.wall) {
             self.peers.on_contact(peer, now);
         }

@@ -51,6 +51,8 @@ pub struct View {
     pub peers: Vec<PeerView>,
     /// Nodes that we heard of beside them.
     pub strangers: usize,
+    /// Since when no lane stands and nobody called, though there is somebody to look for.
+    pub alone_since: Option<Mono>,
     /// Counts since start.
     pub counts: Counts,
 }
@@ -259,6 +261,7 @@ pub(super) fn of(node: &Node) -> View {
         journal_full: node.appending.is_full(),
         peers: peers.collect(),
         strangers: node.peers.strangers().count(),
+        alone_since: node.alone_since(),
         counts: Counts { expired_unsent: node.outbox.expired_unsent, ..node.counts.clone() },
     }
 }

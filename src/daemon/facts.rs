@@ -70,12 +70,16 @@ impl Facts {
 
     pub(super) fn status(&self, view: &View, stats: &Stats, addresses: &[HostPort], clock: &Clock) -> Status {
         let connected = view.peers.iter().filter(|peer| state_of(peer) == PeerState::Connected).count();
-        let warnings = self.warnings(view, stats, addresses);
+        let mut warnings = self.warnings(view, stats, addresses);
+        let alone = view.alone_for(clock.mono());
+        if let Some(span) = alone {
+            warnings.insert(usize::from(stats.full.is_some()), alone_sentence(view, span));
+        }
         let bus = self.bus_status();
         Status {
             id: view.me,
             name: self.name.clone(),
-            ready: stats.full.is_none() && bus.connected,
+            ready: stats.full.is_none() && bus.connected && alone.is_none(),
             bus,
             peers: PeersStatus {
                 connected: connected as u64,
@@ -193,6 +197,21 @@ fn trouble(condition: &Condition) -> Option<String> {
         Condition::Waiting { why } => Some(why.clone()),
         Condition::Stopped { why, remedy } => Some(format!("{why}; {remedy}")),
     }
+}
+
+/// Why a node that is alone is not ready, and what to do.
+fn alone_sentence(view: &View, span: std::time::Duration) -> String {
+    let minutes = span.as_secs() / 60;
+    let how = if minutes == 0 { format!("{} s", span.as_secs()) } else { format!("{minutes} min") };
+    let next = match view.peers.is_empty() {
+        true => {
+            "discovery.dns and discovery.seeds lead to nobody: the log says what each answered; or afferent peers add"
+        }
+        false => "`afferent peers` says why for each; when it is all of them, look at network and firewall here",
+    };
+    format!(
+        "no peer has been connected for {how}, so events neither come nor go, and what is published waits; next: {next}"
+    )
 }
 
 /// What the readers of a stream should know.

@@ -50,6 +50,7 @@ pub(super) struct Seen<'a> {
     pub(super) bus: Option<&'a BusState>,
     pub(super) states: &'a [PeerState],
     pub(super) muted: usize,
+    pub(super) alone: bool,
     pub(super) turns: &'a Turns,
 }
 
@@ -91,7 +92,8 @@ impl Metrics {
     fn node(&self, page: &mut Page, seen: &Seen<'_>) {
         page.build(vec![("version", seen.status.version.clone()), ("durability", durability(seen.status))]);
         page.gauge_in("uptime", "Since the start", Unit::Seconds, seen.status.uptime_s as f64);
-        page.flag("ready", "1 while events are taken and the bus gets them", seen.status.ready);
+        page.flag("ready", "1 while events are taken, the bus gets them and peers are there", seen.status.ready);
+        page.flag("alone", "1 while no peer is connected though there is somebody to look for", seen.alone);
         page.gauge("warnings", "Sentences in the warnings of afferent status", seen.status.warnings.len());
         page.gauge("muted_sources", "Sources whose events are dropped", seen.muted);
     }

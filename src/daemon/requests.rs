@@ -87,6 +87,7 @@ impl Driver {
             net: self.hands.net.counters(),
             tiers: self.hands.tiers.counts,
             muted: self.trust.policy.borrow().muted().len(),
+            alone: view.alone_for(self.clock.mono()).is_some(),
             turns: &self.turns,
         };
         self.metrics.page(&seen)

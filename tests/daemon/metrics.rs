@@ -181,6 +181,7 @@ fn every_number_is_about_something_that_happened() {
             ("connections_refused_total{reason=handshake}", 1.0),
             ("muted_sources", 1.0),
             ("ready", 1.0),
+            ("alone", 0.0),
             ("peer_changes_total", 0.0),
             ("peer_changes_skipped_total", 0.0),
         ],

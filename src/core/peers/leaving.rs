@@ -91,4 +91,9 @@ impl Peer {
     pub(super) fn has_left(&self) -> bool {
         self.record.as_ref().is_some_and(|record| record.bye)
     }
+
+    /// Nothing is looked for there: it left, or is in quarantine, or blocked.
+    pub(super) fn is_shut(&self) -> bool {
+        matches!(self.state, State::Shut { .. }) || self.has_left()
+    }
 }

@@ -348,6 +348,16 @@ impl Peers {
         }
     }
 
+    /// Does any lane stand?
+    pub(in crate::core) fn has_lane(&self) -> bool {
+        self.table.values().any(Peer::is_connected)
+    }
+
+    /// Is there a peer that should be connected, and did not end that by itself?
+    pub(in crate::core) fn is_anybody_missed(&self) -> bool {
+        self.table.iter().any(|(id, peer)| self.is_familiar(id) && !peer.is_shut())
+    }
+
     /// Does a person's word lead anywhere?
     pub(in crate::core) fn has_manual(&self) -> bool {
         self.table.values().any(|peer| peer.origin == Origin::Manual && !peer.is_blocked())

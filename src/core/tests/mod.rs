@@ -12,6 +12,7 @@ use crate::wire::{
     Code, Draft, Envelope, HostPort, Keypair, Network, Profile, Record, RecordDraft, Scalar, Verified, Word, envelope,
 };
 
+mod company;
 mod delivery;
 mod doors;
 mod exchange;
