@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::support::named::Named;
+use crate::support::primary::{Primary, Zone};
 use crate::support::{Daemon, PATIENCE, eventually};
 
 fn aside(daemon: &Daemon, name: &str) -> Option<PathBuf> {
@@ -25,12 +25,12 @@ fn a_destroyed_book_is_said_kept_aside_and_filled_again_from_the_zone() {
     let b = Daemon::running("b", &["a.*"], "", "");
     let id = b.id();
     let entry = format!("_mesh._tcp TXT \"id={id}\" \"addr=127.0.0.1:{}\"", b.port);
-    let named = Named::start(&[("mesh.test", entry)]);
+    let primary = Primary::start(&[Zone::written("mesh.test", entry)]);
     let mut a = Daemon::running(
         "a",
         &["a.*"],
         "",
-        &format!("[discovery]\ndns = [\"mesh.test\"]\ndns_server = \"{}\"", named.at()),
+        &format!("[discovery]\ndns = [\"mesh.test\"]\ndns_server = \"{}\"", primary.at()),
     );
     a.wait_connected(&b);
     assert_eq!(a.stop(), Some(0));

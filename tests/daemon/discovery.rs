@@ -1,11 +1,13 @@
-//! Real daemons that find each other: by a friend's friends, by a zone on a real BIND, by a list of seeds.
+//! Real daemons that find each other: by a friend's friends, by a zone on a real name server, by a list of seeds.
 
 use std::io::Write as _;
 use std::net::{TcpListener, UdpSocket};
 
+use afferent::store::seeds::SEEDS_PAYLOAD_TYPE;
+use afferent::wire::{Keypair, Signature};
 use serde_json::Value;
 
-use crate::support::named::Named;
+use crate::support::primary::{Primary, Zone};
 use crate::support::{Daemon, PATIENCE, binary, eventually, free_port, text};
 
 fn discovering(name: &'static str, section: &str) -> Daemon {
@@ -39,8 +41,8 @@ fn without_the_exchange_peers_are_those_that_were_typed_in_and_those_that_call()
 fn a_node_that_knows_nobody_begins_with_a_zone() {
     let b = discovering("b", "exchange = true");
     let entry = format!("_mesh._tcp TXT \"id={}\" \"addr=127.0.0.1:{}\"", b.id(), b.port);
-    let named = Named::start(&[("mesh.test", entry)]);
-    let a = discovering("a", &format!("dns = [\"mesh.test\"]\ndns_server = \"{}\"", named.at()));
+    let primary = Primary::start(&[Zone::written("mesh.test", entry)]);
+    let a = discovering("a", &format!("dns = [\"mesh.test\"]\ndns_server = \"{}\"", primary.at()));
     a.wait_connected(&b);
 }
 
@@ -61,6 +63,28 @@ fn seeds_lead_on_where_the_dns_takes_questions_and_never_answers() {
         a.log().lines().find(|line| line.contains("zone mesh.test brings no peers")).map(str::to_owned)
     });
     assert!(told.contains("no answer from the DNS server in time"), "{told}");
+}
+
+#[test]
+fn with_a_pinned_key_a_list_leads_on_only_when_that_key_signed_it() {
+    let b = discovering("b", "exchange = true");
+    let key = Keypair::from_seed(&[9; 32]);
+    let list = tempfile::NamedTempFile::new().expect("a file");
+    let seed = format!("format = 1\nchannel = \"test\"\nnetwork = \"main\"\n[[seed]]\naddress = \"{}\"\n", b.address());
+    std::fs::write(list.path(), &seed).expect("a list");
+    let section = format!("seeds = \"{}\"\nseeds_key = \"{}\"", list.path().display(), key.id());
+
+    let a = discovering("a", &section);
+    let told = eventually("the log says what the list lacks", PATIENCE, || {
+        a.log().lines().find(|line| line.contains("brings no peers")).map(str::to_owned)
+    });
+    assert!(told.contains("it bears no signature") && told.contains("discovery.seeds_key"), "{told}");
+    assert_eq!(a.json(&["peers", "list"])["peers"].as_array().map(Vec::len), Some(0));
+
+    let signature = Signature::sign(&key, SEEDS_PAYLOAD_TYPE, seed.as_bytes());
+    std::fs::write(list.path(), format!("{seed}#signature {} {signature}\n", key.id())).expect("a list");
+    let c = discovering("c", &section);
+    c.wait_connected(&b);
 }
 
 #[test]
@@ -129,12 +153,12 @@ fn discover_says_what_each_tier_answers_and_what_came_of_every_address() {
         b.id(),
         b.port
     );
-    let named = Named::start(&[("mesh.test", entry), ("broken.test", String::new())]);
+    let primary = Primary::start(&[Zone::written("mesh.test", entry), Zone::written("broken.test", String::new())]);
     // Nothing is looked for by itself: what is dialled is dialled for the command.
     let section = format!(
         "[discovery]\nmin_peers = 0\ndns = [\"mesh.test\", \"broken.test\", \"no.mesh.test\", \"other.test\"]\n\
          dns_server = \"{}\"\nseeds = \"{}\"",
-        named.at(),
+        primary.at(),
         list.path().display()
     );
     let mut file = std::fs::File::options().append(true).open(a.config()).expect("a configuration");
@@ -186,8 +210,8 @@ fn discover_says_what_each_tier_answers_and_what_came_of_every_address() {
 
 #[test]
 fn status_says_in_a_line_what_each_tier_answered_last() {
-    let named = Named::start(&[("mesh.test", "_mesh._tcp SRV 0 0 0 .".to_owned())]);
-    let a = discovering("a", &format!("dns = [\"mesh.test\"]\ndns_server = \"{}\"", named.at()));
+    let primary = Primary::start(&[Zone::written("mesh.test", "_mesh._tcp SRV 0 0 0 .".to_owned())]);
+    let a = discovering("a", &format!("dns = [\"mesh.test\"]\ndns_server = \"{}\"", primary.at()));
     let failed = eventually("the DNS has answered", PATIENCE, || {
         let status = a.json(&["status"]);
         let tiers = status["discovery"].as_array()?.clone();

@@ -1,4 +1,4 @@
-//! Zones on a real BIND, and servers that are none, read by the library as the daemon reads them.
+//! Zones on a real name server, and servers that are none, read by the library as the daemon reads them.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -10,7 +10,7 @@ use afferent::time::Wall;
 use afferent::wire::zone::{Label, Manifest, NodeText, Service, ZoneError};
 use afferent::wire::{Keypair, Network, NodeId, Profile, ZoneName};
 
-use crate::support::named::Named;
+use crate::support::primary::{Primary, Zone};
 use crate::support::{PATIENCE, eventually};
 
 const NOW: Wall = Wall::from_millis(1_795_243_262_123);
@@ -81,10 +81,10 @@ fn is_cut_off(server: SocketAddr, name: &str) -> bool {
 
 #[test]
 fn forty_entries_are_cut_off_by_udp_and_all_come_by_tcp() {
-    let named = Named::start(&[("mesh.test", registered("mesh.test", 40, 40))]);
-    assert!(is_cut_off(named.at(), "_mesh._tcp.mesh.test"), "or this test shows nothing");
+    let primary = Primary::start(&[Zone::written("mesh.test", registered("mesh.test", 40, 40))]);
+    assert!(is_cut_off(primary.at(), "_mesh._tcp.mesh.test"), "or this test shows nothing");
     // The manifest is over all forty: one that did not come, and it would not count.
-    let found = look(settings(named.at(), &[key(99).id()]), "mesh.test").expect("a mesh");
+    let found = look(settings(primary.at(), &[key(99).id()]), "mesh.test").expect("a mesh");
     assert_eq!((found.finds.len(), found.ignored, found.refused.len()), (ENTRIES_MAX, 0, 0));
     let ids: BTreeSet<NodeId> = found.finds.iter().filter_map(|find| find.id).collect();
     assert_eq!(ids.len(), ENTRIES_MAX);
@@ -97,7 +97,7 @@ fn forty_entries_are_cut_off_by_udp_and_all_come_by_tcp() {
 #[test]
 fn what_a_zone_is_decides_what_it_brings() {
     let id = key(7).id();
-    let named = Named::start(&[
+    let zones = [
         ("small.test", registered("small.test", 3, 3)),
         ("tampered.test", registered("tampered.test", 3, 2)),
         (
@@ -111,17 +111,19 @@ fn what_a_zone_is_decides_what_it_brings() {
         ("bait.test", "_mesh._tcp SRV 0 0 6379 ns\n_mesh._tcp SRV 0 0 7443 far\nfar A 169.254.169.254".to_owned()),
         ("empty.test", "www A 127.0.0.1".to_owned()),
         ("alias.test", "_mesh._tcp CNAME _mesh._tcp.plain.test.".to_owned()),
-        ("broken.test", String::new()),
-    ]);
-    let ask = |zone: &str| look(settings(named.at(), &[]), zone);
-    let pinned = |zone: &str| look(settings(named.at(), &[key(99).id()]), zone);
+    ];
+    let mut zones = zones.map(|(name, lines)| Zone::written(name, lines)).to_vec();
+    zones.push(Zone { lines: None, ..Zone::written("broken.test", String::new()) });
+    let primary = Primary::start(&zones);
+    let ask = |zone: &str| look(settings(primary.at(), &[]), zone);
+    let pinned = |zone: &str| look(settings(primary.at(), &[key(99).id()]), zone);
     let at = |found: &Found| found.finds.iter().map(|find| find.at[0].to_string()).collect::<Vec<_>>();
 
     assert_eq!(pinned("small.test").expect("a mesh").finds.len(), 3);
     assert_eq!(pinned("tampered.test"), Err(TierFault::Manifest(ZoneError::Entries)));
     assert_eq!(ask("tampered.test").expect("a mesh").finds.len(), 3);
     assert_eq!(pinned("plain.test"), Err(TierFault::Unsigned));
-    assert_eq!(look(settings(named.at(), &[id]), "small.test"), Err(TierFault::Manifest(ZoneError::UnknownKey)));
+    assert_eq!(look(settings(primary.at(), &[id]), "small.test"), Err(TierFault::Manifest(ZoneError::UnknownKey)));
 
     let plain = ask("plain.test").expect("a mesh");
     assert_eq!(at(&plain), ["127.2.0.1:7443", "127.1.0.1:7444"]);

@@ -3,7 +3,7 @@
 
 use std::net::TcpListener;
 
-use crate::support::named::Named;
+use crate::support::primary::{Primary, Zone};
 use crate::support::{Daemon, PATIENCE, eventually};
 
 /// The sum of a counter over its labels.
@@ -70,9 +70,9 @@ fn a_zone_full_of_forbidden_places_makes_nobody_knock_there() {
     }
     let b = Daemon::running("b", &["a.*"], "", "");
     let friend = format!("_mesh._tcp TXT \"id={}\" \"addr=127.0.0.1:{}\"", b.id(), b.port);
-    let named = Named::start(&[("bad.test", zone), ("good.test", friend)]);
+    let primary = Primary::start(&[Zone::written("bad.test", zone), Zone::written("good.test", friend)]);
 
-    let mut a = public("a", &format!("dns = [\"bad.test\", \"good.test\"]\ndns_server = \"{}\"", named.at()));
+    let mut a = public("a", &format!("dns = [\"bad.test\", \"good.test\"]\ndns_server = \"{}\"", primary.at()));
     a.start();
     // Ten addresses by SRV, the friend's own, and three by TXT; two are no addresses at all.
     eventually("it has looked at both zones", PATIENCE, || {
@@ -88,7 +88,7 @@ fn a_zone_full_of_forbidden_places_makes_nobody_knock_there() {
         "c",
         &["a.*"],
         "",
-        &format!("[discovery]\ndns = [\"bad.test\"]\ndns_server = \"{}\"", named.at()),
+        &format!("[discovery]\ndns = [\"bad.test\"]\ndns_server = \"{}\"", primary.at()),
     );
     eventually("the trap works", PATIENCE, || (trap.came() > 0).then_some(()));
     assert!(count(&c, "dials_total") > 0);

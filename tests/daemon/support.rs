@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
-#[path = "support/named.rs"]
-pub(crate) mod named;
+#[path = "../../src/net/tests/primary.rs"]
+pub(crate) mod primary;
 #[path = "support/tls.rs"]
 pub(crate) mod tls;
 

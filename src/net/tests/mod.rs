@@ -29,8 +29,8 @@ mod framing;
 mod identity;
 mod items;
 mod lanes;
-mod named;
 mod policy;
+mod primary;
 mod registrar;
 mod slow;
 

@@ -1,9 +1,9 @@
-//! Nodes, registrars and a real BIND on loopback. Each node has a /16 of its own.
+//! Nodes, registrars and a real name server on loopback. Each node has a /16 of its own.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::named::{Named, ZONE};
+use super::primary::{Primary, ZONE, Zone};
 use super::*;
 use crate::core::registrar::{Applicant, Book, Data, Entry, Policy, challenge};
 use crate::net::dial::client;
@@ -19,12 +19,12 @@ const OPEN: Policy =
     Policy { places: 40, newcomers_percent: 100, newcomers_per_hour: 1_000, is_spread: true, work_bits: 6 };
 
 /// What a registrar asks this server with that has this key.
-fn server_with(named: &Named, tsig: &str) -> NameServer {
-    NameServer::new(named.at(), &book().zone, Tsig::parse(tsig).expect("a key")).expect("a client")
+fn server_with(primary: &Primary, tsig: &str) -> NameServer {
+    NameServer::new(primary.at(), &book().zone, Tsig::parse(tsig).expect("a key")).expect("a client")
 }
 
-fn server(named: &Named) -> NameServer {
-    server_with(named, &Named::tsig())
+fn server(primary: &Primary) -> NameServer {
+    server_with(primary, &Primary::tsig())
 }
 
 fn book() -> Book {
@@ -122,13 +122,13 @@ fn refused(outcome: &Result<crate::net::registrar::Listed, AnnounceError>) -> Op
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_is_listed_and_struck_out_again() {
-    let named = Named::start();
-    let office = Office::open(server(&named), OPEN).await;
+    let primary = Primary::start(&[Zone::of_registrar()]);
+    let office = Office::open(server(&primary), OPEN).await;
     let node = Node::resident(10).await;
     let listed = register(&node.context, &office.origin, &node.announces(1)).await.expect("listed");
     assert_eq!(listed.label, Label::of(&node.id()).to_string());
     assert!((3_300..3_600).contains(&listed.again.as_secs()), "{listed:?}");
-    let entries = zone(&server(&named)).await;
+    let entries = zone(&server(&primary)).await;
     assert_eq!(entries[&node.id()].at, node.at);
     assert_eq!((entries[&node.id()].seq, entries[&node.id()].since), (1, Wall::from_millis(NOW.as_secs() * 1_000)));
 
@@ -138,7 +138,7 @@ async fn a_node_is_listed_and_struck_out_again() {
     assert_eq!(refused(&older), Some((409, Refused::Older)));
 
     // What the zone says is signed by the registrar.
-    let records = server(&named).read(&book()).await.expect("the zone");
+    let records = server(&primary).read(&book()).await.expect("the zone");
     let services: Vec<Service> = records
         .iter()
         .filter_map(|record| match &record.data {
@@ -158,7 +158,7 @@ async fn a_node_is_listed_and_struck_out_again() {
     let no_goodbye = leave(&node.context, &office.origin, &node.announces(6)).await;
     assert!(matches!(no_goodbye, Err(AnnounceError::Refused { status: 400, .. })), "{no_goodbye:?}");
     leave(&node.context, &office.origin, &goodbye(&node.key, 7)).await.expect("struck out");
-    assert!(zone(&server(&named)).await.is_empty());
+    assert!(zone(&server(&primary)).await.is_empty());
     office.shutdown.send_replace(true);
 }
 
@@ -215,8 +215,8 @@ fn no(status: u16, code: &str) -> (u16, String) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_is_not_what_or_where_it_says_is_refused() {
-    let named = Named::start();
-    let office = Office::open(server(&named), OPEN).await;
+    let primary = Primary::start(&[Zone::of_registrar()]);
+    let office = Office::open(server(&primary), OPEN).await;
 
     let node = Node::resident(11).await;
     let crooked = Crooked::new(&node, &office);
@@ -243,13 +243,13 @@ async fn whoever_is_not_what_or_where_it_says_is_refused() {
     let near = Node::with(13, |settings| settings.listen = vec!["127.11.0.2:0".parse().expect("an address")]).await;
     let outcome = register(&near.context, &office.origin, &near.announces(1)).await;
     assert_eq!(refused(&outcome), Some((429, Refused::Rate)));
-    assert_eq!(zone(&server(&named)).await.into_keys().collect::<Vec<_>>(), [node.id()]);
+    assert_eq!(zone(&server(&primary)).await.into_keys().collect::<Vec<_>>(), [node.id()]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_work_and_with_anothers_challenge_nothing_is_looked_at() {
-    let named = Named::start();
-    let office = Office::open(server(&named), OPEN).await;
+    let primary = Primary::start(&[Zone::of_registrar()]);
+    let office = Office::open(server(&primary), OPEN).await;
     let (node, other) = (Node::resident(14).await, Node::resident(15).await);
     let crooked = Crooked::new(&node, &office);
     let line = node.announces(1);
@@ -278,13 +278,13 @@ async fn without_work_and_with_anothers_challenge_nothing_is_looked_at() {
     let crooked = Crooked::new(&other, &office);
     let asked = crooked.challenge(&node.id()).await;
     assert_eq!(crooked.post(&with(&forged, &asked, solve(&asked))).await, no(400, "malformed"));
-    assert!(zone(&server(&named)).await.is_empty());
+    assert!(zone(&server(&primary)).await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_no_registration_is_refused_before_it_is_read() {
-    let named = Named::start();
-    let office = Office::open(server(&named), OPEN).await;
+    let primary = Primary::start(&[Zone::of_registrar()]);
+    let office = Office::open(server(&primary), OPEN).await;
     let node = Node::resident(16).await;
     let crooked = Crooked::new(&node, &office);
     let json = "application/json";
@@ -311,10 +311,10 @@ async fn what_is_no_registration_is_refused_before_it_is_read() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twenty_writers_at_once_lose_no_entry() {
-    let named = Named::start();
+    let primary = Primary::start(&[Zone::of_registrar()]);
     let mut writers = tokio::task::JoinSet::new();
     for number in 10..30u8 {
-        let server = server(&named);
+        let server = server(&primary);
         writers.spawn(async move {
             let (book, id) = (book(), key(number).id());
             let at = SocketAddr::from(([127, number, 0, 1], 7443));
@@ -332,13 +332,13 @@ async fn twenty_writers_at_once_lose_no_entry() {
     }
     let attempts: u32 = timeout(PATIENCE * 3, writers.join_all()).await.expect("in time").into_iter().sum();
     assert!(attempts > 20, "they did race: {attempts} attempts");
-    assert_eq!(zone(&server(&named)).await.len(), 20);
+    assert_eq!(zone(&server(&primary)).await.len(), 20);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_registrars_of_one_zone_list_twenty_nodes_at_once() {
-    let named = Named::start();
-    let offices = [Office::open(server(&named), OPEN).await, Office::open(server(&named), OPEN).await];
+    let primary = Primary::start(&[Zone::of_registrar()]);
+    let offices = [Office::open(server(&primary), OPEN).await, Office::open(server(&primary), OPEN).await];
     let mut nodes = Vec::new();
     for number in 30..50 {
         nodes.push(Node::resident(number).await);
@@ -351,60 +351,60 @@ async fn two_registrars_of_one_zone_list_twenty_nodes_at_once() {
         }
     });
     timeout(PATIENCE * 3, futures_util::future::join_all(asks)).await.expect("in time");
-    let entries = zone(&server(&named)).await;
+    let entries = zone(&server(&primary)).await;
     assert!(nodes.iter().all(|node| entries[&node.id()].at == node.at));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_is_told_yes_while_the_name_server_says_nothing_or_no() {
-    let mut named = Named::start();
-    let office = Office::open(server(&named), OPEN).await;
+    let mut primary = Primary::start(&[Zone::of_registrar()]);
+    let office = Office::open(server(&primary), OPEN).await;
     let (first, second) = (Node::resident(51).await, Node::resident(52).await);
     register(&first.context, &office.origin, &first.announces(1)).await.expect("listed");
 
-    named.kill();
+    primary.kill();
     let down = register(&second.context, &office.origin, &second.announces(1)).await;
     assert_eq!(refused(&down), Some((503, Refused::Unavailable)));
-    named.run();
-    assert_eq!(zone(&server(&named)).await.into_keys().collect::<Vec<_>>(), [first.id()], "nothing is lost");
+    primary.run();
+    assert_eq!(zone(&server(&primary)).await.into_keys().collect::<Vec<_>>(), [first.id()], "nothing is lost");
     register(&second.context, &office.origin, &second.announces(1)).await.expect("listed");
 
     let third = Node::resident(53).await;
     for name in ["reg", "other"] {
         let tsig = format!("key {name} {{ algorithm hmac-sha256; secret \"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\"; }};");
-        let server = server_with(&named, &tsig);
+        let server = server_with(&primary, &tsig);
         let why = server.read(&book()).await.expect_err("refused");
         assert!(matches!(&why, DnsError::Refused(why) if why.contains("clock")), "{why:?}");
         let wrong = Office::open(server, OPEN).await;
         let outcome = register(&third.context, &wrong.origin, &third.announces(1)).await;
         assert_eq!(refused(&outcome), Some((503, Refused::Unavailable)));
     }
-    assert_eq!(zone(&server(&named)).await.len(), 2);
+    assert_eq!(zone(&server(&primary)).await.len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_zone_that_may_not_be_transferred_is_read_name_by_name() {
-    let named = Named::that("allow-transfer { none; };");
-    let office = Office::open(server(&named), OPEN).await;
+    let primary = Primary::start(&[Zone { transfers: false, ..Zone::of_registrar() }]);
+    let office = Office::open(server(&primary), OPEN).await;
     for number in [54, 55, 56] {
         let node = Node::resident(number).await;
         register(&node.context, &office.origin, &node.announces(1)).await.expect("listed");
-        assert_eq!(zone(&server(&named)).await[&node.id()].at, node.at);
+        assert_eq!(zone(&server(&primary)).await[&node.id()].at, node.at);
     }
     assert_eq!(office.registrar.look().await, Ok(3));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_does_not_answer_a_visit_is_struck_out_unless_most_do_not() {
-    let named = Named::start();
-    let office = Office::open(server(&named), OPEN).await;
+    let primary = Primary::start(&[Zone::of_registrar()]);
+    let office = Office::open(server(&primary), OPEN).await;
     let mut nodes = Vec::new();
     for number in 57..60 {
         let node = Node::resident(number).await;
         register(&node.context, &office.origin, &node.announces(1)).await.expect("listed");
         nodes.push(node);
     }
-    let server = server(&named);
+    let server = server(&primary);
     let stop = |node: &Node| node.shutdown.send_replace(true);
     let gone = nodes.remove(0);
     stop(&gone);
@@ -456,9 +456,9 @@ fn certified(name: &str) -> (Certificate, rustls::RootCertStore) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_a_certificate_a_registrar_is_known_by_its_name() {
-    let named = Named::start();
+    let primary = Primary::start(&[Zone::of_registrar()]);
     let (certificate, roots) = certified("registrar.test");
-    let office = Office::showing(Some(&certificate), server(&named), OPEN).await;
+    let office = Office::showing(Some(&certificate), server(&primary), OPEN).await;
     let Host::Ip(ip) = office.origin.place().host else { panic!("an address") };
     let at = SocketAddr::new(ip, office.origin.place().port);
     let node = Node::resident(61).await;
