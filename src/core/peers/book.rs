@@ -119,6 +119,12 @@ impl Book {
                 }
                 known.record = record;
                 self.move_to(&id, at, word);
+            } else if record.is_none()
+                && let Some(places) = known.also_at(&at, tier, root, now)
+            {
+                // Places of both words in one list: the lesser one holds for all.
+                let word = if known.word == Word::Far { Word::Far } else { word };
+                self.move_to(&id, places, word);
             }
             return (false, None);
         }

@@ -19,6 +19,7 @@ mod lanes;
 mod leaving;
 mod own;
 mod peer;
+mod places;
 mod room;
 mod search;
 mod shunned;

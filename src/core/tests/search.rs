@@ -113,6 +113,38 @@ fn a_dead_dns_makes_seeds_come_at_once_unless_a_friend_is_typed_in() {
     assert_eq!(lookups(&desk.wait(SEEDS_AFTER)), [Tier::Seed]);
 }
 
+/// Where node `seed` is dialled once the dial under way has failed.
+fn dialled_next(desk: &mut Desk, seed: u8, lane: LaneId) -> Vec<HostPort> {
+    let mut out = desk.input(Input::Broken { peer: key(seed).id(), lane, why: "no answer in time".to_owned() });
+    out.extend(desk.wait(Duration::from_secs(2)));
+    let at = |output: Output| match output {
+        Output::Dial { peer, at, .. } if peer == key(seed).id() => Some(at),
+        _ => None,
+    };
+    out.into_iter().find_map(at).expect("a dial")
+}
+
+#[test]
+fn a_zone_that_lies_about_where_a_seed_is_hides_it_from_nobody() {
+    let mut desk = seeker(Params::default());
+    begin(&mut desk);
+    let lie = || vec![Find { id: Some(key(2).id()), at: vec![place(66)] }];
+    let out = desk.input(Input::Found { tier: Tier::Dns, result: Ok(lie()) });
+    desk.input(Input::Found { tier: Tier::Seed, result: Ok(vec![find(2)]) });
+    desk.input(Input::Found { tier: Tier::Dns, result: Ok(lie()) });
+    assert_eq!(dialled_next(&mut desk, 2, lane_to(&out, 2)), [place(2), place(66)]);
+}
+
+#[test]
+fn a_zone_that_was_mended_is_believed_before_what_it_said_first() {
+    let mut desk = seeker(Params::default());
+    begin(&mut desk);
+    let wrong = vec![Find { id: Some(key(2).id()), at: vec![place(66)] }];
+    let out = desk.input(Input::Found { tier: Tier::Dns, result: Ok(wrong) });
+    desk.input(Input::Found { tier: Tier::Dns, result: Ok(vec![find(2)]) });
+    assert_eq!(dialled_next(&mut desk, 2, lane_to(&out, 2)), [place(2), place(66)]);
+}
+
 #[test]
 fn what_a_tier_names_is_dialled_and_becomes_a_peer_that_events_are_owed_to() {
     let mut desk = seeker(Params::default());
