@@ -60,7 +60,10 @@ pub(super) fn admit(
         return Err(Rejection::Blocked);
     }
     if event.source == node.me {
-        out.push(Output::Note(Note::OwnKeyElsewhere(envelope.digest())));
+        // A record of our own is handed round by everybody, and brought back by anybody.
+        if !Record::read(envelope).is_ok_and(|record| node.records.is_ours(&record)) {
+            out.push(Output::Note(Note::OwnKeyElsewhere { event: envelope.digest(), seq: None }));
+        }
         return Err(Rejection::OwnKeyElsewhere);
     }
     let by_member = node.params.allow.is_empty() || from.is_some_and(|from| node.params.allow.contains(&from));

@@ -166,7 +166,8 @@ impl Node {
         if !self.peers.is_closed_to(&teller) && !self.peers.is_shunned(&teller, now.wall) {
             let is_known = self.peers.is_served(&teller);
             for record in self.exchange.admit(teller, is_known, asked, records, now.mono) {
-                if is_passable(&record, self.params.profile) && !self.peers.is_closed_to(&record.id()) {
+                let is_member = record.id() == self.me || !self.peers.is_closed_to(&record.id());
+                if is_passable(&record, self.params.profile) && is_member {
                     ignored -= 1;
                     self.on_record_heard(record, Some(teller), now, out);
                 }

@@ -64,7 +64,12 @@ pub enum Note {
         event: Digest,
     },
     /// An event signed by our own key that we never made: the key is used on another machine.
-    OwnKeyElsewhere(Digest),
+    OwnKeyElsewhere {
+        /// Which.
+        event: Digest,
+        /// Its number, when it is a record.
+        seq: Option<u64>,
+    },
     /// The journal takes no more; peers and publishers are told to wait.
     JournalFull,
     /// It takes events again.

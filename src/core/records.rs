@@ -101,6 +101,12 @@ impl Records {
         }
     }
 
+    /// Is this record of our own key the one that we signed last, or one of an earlier life?
+    pub(super) fn is_ours(&self, record: &Record) -> bool {
+        let is_same = |own: &Held| record.seq == own.seq && record.envelope().digest() == own.digest;
+        self.own.is_none_or(|own| record.seq < own.seq || is_same(&own))
+    }
+
     /// Remembers a record that was taken.
     pub(super) fn hold(&mut self, record: &Record, now: Wall) {
         self.keep(record.id(), Held::of(record, now), now);
@@ -188,9 +194,20 @@ impl Node {
                     out.push(Output::Note(Note::PeerEquivocates { peer, is_exempt }));
                 }
             }
-            News::OwnKeyElsewhere => out.push(Output::Note(Note::OwnKeyElsewhere(record.envelope().digest()))),
+            News::OwnKeyElsewhere => {
+                let (event, seq) = (record.envelope().digest(), Some(record.seq));
+                out.push(Output::Note(Note::OwnKeyElsewhere { event, seq }));
+            }
             News::Fresh | News::Known | News::Stale | News::Own => {}
         }
+    }
+
+    /// The record that we hold of a node, when it is newer than the one of this number that the node itself
+    /// showed: somebody else signs with its key, and whoever is behind learns of it by nothing else.
+    pub fn newer_record(&self, of: &NodeId, than: u64, now: Now) -> Option<String> {
+        let held = self.peers.record_of(of).filter(|held| held.seq > than && now.wall < held.expires())?;
+        let is_told = !self.peers.is_shunned(of, now.wall) && !self.peers.is_closed_to(of);
+        is_told.then(|| held.envelope().line(0, false))
     }
 
     /// A node with a proved key called on us.

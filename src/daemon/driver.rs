@@ -303,6 +303,7 @@ impl Driver {
             Output::Neighbours(neighbours) => drop(self.hands.neighbours.send_replace(neighbours)),
             Output::Blocked(blocked) => drop(self.hands.blocked.send_replace(blocked)),
             Output::Note(note) => {
+                self.outdo_copy(&note);
                 self.notes.tell(&note, self.clock.now().wall);
                 if let Some(change) = super::notes::change(&note, self.clock.now().wall) {
                     self.tell_watchers(change);
@@ -438,13 +439,15 @@ impl Driver {
             }
             net::Report::Mistaken { peer, lane, at, found } => self.feed(Input::Mistaken { peer, lane, at, found }),
             net::Report::Heard { teller, records } => self.on_heard(teller, records),
-            net::Report::Asked { from, group, records, answer } => {
+            net::Report::Asked { from, shown, group, records, answer } => {
                 if !records.is_empty() {
                     self.feed(Input::Heard { teller: from, asked: false, records });
                 }
-                let shares = self.hands.tiers.exchange;
-                let given = if shares { self.node.share(&from, group, self.clock.now()) } else { Vec::new() };
-                let _ = answer.send(given); // whoever gave up waiting asks again
+                let (shares, now) = (self.hands.tiers.exchange, self.clock.now());
+                let newer = shown.and_then(|seq| self.node.newer_record(&from, seq, now));
+                let given = if shares { self.node.share(&from, group, now) } else { Vec::new() };
+                // Whoever gave up waiting asks again.
+                let _ = answer.send(newer.into_iter().chain(given).collect());
             }
             net::Report::Clock { peer, ahead_ms } => self.clocks.hear(peer, ahead_ms, self.clock.mono()),
             net::Report::Told { peer, record } => self.on_told(peer, &record),
@@ -554,6 +557,19 @@ impl Driver {
             self.save_book(None, book);
         }
         self.renew_record();
+    }
+
+    /// Another machine signs with our key, and others hold its record: one of ours above it makes that
+    /// machine hear of us too. Once a day, since it does the same.
+    fn outdo_copy(&mut self, note: &Note) {
+        let now = self.clock.now().wall;
+        let Note::OwnKeyElsewhere { seq: Some(seq), .. } = note else { return };
+        if self.notes.warning(now).is_some() {
+            return;
+        }
+        if let Err(error) = block_in_place(|| self.record.outdo(*seq, now)) {
+            tracing::error!(number = STORAGE, "the node record is not renewed: {error}");
+        }
     }
 
     fn renew_record(&mut self) {

@@ -2,6 +2,7 @@
 //! `afferent explain` knows where there is one.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::admin::FaultCode;
 use crate::admin::answers::{Change, Changed};
@@ -23,6 +24,9 @@ pub(super) struct Notes {
 
 /// Peers come and go; when this many are remembered as away, all are forgotten, and said once more.
 pub const AWAY_MAX: usize = 1_024;
+
+/// A copy of this node is told in the log again after so long without a word of it.
+const SAID_AGAIN: Duration = Duration::from_secs(3_600);
 
 impl Notes {
     pub(super) fn tell(&mut self, note: &Note, now: Wall) {
@@ -75,9 +79,12 @@ impl Notes {
             Note::Taken { peer, event } => {
                 tracing::debug!(peer = %peer.short(), digest = %event, "peer has the event");
             }
-            Note::OwnKeyElsewhere(digest) => {
-                self.key_elsewhere = Some(now);
-                tracing::error!(%digest, number = number(Code::Conflict), "this key is used on another machine: an event signed by it came in that was never made here");
+            Note::OwnKeyElsewhere { event, .. } => {
+                let before = self.key_elsewhere.replace(now);
+                // Every neighbour says it with every exchange.
+                if before.is_none_or(|before| now.since(before) >= SAID_AGAIN) {
+                    tracing::error!(digest = %event, number = number(Code::Conflict), "this key is used on another machine: something signed by it came in that was never made here");
+                }
             }
             // The journal itself says it with its reason.
             Note::JournalFull => tracing::debug!("the journal is full: peers and publishers are told to wait"),
@@ -121,7 +128,7 @@ pub(super) fn change(note: &Note, now: Wall) -> Option<Change> {
         Note::PeerGap { peer, .. } => of(Changed::PeerGap, Some(*peer)),
         Note::JournalFull => of(Changed::JournalFull, None),
         Note::JournalWell => of(Changed::JournalWell, None),
-        Note::PeerMoved { .. } | Note::PeerRefused { .. } | Note::Taken { .. } | Note::OwnKeyElsewhere(_) => {
+        Note::PeerMoved { .. } | Note::PeerRefused { .. } | Note::Taken { .. } | Note::OwnKeyElsewhere { .. } => {
             return None;
         }
     })
@@ -157,7 +164,7 @@ mod tests {
         assert_eq!(notes.warning(NOON), None);
         let seen = crate::wire::Draft::new("1", "a.b", NOON);
         let seen = crate::wire::envelope::seal(&seen, &Keypair::from_seed(&[1; 32])).expect("an event");
-        notes.tell(&Note::OwnKeyElsewhere(seen.digest()), NOON);
+        notes.tell(&Note::OwnKeyElsewhere { event: seen.digest(), seq: None }, NOON);
         assert!(notes.warning(NOON).expect("seen now").contains("on another machine"));
         assert_eq!(notes.warning(NOON + DAY), None);
     }

@@ -24,6 +24,8 @@ const RENEW_SPREAD: Duration = Duration::from_secs(4 * 3_600);
 pub const CHANGES_MAX: u32 = 5;
 /// See [`CHANGES_MAX`].
 const CHANGE_EVERY: Duration = Duration::from_secs(60);
+/// Furthest above the seconds of now that a number of somebody else with our key is outdone.
+const OUTDONE_AHEAD: Duration = Duration::from_secs(24 * 3_600);
 /// An address learned from a peer is believed this often at most, so that no peer can make us sign
 /// and spread records as fast as it likes.
 const LEARN_PAUSE: Duration = Duration::from_secs(60);
@@ -219,12 +221,22 @@ impl OwnRecord {
         envelope::seal(&draft.in_network(&self.network), &self.key)
     }
 
+    /// Signs a new record with a number above `seq`, which somebody else used with our key. Numbers follow the
+    /// seconds, so one far above them was chosen to use them up, and is let stand.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the old record stays.
+    pub(super) fn outdo(&mut self, seq: u64, now: Wall) -> Result<(), StoreError> {
+        let latest = u64::try_from((now + OUTDONE_AHEAD).as_secs()).unwrap_or(0);
+        if seq <= latest { self.renew_above(seq, now) } else { Ok(()) }
+    }
+
     /// Says goodbye: the last record of this life. Gives its line, which lanes tell every neighbour.
     ///
     /// # Errors
     /// [`StoreError`]; nothing is said then.
     pub(super) fn leave(&mut self, now: Wall) -> Result<Arc<str>, StoreError> {
-        let goodbye = self.draft(now)?.seal_goodbye(now, &self.key).expect("a goodbye breaks no limit");
+        let goodbye = self.draft(0, now)?.seal_goodbye(now, &self.key).expect("a goodbye breaks no limit");
         self.has_left = true;
         Ok(self.publish(goodbye, now))
     }
@@ -246,17 +258,21 @@ impl OwnRecord {
     }
 
     fn renew(&mut self, now: Wall) -> Result<(), StoreError> {
+        self.renew_above(0, now)
+    }
+
+    fn renew_above(&mut self, seq: u64, now: Wall) -> Result<(), StoreError> {
         if self.has_left {
             return Ok(());
         }
-        let record = self.draft(now)?.seal(now, &self.key).expect("settings are within the limits of a record");
+        let record = self.draft(seq, now)?.seal(now, &self.key).expect("settings are within the limits of a record");
         self.publish(record, now);
         Ok(())
     }
 
-    fn draft(&self, now: Wall) -> Result<RecordDraft, StoreError> {
+    fn draft(&self, above: u64, now: Wall) -> Result<RecordDraft, StoreError> {
         Ok(RecordDraft {
-            seq: self.dir.next_record_seq(now)?,
+            seq: self.dir.next_record_seq(above, now)?,
             addresses: self.addresses(),
             interests: self.interests.published(),
             network: self.network.clone(),
@@ -355,6 +371,21 @@ mod tests {
         assert_eq!(record.take_news().expect("its turn").interests, patterns("a.b19"));
         record.renew_if_due(at(Duration::from_secs(300))).expect("a disk");
         assert!(record.take_news().is_none(), "nothing is owed any more");
+    }
+
+    #[test]
+    fn a_copy_of_this_node_is_outdone_whatever_number_it_took() {
+        let home = tempfile::tempdir().expect("a directory");
+        let mut record = record(&home);
+        let first = news(&mut record).expect("signed at the start");
+        record.outdo(first + 1_000, NOON).expect("a disk");
+        assert_eq!(news(&mut record), Some(first + 1_001));
+        record.renew(NOON).expect("a disk");
+        assert_eq!(news(&mut record), Some(first + 1_002), "and no number is drawn twice");
+        for absurd in [first + 90_000, (1 << 53) - 2, u64::MAX] {
+            record.outdo(absurd, NOON).expect("a disk");
+            assert_eq!(news(&mut record), None, "{absurd}");
+        }
     }
 
     #[test]

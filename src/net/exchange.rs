@@ -89,13 +89,14 @@ async fn take(
     let read = context.0.workers.map(lines, move |line, keys| read(&line, keys)).await.map_err(|_| overloaded())?;
     let sorted = sort(context, read).map_err(|rejection| Reply::rejection(&rejection))?;
     let word = Word::from(caller.address.ip());
+    let shown = sorted.own.iter().map(|record| record.seq).max();
     for record in sorted.own {
         // An error means that the driver is gone; then nobody wants to know.
         let _ = reports.send(Report::Met { record, word }).await;
     }
     let (answer, answered) = oneshot::channel();
     let group = Group::of(caller.address.ip());
-    let _ = reports.send(Report::Asked { from: caller_id, group, records: sorted.others, answer }).await;
+    let _ = reports.send(Report::Asked { from: caller_id, shown, group, records: sorted.others, answer }).await;
     let given = answered.await.map_err(|_| overloaded())?;
     // What is given counts like what is taken: a small question has a large answer.
     let (key, is_known) = (Neighbour::of(caller.id, caller.address.ip()), context.is_neighbour(&caller_id));

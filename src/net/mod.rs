@@ -100,6 +100,8 @@ pub enum Report {
     Asked {
         /// Who.
         from: NodeId,
+        /// The number of the record of its own that it showed.
+        shown: Option<u64>,
         /// From which network.
         group: Group,
         /// What it tells us of others; each record passed every check but the core's.

@@ -83,19 +83,19 @@ impl DataDir {
         self.held.path.join("book")
     }
 
-    /// A number for the next record of our own, higher than every one drawn before: durable when this
-    /// returns. It is at least the seconds of `now`, so that a node whose directory was lost, or whose
+    /// A number for the next record of our own, higher than every one drawn before and than `above`: durable
+    /// when this returns. It is at least the seconds of `now`, so that a node whose directory was lost, or whose
     /// key moved to another machine, is not taken for older than itself.
     ///
     /// # Errors
     /// [`StoreError::Disk`]; no number was drawn.
-    pub fn next_record_seq(&self, now: Wall) -> Result<u64, StoreError> {
+    pub fn next_record_seq(&self, above: u64, now: Wall) -> Result<u64, StoreError> {
         let _drawing = self.held.drawing.lock().unwrap_or_else(PoisonError::into_inner);
         let path = self.held.path.join("record-seq");
         let text = files::read(&path, 64).map_err(StoreError::disk("read", &path))?.unwrap_or_default();
         // A number that cannot be read is as good as a lost one: the seconds take over.
         let last: u64 = std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
-        let next = last.saturating_add(1).max(u64::try_from(now.as_secs()).unwrap_or(0));
+        let next = last.max(above).saturating_add(1).max(u64::try_from(now.as_secs()).unwrap_or(0));
         files::replace(&path, format!("{next}\n").as_bytes())?;
         Ok(next)
     }
@@ -199,7 +199,7 @@ mod tests {
     #[test]
     fn record_numbers_only_grow_whatever_the_clock_and_the_file_say() {
         let home = tempfile::tempdir().expect("a directory");
-        let draw = |now| DataDir::open(home.path()).expect("ours").next_record_seq(now).expect("a number");
+        let draw = |now| DataDir::open(home.path()).expect("ours").next_record_seq(0, now).expect("a number");
         let first = draw(NOW);
         assert_eq!(first, 1_795_243_262);
         assert_eq!(draw(NOW), first + 1);

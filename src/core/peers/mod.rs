@@ -397,6 +397,12 @@ impl Peers {
         self.table.get(id).is_some_and(|peer| peer.proven || peer.origin == Origin::Manual)
     }
 
+    /// The newest record that we keep of a node.
+    pub(super) fn record_of(&self, id: &NodeId) -> Option<&Verified<Record>> {
+        let of_peer = self.table.get(id).and_then(|peer| peer.record.as_ref());
+        of_peer.or_else(|| self.book.get(id).and_then(|known| known.record.as_ref()))
+    }
+
     /// Is this node in the table?
     pub(super) fn knows(&self, id: &NodeId) -> bool {
         self.table.contains_key(id)

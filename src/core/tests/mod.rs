@@ -215,7 +215,7 @@ fn policy_refuses_each_thing_for_its_own_reason() {
     let expected =
         [Code::NotSubscribed, Code::Muted, Code::Conflict, Code::TypeDenied, Code::NotSubscribed, Code::NotForMe];
     assert_eq!(codes(&out), expected.map(Some));
-    assert!(out.iter().any(|output| matches!(output, Output::Note(Note::OwnKeyElsewhere(_)))));
+    assert!(out.iter().any(|output| matches!(output, Output::Note(Note::OwnKeyElsewhere { .. }))));
     let out = desk.receive(2, &[to_us(1)]);
     assert!(appended(&out).is_some(), "what is addressed to us needs no pattern");
     assert_eq!(desk.node.view().counts.refused[&Code::Muted], 1);

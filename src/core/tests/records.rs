@@ -2,6 +2,7 @@
 
 use super::params::DAY;
 use super::*;
+use crate::wire::{Keys, Line};
 
 fn goodbye(seed: u8, seq: u64) -> Verified<Record> {
     RecordDraft { seq, ..RecordDraft::default() }.seal_goodbye(START, &key(seed)).expect("a record")
@@ -145,6 +146,43 @@ fn a_record_of_our_own_key_that_we_never_signed_is_told() {
         "of an earlier life"
     );
     let clone = record(1, 5, &[]);
-    let digest = clone.envelope().digest();
-    assert_eq!(notes(&desk.input(Input::Met { word: Word::Near, record: clone })), [Note::OwnKeyElsewhere(digest)]);
+    let elsewhere = Note::OwnKeyElsewhere { event: clone.envelope().digest(), seq: Some(5) };
+    assert_eq!(notes(&desk.input(Input::Met { word: Word::Near, record: clone })), [elsewhere]);
+}
+
+#[test]
+fn our_own_record_posted_back_as_an_event_is_no_news() {
+    let mut desk = Desk::new(Params::default());
+    desk.input(Input::Signed { record: record(1, 4, &[]) });
+    let mut post = |record: Verified<Record>| {
+        let line = Line::split(&record.envelope().line(0, false).into_bytes().into()).expect("a line");
+        let event = line.parse(&mut Keys::default()).expect("a record").verify().expect("signed");
+        notes(&desk.receive(2, &[event])).len()
+    };
+    assert_eq!([post(record(1, 4, &[])), post(record(1, 3, &["x.*"]))], [0, 0], "anybody can bring these");
+    assert_eq!([post(record(1, 4, &["x.*"])), post(record(1, 5, &[]))], [1, 1], "signed by somebody else");
+}
+
+#[test]
+fn who_shows_an_older_record_than_we_hold_of_it_is_given_the_newer_one() {
+    let mut desk = Desk::new(Params::default());
+    desk.connect(2, &["a.*"]);
+    desk.input(Input::Met { word: Word::Near, record: record(2, 7, &["a.*"]) });
+    let now = desk.now;
+    let given = |than: u64| desk.node.newer_record(&key(2).id(), than, now);
+    assert_eq!(given(6), Some(record(2, 7, &["a.*"]).envelope().line(0, false)));
+    assert_eq!([given(7), given(8), desk.node.newer_record(&key(3).id(), 0, now)], [None, None, None]);
+}
+
+#[test]
+fn a_node_that_is_told_of_its_own_newer_record_says_so_in_a_private_mesh_too() {
+    let allow = [key(2).id()].into();
+    for params in [Params::default(), Params { allow, ..Params::default() }] {
+        let mut desk = Desk::new(params);
+        desk.connect(2, &["a.*"]);
+        desk.input(Input::Signed { record: record(1, 4, &[]) });
+        let records = vec![record(1, 5, &[])];
+        let out = desk.input(Input::Heard { teller: key(2).id(), asked: true, records });
+        assert!(matches!(notes(&out)[..], [Note::OwnKeyElsewhere { seq: Some(5), .. }]), "{out:?}");
+    }
 }

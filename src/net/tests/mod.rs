@@ -206,11 +206,11 @@ async fn drive(
     while let Some(report) = inbox.recv().await {
         let (arrived, answer) = match report {
             Report::Received { arrived, answer, .. } => (arrived, answer),
-            Report::Asked { from, group, records, answer } => {
+            Report::Asked { from, shown, group, records, answer } => {
                 let given = memory.known.lock().expect("unpoisoned").clone();
                 let _ = answer.send(given);
                 let (silent, _) = oneshot::channel();
-                let _ = tell.send(Report::Asked { from, group, records, answer: silent });
+                let _ = tell.send(Report::Asked { from, shown, group, records, answer: silent });
                 continue;
             }
             _ => {
