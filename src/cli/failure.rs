@@ -115,6 +115,7 @@ impl Failure {
             Some(FaultCode::NotMuted) => "afferent mute".to_owned(),
             Some(FaultCode::PositionGone | FaultCode::PositionAhead) => "afferent sub --since all".to_owned(),
             Some(FaultCode::Stopping | FaultCode::Storage | FaultCode::Unreadable) => "afferent status".to_owned(),
+            Some(FaultCode::OwnAddress) => "give the line that `afferent id` prints on the other machine".to_owned(),
             Some(FaultCode::Unreachable) => "try again when it runs, or give the address with its id".to_owned(),
             _ => format!("afferent explain {number}"),
         };

@@ -157,6 +157,8 @@ impl Facts {
         }
         if view.peers.is_empty() {
             warnings.push("no peers: afferent peers add mesh://<id>@host:port".to_owned());
+        } else if !view.peers.iter().any(|peer| state_of(peer) == PeerState::Connected) {
+            warnings.push("no peer is connected: afferent peers says why".to_owned());
         }
         warnings.dedup();
         warnings

@@ -138,12 +138,15 @@ pub async fn dialled_at(at: &HostPort, profile: Profile, word: Word) -> Result<V
 }
 
 /// [`meet`] with the reason alone: for trust on first use, where a person is shown the id and decides
-/// ([`Word::Typed`]), and for discovery.
+/// ([`Word::Typed`]), and for discovery. What it means that this very node is there the asker knows.
 ///
 /// # Errors
 /// Why there is no answer, for people.
 pub async fn identify(context: &Context, at: &HostPort, word: Word) -> Result<NodeId, String> {
-    meet(context, at, word).await.map_err(|unmet| unmet.why)
+    match meet(context, at, word).await {
+        Err(Unmet { class: Miss::Itself, .. }) => Ok(context.id()),
+        met => met.map_err(|unmet| unmet.why),
+    }
 }
 
 async fn handshake(context: &Context, place: &HostPort, at: SocketAddr) -> io::Result<NodeId> {

@@ -175,6 +175,9 @@ impl FromStr for PeerAddress {
         let rest = text.strip_prefix("mesh://").unwrap_or(text);
         match rest.split_once('@') {
             Some((name, place)) => Ok(PeerAddress { id: Some(id(name)?), at: place.parse()? }),
+            None if rest.to_ascii_lowercase().parse::<NodeId>().is_ok() => {
+                Err(AddressError("an id alone says who and not where: mesh://ID@HOST:PORT"))
+            }
             None => Ok(PeerAddress { id: None, at: rest.parse()? }),
         }
     }
@@ -424,6 +427,10 @@ mod tests {
             assert_eq!(text.parse(), Ok(expected.clone()), "{text}");
         }
         assert_eq!("birch.example:7443".parse::<PeerAddress>().map(|address| address.id), Ok(None));
+        let alone = AddressError("an id alone says who and not where: mesh://ID@HOST:PORT");
+        for text in [format!("mesh://{ID}"), ID.to_owned()] {
+            assert_eq!(text.parse::<PeerAddress>(), Err(alone.clone()), "{text}");
+        }
         assert_eq!(expected.to_string(), format!("mesh://{ID}@birch.example:7443"));
         let v6 = format!("mesh://{ID}@[2001:4860::1]:7443");
         assert_eq!(v6.parse::<PeerAddress>().map(|address| address.to_string()), Ok(v6));
