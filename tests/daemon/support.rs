@@ -39,6 +39,8 @@ pub(crate) fn free_port() -> u16 {
 pub(crate) struct Daemon {
     dir: TempDir,
     pub(crate) name: &'static str,
+    /// Where it listens, as it stands in an address.
+    pub(crate) host: String,
     pub(crate) port: u16,
     /// Logs every event too.
     pub(crate) is_chatty: bool,
@@ -51,6 +53,11 @@ impl Daemon {
         Daemon::living_at(None, name, patterns, redis, more)
     }
 
+    /// The same on a loopback address of its own: of those that share one, nodes remember two.
+    pub(crate) fn housed(name: &'static str, host: &str, patterns: &[&str], more: &str) -> Daemon {
+        Daemon::made(None, name, host, patterns, "", more)
+    }
+
     /// The same, with its data under another directory.
     pub(crate) fn living_at(
         home: Option<&Path>,
@@ -59,12 +66,16 @@ impl Daemon {
         redis: &str,
         more: &str,
     ) -> Daemon {
+        Daemon::made(home, name, "127.0.0.1", patterns, redis, more)
+    }
+
+    fn made(home: Option<&Path>, name: &'static str, host: &str, patterns: &[&str], redis: &str, more: &str) -> Daemon {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let data = home.unwrap_or(dir.path()).join("data");
         let port = free_port();
         let patterns: Vec<String> = patterns.iter().map(|pattern| format!("\"{pattern}\"")).collect();
         let config = format!(
-            "[node]\nname = \"{name}\"\ndata_dir = \"{data}\"\nlisten = [\"127.0.0.1:{port}\"]\nprofile = \"loopback\"\n\
+            "[node]\nname = \"{name}\"\ndata_dir = \"{data}\"\nlisten = [\"{host}:{port}\"]\nprofile = \"loopback\"\n\
              [interests]\npatterns = [{patterns}]\n[bus]\nurl = \"{redis}\"\n[admin]\nsocket = \"{socket}\"\n\
              [limits]\nper_source = \"20000/s burst 40000\"\n{more}\n",
             data = data.display(),
@@ -72,7 +83,7 @@ impl Daemon {
             patterns = patterns.join(", "),
         );
         std::fs::write(dir.path().join("afferent.toml"), config).expect("a configuration");
-        Daemon { dir, name, port, is_chatty: false, child: None }
+        Daemon { dir, name, host: host.to_owned(), port, is_chatty: false, child: None }
     }
 
     /// The same, running.
@@ -104,6 +115,14 @@ impl Daemon {
         self.dir.path().join("sock")
     }
 
+    /// Starts the process and does not wait. For it alone `/etc/hosts` is this file, which may change.
+    pub(crate) fn spawn_seeing(&mut self, hosts: &Path) {
+        let mount = "mount --bind \"$0\" /etc/hosts && exec \"$@\"";
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", mount]).arg(hosts).arg(env!("CARGO_BIN_EXE_afferent"));
+        self.spawn_by(command, &[]);
+    }
+
     /// Starts the process and does not wait.
     pub(crate) fn spawn(&mut self) {
         self.spawn_with(&[]);
@@ -111,9 +130,13 @@ impl Daemon {
 
     /// The same with more in its environment.
     pub(crate) fn spawn_with(&mut self, environment: &[(&str, String)]) {
+        self.spawn_by(binary(), environment);
+    }
+
+    fn spawn_by(&mut self, mut program: Command, environment: &[(&str, String)]) {
         assert!(self.child.is_none(), "{} runs", self.name);
         let log = std::fs::File::options().create(true).append(true).open(self.log_path()).expect("a log file");
-        let child = binary()
+        let child = program
             .arg("run")
             .args(self.is_chatty.then_some("-v"))
             .arg("--config")
@@ -192,7 +215,7 @@ impl Daemon {
 
     /// What a friend pastes.
     pub(crate) fn address(&self) -> String {
-        format!("mesh://{}@127.0.0.1:{}", self.id(), self.port)
+        format!("mesh://{}@{}:{}", self.id(), self.host, self.port)
     }
 
     /// Adds the other by hand and waits until a lane stands.
@@ -205,10 +228,24 @@ impl Daemon {
     pub(crate) fn wait_connected(&self, other: &Daemon) {
         let id = other.id();
         eventually(&format!("{} is connected to {}\n{}", self.name, other.name, self.log()), PATIENCE, || {
-            let peers = self.json(&["peers", "list"]);
-            let peer = peers["peers"].as_array()?.iter().find(|peer| peer["id"] == id.as_str())?.clone();
-            peer["state"].as_str()?.starts_with("connected").then_some(())
+            (self.state_of(&id)? == "connected").then_some(())
         });
+    }
+
+    /// What it says of a peer.
+    pub(crate) fn peer(&self, id: &str) -> Option<Value> {
+        let peers = self.json(&["peers", "list"]);
+        peers["peers"].as_array()?.iter().find(|peer| peer["id"] == id).cloned()
+    }
+
+    /// How things stand with a peer, as one word.
+    pub(crate) fn state_of(&self, id: &str) -> Option<String> {
+        Some(self.peer(id)?["state"].as_str()?.to_owned())
+    }
+
+    /// Does any warning of its status say this?
+    pub(crate) fn warns_of(&self, words: &str) -> bool {
+        self.json(&["status"])["warnings"].to_string().contains(words)
     }
 
     /// Publishes one event and gives its digest.
