@@ -123,7 +123,6 @@ pub struct PeersStatus {
     pub asking: u64,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde calls")]
 fn is_none(count: &u64) -> bool {
     *count == 0
 }

@@ -159,7 +159,7 @@ mod tests {
             TierStatus { at: asked, found: 2, next_in_ms: Some(40_000), ..tier(TierName::Dns, TierState::Waiting) };
         assert_eq!(search(&dns, now), "2 nodes, 12s ago; next in 40s");
         let why = Some("zone z: \u{1b}no answer".to_owned());
-        let failed = TierStatus { found: 0, why, ..dns.clone() };
+        let failed = TierStatus { found: 0, why, ..dns };
         assert_eq!(search(&failed, now), "failed 12s ago: zone z: \\u{1b}no answer; next in 40s");
         assert_eq!(
             search(&TierStatus { found: 1, ..failed }, now),
@@ -243,7 +243,7 @@ mod tests {
         );
         assert!(json.starts_with(&expected), "{json}");
         assert!(json.contains(
-            r#""peers":{"connected":1,"known":2},"journal":{"events":1,"bytes":2048},"discovery":[{"tier":"seeds","state":"off","at":null,"found":0}],"warnings":["the bus is down"]"#
+            r#""peers":{"connected":1,"known":3,"asking":2},"journal":{"events":1,"bytes":2048},"discovery":[{"tier":"seeds","state":"off","at":null,"found":0}],"warnings":["the bus is down"]"#
         ));
         assert_eq!(serde_json::from_str::<Status>(&json).expect("read back"), status());
     }

@@ -182,7 +182,7 @@ fn presets(section: &str, settings: &Settings) -> Group {
 fn derived(field: &Field, settings: &Settings) -> Option<String> {
     match (field.section, field.key) {
         ("node", "name") => Some(settings.node.name.to_string()),
-        ("node", "accept") => Some(accept_word(settings).to_owned()),
+        ("node", "accept") => Some(word_of(settings.node.accept_in(settings.node.profile)).to_owned()),
         ("node", "data_dir") => Some(settings.node.data_dir.display().to_string()),
         ("registrar", "key") => Some(settings.registrar_key().display().to_string()),
         ("admin", "socket") => Some(settings.admin.socket.display().to_string()),
@@ -190,8 +190,8 @@ fn derived(field: &Field, settings: &Settings) -> Option<String> {
     }
 }
 
-fn accept_word(settings: &Settings) -> &'static str {
-    match settings.node.accept_in(settings.node.profile) {
+fn word_of(accept: Accept) -> &'static str {
+    match accept {
         Accept::Open => "open",
         Accept::Ask => "ask",
     }

@@ -105,7 +105,7 @@ impl Driver {
             .collect();
         let states: BTreeMap<TierName, TierState> =
             tiers.iter().map(|tier| (*tier, self.tier_state(*tier, &search, &view).0)).collect();
-        let survey = Survey { known: self.known(&view), dialler: (!is_dry).then(|| self.hands.net.clone()) };
+        let survey = Survey { known: self.known_places(&view), dialler: (!is_dry).then(|| self.hands.net.clone()) };
         let (answered, turns) = (self.answered.0.clone(), self.surveys.clone());
         tokio::spawn(async move {
             let Ok(_turn) = turns.acquire().await else { return };
@@ -149,7 +149,7 @@ impl Driver {
         connected.filter_map(ask).collect()
     }
 
-    fn known(&self, view: &View) -> Known {
+    fn known_places(&self, view: &View) -> Known {
         let strangers = self.node.strangers(self.clock.now());
         let heard = view.peers.iter().chain(&strangers).map(|peer| peer.id).collect();
         let ms = |peer: &PeerView| peer.rtt.map(super::tiers::ms);

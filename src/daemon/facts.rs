@@ -29,7 +29,6 @@ pub(super) struct Facts {
     pub(super) durability: Durability,
     pub(super) bus: Bus,
     pub(super) started: Mono,
-    pub(super) profile: Profile,
     pub(super) peers_max: usize,
     pub(super) rate: crate::config::Rate,
     /// The patterns of the configuration: a change by command line lasts while these stay.
@@ -182,7 +181,7 @@ impl Facts {
 pub(super) fn in_one_line(status: &Status, full: Option<&str>) -> String {
     let peers = match status.peers {
         PeersStatus { known: 0, .. } => String::from("no peers yet"),
-        PeersStatus { connected, known } => format!("{connected} of {known} peers connected"),
+        PeersStatus { connected, known, .. } => format!("{connected} of {known} peers connected"),
     };
     if status.ready {
         return peers;
@@ -345,7 +344,8 @@ mod tests {
 
     #[test]
     fn a_service_manager_is_told_why_not_and_never_of_0_of_0() {
-        let (nobody, some) = (PeersStatus { connected: 0, known: 0 }, PeersStatus { connected: 1, known: 2 });
+        let (nobody, some) =
+            (PeersStatus { connected: 0, known: 0, asking: 0 }, PeersStatus { connected: 1, known: 2, asking: 0 });
         let line = |ready, peers: &PeersStatus, why, full| in_one_line(&status(ready, peers.clone(), why), full);
         assert_eq!(line(true, &nobody, None, None), "no peers yet");
         assert_eq!(line(true, &some, None, None), "1 of 2 peers connected");

@@ -225,7 +225,6 @@ async fn start(
         durability: settings.node.durability,
         bus: bus_facts,
         started: clock.mono(),
-        profile: settings.node.profile,
         peers_max: settings.discovery.max_peers,
         rate: settings.limits.per_source,
         configured: settings.interests.clone(),

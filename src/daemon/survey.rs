@@ -24,7 +24,7 @@ use crate::core::tier::Tier;
 use crate::net::dns::Forbidden;
 use crate::net::{self, Miss, Unmet};
 use crate::time::Wall;
-use crate::wire::{HostPort, NodeId, Profile};
+use crate::wire::{HostPort, NodeId, Profile, Word};
 
 /// Dials of one survey.
 pub const SURVEY_DIALS_MAX: usize = 32;
@@ -54,7 +54,7 @@ pub(super) struct Known {
 struct Nominee {
     id: Option<NodeId>,
     at: HostPort,
-    by_hand: bool,
+    word: Word,
 }
 
 /// What one source answered, and the places that it names.
@@ -72,7 +72,7 @@ impl Asked {
             let nominees = report
                 .finds
                 .iter()
-                .flat_map(|find| find.at.iter().map(|at| Nominee { id: find.id, at: at.clone(), by_hand: false }));
+                .flat_map(|find| find.at.iter().map(|at| Nominee { id: find.id, at: at.clone(), word: Word::Near }));
             let places = report.refused.iter().map(forbidden).collect();
             Asked { tier, source: Source { places, ..report.source(at) }, nominees: nominees.collect() }
         };
@@ -90,7 +90,7 @@ impl Asked {
         let records = told.as_ref().map(|told| &told.records[..]).unwrap_or_default();
         let nominees = records.iter().filter(|record| !record.bye).flat_map(|record| {
             let id = Some(record.id());
-            record.addresses.iter().map(move |at| Nominee { id, at: at.clone(), by_hand: false })
+            record.addresses.iter().map(move |at| Nominee { id, at: at.clone(), word: Word::Far })
         });
         let nominees = nominees.collect();
         let source = Source {
@@ -108,7 +108,7 @@ impl Asked {
 
     /// A peer that a person typed in.
     pub(super) fn of_friend(id: NodeId, alias: Option<&str>, at: &[HostPort], now: Wall) -> Asked {
-        let nominees = at.iter().map(|at| Nominee { id: Some(id), at: at.clone(), by_hand: true }).collect();
+        let nominees = at.iter().map(|at| Nominee { id: Some(id), at: at.clone(), word: Word::Typed }).collect();
         let source = Source {
             source: alias.map_or_else(|| id.short(), str::to_owned),
             at: Some(now),
@@ -200,7 +200,7 @@ impl Survey {
             return Place { ms: *rtt, ..place(PlaceOutcome::Connected) };
         }
         let is_own = |at| self.known.own.contains(&HostPort::from_socket(at));
-        match net::dialled_at(&nominee.at, self.known.profile, nominee.by_hand).await {
+        match net::dialled_at(&nominee.at, self.known.profile, nominee.word).await {
             Ok(places) if places.iter().copied().any(is_own) => return place(PlaceOutcome::Itself),
             Ok(_) => {}
             Err(unmet) => return self.missed(nominee, &unmet),
@@ -215,7 +215,7 @@ impl Survey {
     async fn dial(&self, dialler: &net::Context, nominee: &Nominee) -> Place {
         let place = |outcome| self.place(nominee, outcome);
         let begun = Instant::now();
-        let met = net::meet(dialler, &nominee.at, nominee.by_hand).await;
+        let met = net::meet(dialler, &nominee.at, nominee.word).await;
         match met {
             Ok(found) if nominee.id.is_none_or(|id| id == found) => {
                 let known = self.known.heard.contains(&found);

@@ -25,7 +25,7 @@ use crate::wire::message::{
     EVENTS_ROUTE, HELLO_ROUTE, Hello, LINES_TYPE, PEERS_BYTES_MAX, PEERS_ROUTE, Problem, RECORDS_MAX, Receipt, Refused,
     Retry,
 };
-use crate::wire::{Code, Host, HostPort, Keys, NodeId, Record, Rejection, Verified, Word};
+use crate::wire::{Code, Host, HostPort, Keys, NodeId, Record, Rejection, Verified};
 
 /// Largest answer but that of `/peers`.
 pub const ANSWER_BYTES_MAX: usize = 64 << 10;

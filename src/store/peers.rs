@@ -49,7 +49,6 @@ struct Row {
     seen: Option<String>,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde calls")]
 fn is_open(welcome: &Welcome) -> bool {
     *welcome == Welcome::Open
 }

@@ -37,7 +37,7 @@ pub fn load(dir: &DataDir) -> Loaded {
 }
 
 fn decode(bytes: &[u8]) -> Result<String, String> {
-    let body = checked::open(FORMAT, bytes)?;
+    let (_, body) = checked::open(FORMAT, bytes)?;
     String::from_utf8(body.to_vec()).map_err(|_| "it is not UTF-8".to_owned())
 }
 

@@ -153,7 +153,10 @@ fn discover_says_what_each_tier_answers_and_what_came_of_every_address() {
         b.id(),
         b.port
     );
-    let primary = Primary::start(&[Zone::written("mesh.test", entry), Zone::written("broken.test", String::new())]);
+    let primary = Primary::start(&[
+        Zone::written("mesh.test", entry),
+        Zone { lines: None, ..Zone::written("broken.test", String::new()) },
+    ]);
     // Nothing is looked for by itself: what is dialled is dialled for the command.
     let section = format!(
         "[discovery]\nmin_peers = 0\ndns = [\"mesh.test\", \"broken.test\", \"no.mesh.test\", \"other.test\"]\n\

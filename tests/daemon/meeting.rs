@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use afferent::wire::Keypair;
 
-use crate::support::named::Named;
+use crate::support::primary::{Primary, Zone};
 use crate::support::{Daemon, PATIENCE, eventually, text};
 
 const NAMES: [&str; 8] = ["n0", "n1", "n2", "n3", "n4", "n5", "n6", "n7"];
@@ -53,8 +53,8 @@ fn known(node: &Daemon, ids: &[String]) -> usize {
 #[test]
 fn the_first_peer_of_a_cold_start_by_the_dns_is_there_in_seconds() {
     let b = Daemon::running("b", &[], "", "");
-    let named = Named::start(&[("mesh.test", entry(&b))]);
-    let mut a = Daemon::housed("a", "127.11.0.1", &[], &asking(&["mesh.test"], named.at(), ""));
+    let primary = Primary::start(&[Zone::written("mesh.test", entry(&b))]);
+    let mut a = Daemon::housed("a", "127.11.0.1", &[], &asking(&["mesh.test"], primary.at(), ""));
     let begun = Instant::now();
     a.spawn();
     let waited = a.afferent(&["wait", "--peers", "1", "--timeout", "10s"]);
@@ -155,9 +155,9 @@ fn a_zone_full_of_lies_keeps_nobody_from_an_honest_seed_or_a_friend() {
     for n in 1..=12 {
         let _ = writeln!(lies, "_mesh._tcp SRV 1 0 7443 nobody{n}\nnobody{n} A 127.{}.0.1", 100 + n);
     }
-    let named = Named::start(&[("mesh.test", lies)]);
+    let primary = Primary::start(&[Zone::written("mesh.test", lies)]);
     let list = seeds(&seed);
-    let section = asking(&["mesh.test"], named.at(), &list.path().display().to_string());
+    let section = asking(&["mesh.test"], primary.at(), &list.path().display().to_string());
     let mut a = Daemon::housed("a", "127.60.0.1", &[], &section);
     a.start();
     eventually("the lies are believed so far that some are tried", PATIENCE, || {
@@ -177,14 +177,14 @@ fn a_zone_full_of_lies_keeps_nobody_from_an_honest_seed_or_a_friend() {
 #[test]
 fn each_zone_that_fails_says_why_and_one_that_works_is_enough() {
     let b = Daemon::running("b", &[], "", "");
-    let named = Named::start(&[
-        ("good.test", entry(&b)),
-        ("empty.test", "www A 127.0.0.1".to_owned()),
-        ("closed.test", "_mesh._tcp SRV 0 0 0 .".to_owned()),
-        ("broken.test", String::new()),
+    let primary = Primary::start(&[
+        Zone::written("good.test", entry(&b)),
+        Zone::written("empty.test", "www A 127.0.0.1".to_owned()),
+        Zone::written("closed.test", "_mesh._tcp SRV 0 0 0 .".to_owned()),
+        Zone { lines: None, ..Zone::written("broken.test", String::new()) },
     ]);
     let zones = ["elsewhere.test", "broken.test", "closed.test", "empty.test", "good.test"];
-    let a = Daemon::running("a", &[], "", &asking(&zones, named.at(), ""));
+    let a = Daemon::running("a", &[], "", &asking(&zones, primary.at(), ""));
     a.wait_connected(&b);
     for (zone, why) in
         [("elsewhere", "REFUSED"), ("broken", "SERVFAIL"), ("closed", "has no mesh"), ("empty", "NXDOMAIN")]

@@ -47,7 +47,7 @@ fn who_comes_by_itself_asks_and_is_a_neighbour_once_it_is_accepted() {
     assert!(text(&listed.stdout).contains("asks to be a neighbour"), "{}", text(&listed.stdout));
     assert!(text(&listed.stderr).contains(&format!("afferent peers accept {}", &id[..10])), "{}", text(&listed.stderr));
     let given = a.publish("a.given", "1");
-    assert_eq!(b.digests(1), [given.clone()], "its events are taken");
+    assert_eq!(b.digests(1), std::slice::from_ref(&given), "its events are taken");
     b.publish("b.kept", "2");
     assert_eq!(b.afferent(&["match", "b.kept"]).status.code(), Some(1), "nobody would get it");
 
@@ -63,7 +63,7 @@ fn who_comes_by_itself_asks_and_is_a_neighbour_once_it_is_accepted() {
     let told = b.publish("b.told", "3");
     assert_eq!(a.digests(2), [given, told], "what came before it was accepted is not owed to it");
     let shown = succeeds(&b, &["peers", "show", &id[..8]]);
-    assert!(shown.contains("history   ") && shown.contains(" ago  ") || shown.contains("just now"), "{shown}");
+    assert!(shown.contains("history   ") && (shown.contains(" ago") || shown.contains("just now")), "{shown}");
     assert_eq!(b.afferent(&["peers", "accept", "nobody"]).status.code(), Some(4));
 }
 
@@ -97,9 +97,9 @@ fn a_blocked_node_is_refused_also_after_a_restart_until_it_is_unblocked() {
         let why = peer["why"].as_str().unwrap_or_default().to_owned();
         why.ends_with("has blocked this node").then_some(())
     };
-    eventually(&format!("a is told so\n{}", a.log()), PATIENCE, refused);
     let waiting = a.publish("a.waits", "1");
     b.publish("b.kept", "2");
+    eventually(&format!("a is told so\n{}", a.log()), PATIENCE, refused);
     let peer = seen(&b, &id);
     assert_eq!((&peer["state"], &peer["why"]), (&"blocked".into(), &"it floods".into()));
     assert!(seen(&a, &b.id())["events_in"] == 0 && b.journal_events() == 1, "nothing crossed");
@@ -107,7 +107,8 @@ fn a_blocked_node_is_refused_also_after_a_restart_until_it_is_unblocked() {
     b.kill(); // and not stopped: it was durable when it was answered
     b.start();
     assert_eq!(seen(&b, &id)["state"], "blocked");
-    eventually(&format!("it is refused by its code\n{}", a.log()), PATIENCE, || {
+    // Two pauses of a peer that was added by hand, at the most.
+    eventually(&format!("it is refused by its code\n{}", a.log()), PATIENCE * 3, || {
         let count = |line: &str| line.strip_prefix(REFUSED)?.parse::<u64>().ok();
         metrics(&b).lines().find_map(count).filter(|count| *count > 0)
     });

@@ -92,8 +92,10 @@ impl Office {
     /// Its page of metrics, as Prometheus reads it.
     fn samples(&self) -> Samples {
         let mut stream = TcpStream::connect(("127.0.0.1", self.metrics)).expect("a connection");
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("written");
-        Samples::read(&body(stream))
+        stream
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nAccept: application/openmetrics-text\r\n\r\n")
+            .expect("written");
+        Samples::read(&body(stream, "application/openmetrics-text"))
     }
 
     fn origin(&self) -> String {
@@ -273,6 +275,7 @@ impl Guest {
             clock: Arc::new(wall),
             record: record_seen,
             neighbours: watch::Sender::default().subscribe(),
+            blocked: watch::Sender::default().subscribe(),
             ready: watch::Sender::default().subscribe(),
             rate: net::Rate::default(),
             durability: Durability::Fsync,
@@ -380,7 +383,12 @@ fn what_a_registrar_does_is_counted() {
 
     let asked = |line: &str| {
         let mut stream = TcpStream::connect(("127.0.0.1", office.metrics)).expect("a connection");
-        stream.write_all(format!("{line} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).expect("written");
+        stream
+            .write_all(
+                format!("{line} HTTP/1.1\r\nHost: localhost\r\nAccept: application/openmetrics-text\r\n\r\n")
+                    .as_bytes(),
+            )
+            .expect("written");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("an answer");
         answer.get(9..12).map(str::to_owned)

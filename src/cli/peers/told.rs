@@ -196,7 +196,7 @@ mod tests {
         let asking = peer(PeerState::Asking);
         let id = asking.id.short();
         assert!(remarks(&[peer(PeerState::Connected)], 0).is_empty());
-        let told = remarks(&[asking.clone()], 14).join("\n");
+        let told = remarks(std::slice::from_ref(&asking), 14).join("\n");
         let heard = "and 14 nodes heard of, no peers: afferent peers list --all shows them";
         assert_eq!(told, format!("{heard}\none node asks to be a neighbour\nnext: afferent peers accept {id}"));
         assert!(remarks(&[asking.clone(), asking], 1).concat().contains("2 nodes ask to be neighbours"));

@@ -18,7 +18,7 @@ fn the_first_node_of_a_mesh_waits_for_nobody() {
     pass(&mut desk, 10 * ALONE_AFTER);
     assert_eq!(alone_for(&desk), None);
     // A stranger that called once and cannot be dialled is nobody to wait for.
-    desk.input(Input::Met { record: record(2, 1, &["a.*"]) });
+    desk.input(Input::Met { word: Word::Near, record: record(2, 1, &["a.*"]) });
     pass(&mut desk, 10 * ALONE_AFTER);
     assert_eq!(alone_for(&desk), None);
 }
@@ -38,7 +38,7 @@ fn whoever_has_somebody_to_look_for_is_alone_after_a_while_and_not_before() {
     pass(&mut desk, ALONE_AFTER);
     assert!(alone_for(&desk).is_some(), "one that was typed in");
     let lane = LaneId(0);
-    desk.input(Input::Met { record: record(2, 1, &["a.*"]) });
+    desk.input(Input::Met { word: Word::Near, record: record(2, 1, &["a.*"]) });
     desk.input(Input::Connected { peer: key(2).id(), lane, rtt: Duration::from_millis(1) });
     assert_eq!(alone_for(&desk), None);
 }
@@ -63,6 +63,6 @@ fn who_lost_everybody_is_alone_too_until_somebody_calls_or_said_goodbye() {
     desk.input(Input::Contact { peer: key(3).id() });
     assert!(alone_for(&desk).is_some(), "whoever is unknown is no company");
     let goodbye = RecordDraft { seq: 2, ..RecordDraft::default() }.seal_goodbye(desk.now.wall, &key(2)).expect("one");
-    desk.input(Input::Met { record: goodbye });
+    desk.input(Input::Met { word: Word::Near, record: goodbye });
     assert_eq!(alone_for(&desk), None, "it left: nobody is missed");
 }

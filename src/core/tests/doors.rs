@@ -17,7 +17,7 @@ fn block(desk: &mut Desk, seed: u8) -> Vec<Output> {
 }
 
 fn meet(desk: &mut Desk, seed: u8, seq: u64) -> Vec<Output> {
-    desk.input(Input::Met { record: record(seed, seq, &["a.*"]) })
+    desk.input(Input::Met { word: Word::Near, record: record(seed, seq, &["a.*"]) })
 }
 
 fn dials(out: &[Output]) -> Vec<(NodeId, LaneId)> {
@@ -176,7 +176,7 @@ fn a_change_of_who_has_to_ask_lets_those_in_who_wait_and_nobody_out() {
 fn a_crowd_that_asks_takes_nobodys_place() {
     let mut desk = Desk::new(Params { peers_max: 3, ..asking() });
     let homeless = RecordDraft { seq: 1, ..RecordDraft::default() }.seal(START, &key(2)).expect("a record");
-    desk.input(Input::Met { record: homeless });
+    desk.input(Input::Met { word: Word::Near, record: homeless });
     order(&mut desk, 2, Order::Accept);
     assert_eq!(desk.state(2), PeerState::Waiting, "no lane to it ever stood");
     for seed in 10..60 {

@@ -111,7 +111,7 @@ fn two_records_with_one_number_cost_a_stranger_a_day() {
 #[test]
 fn a_quarantine_survives_our_own_restart() {
     let mut desk = with_stranger();
-    desk.input(Input::Met { record: record(3, 5, &["b.*"]) });
+    desk.input(Input::Met { word: Word::Near, record: record(3, 5, &["b.*"]) });
     let out = desk.input(Input::Stop);
     let book =
         out.into_iter().find_map(|output| if let Output::SaveBook { book, .. } = output { Some(book) } else { None });
@@ -121,7 +121,10 @@ fn a_quarantine_survives_our_own_restart() {
     let saved = SavedPeer { record: Some(record(3, 5, &["a.*"])), cursor: Some(Seq(0)), ..saved(3) };
     let out = again.input(Input::Restored { head: Seq(0), peers: vec![saved] });
     assert!(dials(&out).is_empty() && matches!(again.state(3), PeerState::Quarantine { .. }));
-    assert!(again.input(Input::Met { record: record(3, 6, &["a.*"]) }).is_empty(), "nothing is taken from it");
+    assert!(
+        again.input(Input::Met { word: Word::Near, record: record(3, 6, &["a.*"]) }).is_empty(),
+        "nothing is taken from it"
+    );
     assert!(dials(&again.wait(DAY / 4)).is_empty());
     assert_eq!(dials(&again.wait(DAY / 4)), [key(3).id()], "for the rest of the day");
 }

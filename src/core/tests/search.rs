@@ -197,8 +197,10 @@ fn nobody_is_ever_dialled_at_an_address_of_our_own() {
         failures: 0,
         dead: None,
         anchor: true,
+        near: true,
     };
-    desk.input(Input::Remembered { nodes: vec![saved(2, listening.clone()), saved(3, place(1))] });
+    let nodes = vec![saved(2, listening.clone()), saved(3, place(1))];
+    desk.input(Input::Remembered(SavedBook { nodes, ..SavedBook::default() }));
     let mut out = begin(&mut desk);
     assert_eq!(dials(&out).len(), 1, "of what the disk remembers: where we do not listen");
     // Our own record says where we are from now on.
@@ -207,11 +209,11 @@ fn nobody_is_ever_dialled_at_an_address_of_our_own() {
     let finds =
         vec![at_ours(4, &listening), at_ours(5, &place(1)), Find { id: None, at: vec![place(1), listening.clone()] }];
     let mut later = desk.input(Input::Found { tier: Tier::Seed, result: Ok(finds) });
-    desk.input(Input::Met { record: record(6, 1, &[]) });
+    desk.input(Input::Met { word: Word::Near, record: record(6, 1, &[]) });
     let draft = RecordDraft { seq: 1, addresses: vec![place(1), listening.clone()], ..RecordDraft::default() };
     let lie = draft.seal(START, &key(7)).expect("a record");
     later.extend(desk.input(Input::Heard { teller: key(6).id(), asked: true, records: vec![lie.clone()] }));
-    later.extend(desk.input(Input::Met { record: lie }));
+    later.extend(desk.input(Input::Met { word: Word::Near, record: lie }));
     let id = key(8).id();
     later.extend(desk.input(Input::PeerAdded { ticket: Ticket(9), id, at: listening.clone(), alias: None }));
     for _ in 0..20 {
@@ -347,7 +349,7 @@ fn another_key_at_an_address_strikes_it_blames_the_teller_and_is_worth_knowing()
     assert!(!desk.node.share(&key(9).id(), group, desk.now).is_empty(), "others are told of who is there");
     assert!(desk.node.share(&teller, group, desk.now).is_empty(), "nor is it told of anybody");
     let newer = RecordDraft { addresses: vec![place(2)], seq: 2, ..RecordDraft::default() };
-    desk.input(Input::Met { record: newer.seal(START, &key(2)).expect("a record") });
+    desk.input(Input::Met { word: Word::Near, record: newer.seal(START, &key(2)).expect("a record") });
     let wants = desk.node.view().peers.into_iter().find(|peer| peer.id == teller).expect("still there").interests;
     assert!(wants.matches(&"a.x".parse().expect("a type")), "and its own newer record is not taken");
     let out = desk.wait(QUARANTINE);
@@ -413,7 +415,7 @@ fn a_name_is_dialled_on_the_word_of_whoever_told_of_it() {
         let kept = if word == Word::Near { &places[..] } else { &places[..1] };
         assert_eq!(words(&out, 5), [(kept.to_vec(), word)], "a private address is told from near alone");
         let saved = desk.input(Input::Stop).into_iter().find_map(|output| match output {
-            Output::SaveBook { nodes } => Some(nodes),
+            Output::SaveBook { book, .. } => Some(book.nodes),
             _ => None,
         });
         let saved = saved.expect("the book is written at the end");
@@ -449,7 +451,7 @@ fn whom_the_last_life_knew_by_name_is_dialled_on_its_word() {
             anchor: false,
             near,
         };
-        desk.input(Input::Remembered { nodes: vec![node] });
+        desk.input(Input::Remembered(SavedBook { nodes: vec![node], ..SavedBook::default() }));
         let word = if near { Word::Near } else { Word::Far };
         assert_eq!(words(&begin(&mut desk), 5).first().map(|(_, word)| *word), Some(word));
     }

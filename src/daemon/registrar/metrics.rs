@@ -26,7 +26,7 @@ pub(super) async fn answer(
                 let _ = answer.send(page(&registrar, &context, started));
             }
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     };
     tokio::select! {
         // Only looks at a value.

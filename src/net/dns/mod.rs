@@ -26,7 +26,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::core::tier::Find;
 use crate::time::Wall;
-use crate::wire::address::AddressError;
+use crate::wire::address;
 use crate::wire::zone::{Label, Manifest, NodeText, Service, ZoneError};
 use crate::wire::{Host, HostPort, Network, NodeId, Profile, ZoneName};
 
@@ -109,7 +109,7 @@ pub struct Forbidden {
     /// Where.
     pub at: HostPort,
     /// Why not.
-    pub why: AddressError,
+    pub why: address::Forbidden,
 }
 
 /// The reader of zones. It remembers the number of the newest manifest of each, so that an older one

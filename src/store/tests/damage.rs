@@ -69,7 +69,7 @@ fn a_list_of_seeds_that_its_signer_did_not_write_so_is_not_used() {
     use crate::wire::{Network, Signature};
     let home = tempfile::tempdir().expect("a directory");
     let path = home.path().join("mine.toml");
-    let (pinned, network) = ([key(7).id()].into(), Network::default());
+    let (pinned, network) = (Some(key(7).id()), Network::default());
     let list = format!(
         "format = 1\nchannel = \"mine\"\nnetwork = \"main\"\n[[seed]]\naddress = \"mesh://{}@birch.example\"\n",
         key(1).id()
@@ -78,7 +78,7 @@ fn a_list_of_seeds_that_its_signer_did_not_write_so_is_not_used() {
     let whole = format!("{list}#signature {} {signature}\n", key(7).id()).into_bytes();
     let read = |bytes: &[u8]| {
         fs::write(&path, bytes).expect("written");
-        load(path.to_str().expect("a plain path"), &network, &pinned)
+        load(path.to_str().expect("a plain path"), &network, pinned)
     };
     let good = read(&whole).expect("the whole list");
     for place in 0..whole.len() {

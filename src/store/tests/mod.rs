@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::*;
-use crate::core::ports::{Origin, SavedNode, SavedPeer};
+use crate::core::ports::{Origin, SavedBook, SavedNode, SavedPeer, Welcome};
 use crate::core::tier::Tier;
 use crate::time::Wall;
 use crate::wire::{Keypair, RecordDraft};
@@ -37,8 +37,9 @@ fn node(number: u8, n: u32) -> SavedNode {
 }
 
 /// Version `n`: another length each time.
-fn book_of(n: u32) -> Vec<SavedNode> {
-    (1..=1 + u8::try_from(n % 40).expect("small")).map(|number| node(number, n)).collect()
+fn book_of(n: u32) -> SavedBook {
+    let nodes = (1..=1 + u8::try_from(n % 40).expect("small")).map(|number| node(number, n)).collect();
+    SavedBook { nodes, ..SavedBook::default() }
 }
 
 fn peer(number: u8, n: u32) -> SavedPeer {
@@ -46,6 +47,7 @@ fn peer(number: u8, n: u32) -> SavedPeer {
     SavedPeer {
         id: key.id(),
         origin: Origin::Manual,
+        welcome: Welcome::Open,
         proven: true,
         alias: Some(format!("version {n}")),
         addresses: vec!["birch.example:7443".parse().expect("an address")],
@@ -82,7 +84,7 @@ fn files(dir: &std::rc::Rc<DataDir>) -> Vec<File> {
     let [peers_in, peers_out] = [peers.clone(), peers.clone()];
     let load_book = move || {
         let loaded = book::load(&book_out);
-        let version = loaded.nodes.first().map(|node| node.failures).filter(|n| book_of(*n) == loaded.nodes);
+        let version = loaded.book.nodes.first().map(|node| node.failures).filter(|n| book_of(*n) == loaded.book);
         (version, loaded.warning)
     };
     let load_peers = move || {
