@@ -1,5 +1,6 @@
 //! A swarm of seeds: the protocol under loss, reordering, doubled requests, full disks and crashes
-//! between asking the disk and hearing from it. `SEED=17 cargo test --test simulation` repeats one.
+//! between asking the disk and hearing from it; and nodes that look for each other, among liars and through
+//! partitions. `SEED=17 cargo test --test simulation` repeats one seed, `SEEDS=100` takes so many of each.
 
 use std::time::Duration;
 
@@ -115,8 +116,10 @@ mod search {
     /// An attacker's: 4 600 ids on ten machines, as in the study of eclipse attacks on Bitcoin.
     static CROWD: LazyLock<Arc<[Verified<Record>]>> = LazyLock::new(|| crowd(4_600, 10));
 
+    /// As many as a minute allows, or as `SEEDS` says.
     fn seeds(count: u64) -> impl Iterator<Item = u64> {
-        super::seeds().into_iter().take(usize::try_from(count).expect("few"))
+        let wanted = std::env::var("SEEDS").map(|count| count.parse().expect("SEEDS is a number"));
+        super::seeds().into_iter().take(wanted.unwrap_or(usize::try_from(count).expect("few")))
     }
 
     /// Honest nodes with these ids, all started together; the DNS names the first.

@@ -231,7 +231,7 @@ impl Discovery {
     pub(super) fn run(
         &mut self,
         peers: &mut Peers,
-        is_lagging: impl Fn(&NodeId) -> bool,
+        is_behind: impl Fn(&NodeId) -> bool,
         now: Now,
         out: &mut Vec<Output>,
     ) {
@@ -250,7 +250,7 @@ impl Discovery {
         self.introduce(peers, now, out);
         self.fill(slots, peers, now, out);
         self.feel(peers, now, out);
-        peers.release(self.target, is_lagging, out);
+        peers.release(self.target, is_behind, out);
         if self.tiers.exchange {
             peers.exchange_due(now.mono, out);
             self.wake_at(peers.next_exchange());

@@ -196,7 +196,8 @@ impl Node {
             }
         }
         let outbox = &self.outbox;
-        self.discovery.run(&mut self.peers, |id| outbox.figures(id).lagging, now, out);
+        // Behind, and not only lagging: one that came back just now is read for from the journal in a moment.
+        self.discovery.run(&mut self.peers, |id| outbox.figures(id).behind > 0, now, out);
         self.close_cut();
         self.close_forgotten(out);
         self.peers.dial_due(now, out);

@@ -321,12 +321,12 @@ impl Peers {
     pub(in crate::core) fn release(
         &mut self,
         target: usize,
-        is_lagging: impl Fn(&NodeId) -> bool,
+        is_behind: impl Fn(&NodeId) -> bool,
         out: &mut Vec<Output>,
     ) {
         let standing = |peer: &&Peer| peer.is_ours() && peer.is_connected();
         let others = self.table.values().filter(standing).filter(|peer| !is_bootstrap(peer.tier)).count();
-        let is_free = |(id, peer): &(&NodeId, &Peer)| peer.chosen && peer.is_connected() && !is_lagging(id);
+        let is_free = |(id, peer): &(&NodeId, &Peer)| peer.chosen && peer.is_connected() && !is_behind(id);
         let mut released: Vec<NodeId> = Vec::new();
         if others >= target {
             let named = self.table.iter().filter(is_free).filter(|(_, peer)| is_bootstrap(peer.tier));

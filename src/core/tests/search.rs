@@ -1,7 +1,8 @@
 //! Looking for nodes: which tier when, who is chosen, what becomes of whom.
 
 use super::params::{
-    DNS_LATER, HEAL_EVERY, LEFT_FOR, MISTAKES_MAX, NEVER_FAILURES_MAX, QUARANTINE, SEEDS_AFTER, SUSPECT_FOR, Tiers,
+    DNS_LATER, EXCHANGE_EVERY, HEAL_EVERY, LEFT_FOR, MISTAKES_MAX, NEVER_FAILURES_MAX, QUARANTINE, SEEDS_AFTER,
+    SUSPECT_FOR, Tiers,
 };
 use super::ports::{SavedBook, SavedNode};
 use super::tier::{Find, Tier};
@@ -362,13 +363,31 @@ fn what_the_dns_named_gives_its_slots_back_once_others_fill_them() {
     begin(&mut desk);
     let out = desk.input(Input::Found { tier: Tier::Dns, result: Ok(vec![find(2)]) });
     let_in(&mut desk, 2, lane_to(&out, 2), &["a.*"]);
-    let chosen =
-        |desk: &Desk, seed: u8| desk.node.view().peers.iter().any(|peer| peer.id == key(seed).id() && peer.chosen);
-    assert!(chosen(&desk, 2));
+    assert!(is_chosen(&desk, 2));
     friend(&mut desk, 3);
     friend(&mut desk, 4);
-    assert!(!chosen(&desk, 2));
+    assert!(!is_chosen(&desk, 2));
     assert!(matches!(desk.state(2), PeerState::Connected { .. }), "what it asked for still reaches it");
+}
+
+fn is_chosen(desk: &Desk, seed: u8) -> bool {
+    desk.node.view().peers.iter().any(|peer| peer.id == key(seed).id() && peer.chosen)
+}
+
+#[test]
+fn a_peer_keeps_its_slot_until_it_has_everything() {
+    let mut desk = seeker(Params { min_peers: 2, ..Params::default() });
+    begin(&mut desk);
+    let out = desk.input(Input::Found { tier: Tier::Dns, result: Ok(vec![find(2)]) });
+    let_in(&mut desk, 2, lane_to(&out, 2), &["a.*"]);
+    let sent = desk.publish(vec![event(1, "owed", "a.x")]);
+    let (_, shipment, _) = shipments(&sent).into_iter().next().expect("it is sent at once");
+    friend(&mut desk, 3);
+    friend(&mut desk, 4);
+    assert!(is_chosen(&desk, 2), "it did not say yet that it has the event");
+    desk.sent(2, shipment, Ok(Receipt { stored: 1, ..Receipt::default() }));
+    desk.wait(EXCHANGE_EVERY * 2);
+    assert!(!is_chosen(&desk, 2), "then it gives the slot back");
 }
 
 #[test]
