@@ -71,7 +71,7 @@ pub(super) enum Command {
     Run(Run),
     /// Make key, configuration and data directory; never overwrites anything
     Init(Init),
-    /// Run three daemons on this machine and send real events through them
+    /// Run some daemons on this machine and send real events through them
     Demo(Demo),
     /// Show how the daemon is: who, reachable where, bus, peers, journal, warnings
     Status(Status),

@@ -41,7 +41,7 @@ impl Company {
 impl Node {
     /// Somebody called: whoever cannot be dialled is company all the same.
     pub(super) fn on_called(&mut self, caller: &NodeId, now: Now) {
-        if self.peers.knows(caller) {
+        if self.peers.knows(caller) && !self.peers.is_shunned(caller, now.wall) {
             self.company.called = Some(now.mono);
         }
     }

@@ -135,10 +135,7 @@ impl Node {
             Input::Unwatch(event) => self.outbox.unwatch(&event),
             Input::Appended { batch, result } => self.on_appended(batch, result, now, steady, out),
             Input::Scanned { peer, after, page } => self.outbox.on_scanned(peer, after, page, &self.peers, steady, out),
-            Input::Signed { record } => {
-                self.records.sign(&record, now.wall);
-                self.peers.on_signed(&record, out);
-            }
+            Input::Signed { record } => self.records.sign(&record, now.wall),
             Input::Met { record, word } => self.on_met(record, word, now, out),
             Input::Contact { peer } => self.on_contact(peer, now),
             Input::PeerAdded { ticket, id, at, alias } => {
@@ -196,8 +193,8 @@ impl Node {
             }
         }
         let outbox = &self.outbox;
-        // Behind, and not only lagging: one that came back just now is read for from the journal in a moment.
-        self.discovery.run(&mut self.peers, |id| outbox.figures(id).behind > 0, now, out);
+        self.discovery.run(&mut self.peers, |id| outbox.is_catching_up(id), now, out);
+        self.open_welcomed(out);
         self.close_cut();
         self.close_forgotten(out);
         self.peers.dial_due(now, out);

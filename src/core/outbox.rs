@@ -190,6 +190,12 @@ impl Outbox {
         })
     }
 
+    /// It is read for from the journal, or will be in a moment: it came back just now.
+    pub(super) fn is_catching_up(&self, peer: &NodeId) -> bool {
+        let Figures { in_hand, behind, lagging, .. } = self.figures(peer);
+        lagging || (behind > 0 && in_hand == 0)
+    }
+
     pub(super) fn watch(&mut self, event: Digest) {
         self.watched.add(event);
     }

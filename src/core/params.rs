@@ -14,7 +14,7 @@ pub struct Params {
     pub profile: Profile,
     /// What becomes of a node that comes by itself.
     pub accept: Accept,
-    /// Where this node listens. Nobody else is ever dialled there, nor where its record says that it is.
+    /// Where this node listens, and is by its configuration. Nobody else is ever dialled there.
     pub own: BTreeSet<HostPort>,
     /// Non-empty: a private mesh; events by any other source and calls of any other node are refused.
     pub allow: BTreeSet<NodeId>,

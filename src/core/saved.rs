@@ -57,6 +57,8 @@ pub struct SavedPeer {
     pub since: Wall,
     /// When it last answered or called.
     pub seen: Option<Wall>,
+    /// It spoke from a private network, or from this machine: its private addresses are believed.
+    pub near: bool,
 }
 
 /// Everybody else as a file keeps them: those that we heard of, and those that we do not listen to.

@@ -22,14 +22,15 @@ use super::tiers::{self, Tiers};
 use super::trust::Trust;
 use super::turns::Turns;
 use crate::admin::answers::{Change, Changed};
-use crate::admin::{Fault, FaultCode, PeerChange};
+use crate::admin::{Fault, PeerChange};
 use crate::core::Node;
-use crate::core::params::{Params, WATCHED_MAX};
+use crate::core::params::{DAY, Params, WATCHED_MAX};
 use crate::core::ports::{
     Emitted, Input, LaneId, Log, Note, Output, Page, PageError, SavedBook, SavedPeer, SendError, Seq, Ticket,
 };
 use crate::core::tier::Tier;
-use crate::store::{DataDir, Journal, StoreError, book, journal, peers};
+use crate::store::{DataDir, Journal, book, journal, peers};
+use crate::time::Wall;
 use crate::wire::message::Outcome;
 use crate::wire::{Code, Digest, EventType, HostPort, Interests, NodeId, Word};
 use crate::{admin, bus, net};
@@ -91,6 +92,8 @@ pub(super) struct Driver {
     pub(super) record: OwnRecord,
     pub(super) facts: Facts,
     pub(super) trust: Trust,
+    /// A copy of our key was last outdone then.
+    outdone: Option<Wall>,
     /// Goodbye was said.
     pub(super) leaving: Option<Leaving>,
     /// The journal was asked for a sign of life and has not given it yet.
@@ -101,7 +104,7 @@ pub(super) struct Driver {
     pub(super) notes: Notes,
     pub(super) turns: Turns,
     pub(super) clocks: Clocks,
-    waiting: BTreeMap<Ticket, Waiting>,
+    pub(super) waiting: BTreeMap<Ticket, Waiting>,
     next_ticket: u64,
     pub(super) lanes: BTreeMap<NodeId, (LaneId, net::LaneHandle)>,
     scanned: (mpsc::UnboundedSender<Scan>, mpsc::UnboundedReceiver<Scan>),
@@ -120,7 +123,7 @@ pub(super) struct Driver {
     /// The peer file as it should be, since writing it failed.
     pub(super) unsaved: Option<Vec<SavedPeer>>,
     /// The same for the book.
-    unsaved_book: Option<SavedBook>,
+    pub(super) unsaved_book: Option<SavedBook>,
     out: Vec<Output>,
 }
 
@@ -151,6 +154,7 @@ impl Driver {
             is_probed: false,
             is_announced: false,
             leaving: None,
+            outdone: None,
             metrics,
             notes: Notes::default(),
             turns: Turns::default(),
@@ -360,39 +364,6 @@ impl Driver {
         });
     }
 
-    /// In line with everything else, since an event that is stored next may be owed to a peer that
-    /// is new in this file. A peer file is small and changes rarely.
-    fn save_peers(&mut self, ticket: Option<Ticket>, peers: Vec<SavedPeer>) {
-        let saved = block_in_place(|| peers::save(&self.hands.dir.peers_path(), &peers));
-        if let Err(error) = &saved {
-            tracing::error!(
-                number = STORAGE,
-                "the peer file is not saved, and will be tried again in a minute: {error}"
-            );
-        }
-        self.unsaved = saved.is_err().then_some(peers);
-        self.tell_saved(ticket, saved);
-    }
-
-    fn tell_saved(&mut self, ticket: Option<Ticket>, saved: Result<(), StoreError>) {
-        if let Some(Waiting::Saved(asker)) = ticket.and_then(|ticket| self.waiting.remove(&ticket)) {
-            let _ = asker.send(saved.map_err(|error| Fault::new(FaultCode::Storage, error.to_string())));
-        }
-    }
-
-    /// Nobody waits for it but a person who blocks somebody.
-    fn save_book(&mut self, ticket: Option<Ticket>, book: SavedBook) {
-        let saved = block_in_place(|| book::save(&self.hands.dir.book_path(), &book));
-        if let Err(error) = &saved {
-            tracing::warn!(
-                number = STORAGE,
-                "the book of known nodes is not saved, and will be tried again in a minute: {error}"
-            );
-        }
-        self.unsaved_book = saved.is_err().then_some(book);
-        self.tell_saved(ticket, saved);
-    }
-
     fn close_lane(&mut self, peer: &NodeId, lane: LaneId) {
         if self.lanes.get(peer).is_some_and(|(current, _)| *current == lane) {
             self.lanes.remove(peer);
@@ -564,9 +535,10 @@ impl Driver {
     fn outdo_copy(&mut self, note: &Note) {
         let now = self.clock.now().wall;
         let Note::OwnKeyElsewhere { seq: Some(seq), .. } = note else { return };
-        if self.notes.warning(now).is_some() {
+        if self.outdone.is_some_and(|at| now.since(at) < DAY) {
             return;
         }
+        self.outdone = Some(now);
         if let Err(error) = block_in_place(|| self.record.outdo(*seq, now)) {
             tracing::error!(number = STORAGE, "the node record is not renewed: {error}");
         }
@@ -581,7 +553,7 @@ impl Driver {
 }
 
 /// What the log says of a disk that did not take a change.
-const STORAGE: &str = "AF0309"; // FaultCode::Storage
+pub(super) const STORAGE: &str = "AF0309"; // FaultCode::Storage
 
 /// The name of a peer's cursor in the journal.
 fn cursor_name(peer: &NodeId) -> String {

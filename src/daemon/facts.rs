@@ -69,8 +69,8 @@ impl Facts {
 
     pub(super) fn status(&self, view: &View, stats: &Stats, addresses: &[HostPort], clock: &Clock) -> Status {
         let connected = view.peers.iter().filter(|peer| state_of(peer) == PeerState::Connected).count();
-        let mut warnings = self.warnings(view, stats, addresses);
         let alone = view.alone_for(clock.mono());
+        let mut warnings = self.warnings(view, stats, addresses, alone.is_some());
         if let Some(span) = alone {
             warnings.insert(usize::from(stats.full.is_some()), alone_sentence(view, span));
         }
@@ -120,7 +120,7 @@ impl Facts {
         }
     }
 
-    fn warnings(&self, view: &View, stats: &Stats, addresses: &[HostPort]) -> Vec<String> {
+    fn warnings(&self, view: &View, stats: &Stats, addresses: &[HostPort], is_alone: bool) -> Vec<String> {
         let mut warnings = Vec::new();
         if let Some(why) = &stats.full {
             warnings.push(format!("nothing is stored or acknowledged: {why}"));
@@ -154,9 +154,9 @@ impl Facts {
                 "no address to be dialled at is known yet: set node.addresses, or wait for the first peer".to_owned(),
             );
         }
-        if view.peers.is_empty() {
+        if view.peers.is_empty() && !is_alone {
             warnings.push("no peers: afferent peers add mesh://<id>@host:port".to_owned());
-        } else if !view.peers.iter().any(|peer| state_of(peer) == PeerState::Connected) {
+        } else if view.alone_since.is_some() && !is_alone {
             warnings.push("no peer is connected: afferent peers says why".to_owned());
         }
         warnings.dedup();
@@ -186,8 +186,9 @@ pub(super) fn in_one_line(status: &Status, full: Option<&str>) -> String {
     if status.ready {
         return peers;
     }
-    let bus = || status.bus.why.as_ref().map(|why| format!("bus: {why}"));
-    let why = full.map(|why| format!("nothing is stored: {why}")).or_else(bus);
+    let bus = || status.bus.why.as_ref().filter(|_| !status.bus.connected).map(|why| format!("bus: {why}"));
+    let alone = || (status.peers.connected == 0 && status.bus.connected).then(|| String::from("nobody is connected"));
+    let why = full.map(|why| format!("nothing is stored: {why}")).or_else(bus).or_else(alone);
     let why = why.map(|why| format!(": {why}")).unwrap_or_default();
     format!("NOT READY{why}; {peers}").replace(['\n', '\r'], " ")
 }
@@ -205,9 +206,7 @@ fn alone_sentence(view: &View, span: std::time::Duration) -> String {
     let minutes = span.as_secs() / 60;
     let how = if minutes == 0 { format!("{} s", span.as_secs()) } else { format!("{minutes} min") };
     let next = match view.peers.is_empty() {
-        true => {
-            "discovery.dns and discovery.seeds lead to nobody: the log says what each answered; or afferent peers add"
-        }
+        true => "`afferent discover` says what each tier answers; or afferent peers add",
         false => "`afferent peers` says why for each; when it is all of them, look at network and firewall here",
     };
     format!(

@@ -28,6 +28,7 @@ mod record;
 mod registrar;
 mod reload;
 mod requests;
+mod saving;
 mod streams;
 mod supervisor;
 mod survey;
@@ -231,7 +232,7 @@ async fn start(
         reading: reload::Reading::of_start(&settings),
     };
     let (trust, params) = trust_of(&settings, &dir, &key);
-    let params = Params { own: record::places(&listen), ..params };
+    let params = Params { own: record::own_places(&listen, &settings.node.addresses), ..params };
     let policies = trust.policy.subscribe();
     let bus_counters: Arc<bus::Counters> = Arc::default();
     let metrics = Metrics::new(Arc::clone(&bus_counters), journal.sync_seconds());

@@ -53,7 +53,7 @@ impl Driver {
                 let peers = self.node.view().peers;
                 let peer = peers.iter().find(|peer| peer.id == id);
                 let peer = peer.ok_or_else(|| Fault::new(FaultCode::NoSuchPeer, "it has not asked"))?;
-                Ok(peer.asks)
+                Ok(peer.asks || self.unsaved.is_some())
             }
             Order::Block { .. } if id == self.hands.net.id() => {
                 Err(Fault::new(FaultCode::OwnAddress, "this is the id of this very node"))
@@ -63,7 +63,7 @@ impl Driver {
                 Err(Fault::new(FaultCode::BlockedFull, why))
             }
             Order::Block { .. } => Ok(true),
-            Order::Unblock => Ok(is_blocked),
+            Order::Unblock => Ok(is_blocked || self.unsaved_book.is_some()),
         }
     }
 }

@@ -59,6 +59,11 @@ pub(super) struct OwnRecord {
     line: watch::Sender<Arc<str>>,
 }
 
+/// The same, and where the operator says that we are.
+pub(super) fn own_places(listening: &[SocketAddr], configured: &[HostPort]) -> BTreeSet<HostPort> {
+    places(listening).into_iter().chain(configured.iter().cloned()).collect()
+}
+
 /// Where this machine finds us: what we listen on, and the loopback of it where we listen everywhere. The
 /// other addresses of the machine are known once the record names them.
 pub(super) fn places(listening: &[SocketAddr]) -> BTreeSet<HostPort> {
@@ -142,6 +147,11 @@ impl OwnRecord {
         };
         addresses.truncate(ADDRESSES_MAX);
         addresses
+    }
+
+    /// Where the operator says that we are.
+    pub(super) fn configured(&self) -> &[HostPort] {
+        &self.configured
     }
 
     /// Says something new about where we are.

@@ -127,7 +127,7 @@ impl Driver {
         if self.node.is_blocked(&id) {
             return Err(neighbours::blocked());
         }
-        if self.record.addresses().contains(at) || record::places(&self.facts.listen).contains(at) {
+        if record::own_places(&self.facts.listen, self.record.configured()).contains(at) {
             return Err(Fault::new(FaultCode::OwnAddress, format!("{at} is an address of this very node")));
         }
         let peers = self.node.view().peers;

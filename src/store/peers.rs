@@ -47,6 +47,8 @@ struct Row {
     since: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     seen: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    near: bool,
 }
 
 fn is_open(welcome: &Welcome) -> bool {
@@ -98,6 +100,7 @@ fn row(peer: &SavedPeer) -> Row {
         record: peer.record.as_ref().map(|record| record.envelope().line(0, false)),
         since: timestamp::format(peer.since),
         seen: peer.seen.map(timestamp::format),
+        near: peer.near,
     }
 }
 
@@ -136,6 +139,7 @@ fn restore(rows: Vec<Row>, now: Wall) -> Result<(Vec<SavedPeer>, usize), String>
             cursor: row.cursor,
             since: moment(&row.since)?,
             seen: row.seen.as_deref().map(moment).transpose()?,
+            near: row.near,
         });
     }
     Ok((peers, unsound))
@@ -179,6 +183,7 @@ mod tests {
             cursor: Some(Seq(77)),
             since: NOW,
             seen: None,
+            near: true,
         }
     }
 

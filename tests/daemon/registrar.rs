@@ -294,12 +294,16 @@ impl Guest {
 
     /// Asks until it is told yes.
     async fn register(&self, origin: &Origin) {
-        while let Err(error) = register(&self.context, origin, &self.line).await {
-            let is_trouble =
-                matches!(error, AnnounceError::Unreachable(_) | AnnounceError::Refused { status: 503, .. });
-            assert!(is_trouble, "{error}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let asking = async {
+            let mut turn = tokio::time::interval(Duration::from_millis(20));
+            while let Err(error) = register(&self.context, origin, &self.line).await {
+                let is_trouble =
+                    matches!(error, AnnounceError::Unreachable(_) | AnnounceError::Refused { status: 503, .. });
+                assert!(is_trouble, "{error}");
+                turn.tick().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, asking).await.expect("it says yes in the end");
     }
 }
 

@@ -139,7 +139,7 @@ impl Peers {
     }
 
     pub(super) fn restore(&mut self, saved: SavedPeer, now: Now) {
-        let SavedPeer { id, origin, welcome, alias, addresses, record, proven, since, seen, .. } = saved;
+        let SavedPeer { id, origin, welcome, alias, addresses, record, proven, since, seen, near, .. } = saved;
         if origin != Origin::Manual && self.is_closed_to(&id) {
             self.forgotten.push(id); // the mesh became private meanwhile
             return;
@@ -147,6 +147,7 @@ impl Peers {
         let mut peer = Peer::new(id, origin, since);
         (peer.alias, peer.typed, peer.proven, peer.seen) = (alias, addresses, proven, seen);
         peer.welcome = if welcome == Welcome::Asks { self.welcome(&id) } else { welcome };
+        peer.was = if near { Word::Near } else { Word::Far };
         if origin == Origin::Found {
             (peer.chosen, peer.root) = (true, Tier::Anchor);
         }
@@ -252,7 +253,7 @@ impl Peers {
     /// Somebody carried a newer record of a peer to us.
     pub(super) fn on_record_heard(&mut self, record: Verified<Record>, word: Word) {
         if let Some(peer) = self.table.get_mut(&record.id()) {
-            peer.word.get_or_insert(word);
+            peer.was = word;
             self.take_record(record);
         }
     }
@@ -421,6 +422,7 @@ impl Peers {
             cursor: self.is_served(id).then(|| settled(id)),
             since: peer.since,
             seen: peer.seen,
+            near: peer.is_near(),
         };
         self.table.iter().map(save).collect()
     }

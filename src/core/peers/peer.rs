@@ -19,6 +19,8 @@ pub(in crate::core) struct Peer {
     pub(in crate::core) alias: Option<String>,
     /// Whether it spoke to us from near or far, last; `None` = not in this life.
     pub(super) word: Option<Word>,
+    /// The same in its last life here, or of whoever brought its record, until it speaks itself.
+    pub(super) was: Word,
     /// Where a person said it is.
     pub(in crate::core) typed: Vec<HostPort>,
     pub(in crate::core) record: Option<Verified<Record>>,
@@ -56,6 +58,7 @@ impl Peer {
             welcome: Welcome::Open,
             alias: None,
             word: None,
+            was: Word::Far,
             typed: Vec::new(),
             record: None,
             state: State::dial_at(Mono(0)),
@@ -97,10 +100,11 @@ impl Peer {
 
     /// Addresses that its record names and the policy lets us dial. A peer that spoke to us from far means
     /// another machine by a private address than we would reach there. One that has not spoken yet in this
-    /// life is taken at its word of the last one, but for names: those may lead elsewhere by now.
+    /// life is taken at its word of the last one, or of whoever brought its record, but for names: those may lead
+    /// elsewhere by now.
     pub(super) fn told(&self, profile: Profile, own: &Own) -> Vec<HostPort> {
         let told = self.record.iter().flat_map(|record| &record.addresses);
-        let word = self.word.unwrap_or(Word::Near);
+        let word = self.word.unwrap_or(self.was);
         told.filter(|at| may_tell(profile, word, at) && own.allows(at, profile)).cloned().collect()
     }
 
@@ -114,6 +118,11 @@ impl Peer {
             return Some((typed, Word::Typed));
         }
         (!told.is_empty()).then_some((told, self.word.unwrap_or(Word::Far)))
+    }
+
+    /// Does it speak from a private network, or from this machine?
+    pub(super) fn is_near(&self) -> bool {
+        self.word.unwrap_or(self.was) != Word::Far
     }
 
     /// Every address worth showing.

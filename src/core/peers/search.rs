@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::super::exchange::is_passable;
 use super::super::params::{ANCHORS_MAX, EXCHANGE_EVERY, HEAL_DIALS, VERIFIED_FOR};
-use super::super::ports::{Origin, Output, SavedBook};
+use super::super::ports::{Origin, Output, SavedBook, Welcome};
 use super::super::tier::{Find, Tier};
 use super::book::{Said, group_of};
 use super::known::{Known, Probe};
@@ -83,7 +83,7 @@ impl Peers {
         let is_good = |at: &&HostPort| may_tell(self.rules.profile, word, at) && self.allows(at);
         let at: Vec<HostPort> = record.addresses.iter().filter(is_good).cloned().collect();
         if at.is_empty() {
-            return false;
+            return self.table.contains_key(&id);
         }
         let source = places.first().map_or_else(|| format!("node {}", teller.short()), |place| group_of(&place.host));
         let root = self.table.get(&teller).map_or(Tier::Exchange, |peer| peer.root);
@@ -186,7 +186,8 @@ impl Peers {
         let groups = if self.rules.profile == Profile::Public { self.groups() } else { BTreeSet::new() };
         let mut rng = self.rng.fork();
         let passes = |id: &NodeId, known: &Known| {
-            let is_free = self.table.get(id).is_none_or(|peer| !peer.is_ours() && peer.is_connected());
+            let is_free = |peer: &Peer| matches!(peer.state, State::Asking) || (!peer.is_ours() && peer.is_connected());
+            let is_free = self.table.get(id).is_none_or(is_free);
             is_free
                 && known.is_ready(now.mono)
                 && !(no_bootstrap && is_bootstrap(known.tier) && !is_last)
@@ -197,7 +198,14 @@ impl Peers {
         let id = anchor.or_else(|| self.book.pick(&mut rng, passes))?;
         if let Some(peer) = self.table.get_mut(&id) {
             peer.chosen = true;
-            return Some(Choice::Taken);
+            if !matches!(peer.state, State::Asking) {
+                return Some(Choice::Taken);
+            }
+            // It asked before we found it ourselves: whom we choose need not ask.
+            (peer.origin, peer.welcome, peer.state) = (Origin::Found, Welcome::Open, State::dial_at(now.mono));
+            (self.neighbours_changed, self.changed) = (true, true);
+            self.welcomed.push(id);
+            return Some(Choice::Dialled);
         }
         self.probe(id, now, out);
         Some(Choice::Dialled)

@@ -97,6 +97,17 @@ impl Turns {
         if turns.back().is_some_and(|last| last.to == to && last.why == why) {
             return;
         }
+        // Dial after dial in vain is one line: what came before would be pushed out by it.
+        if let [.., same, dial] = turns.make_contiguous()
+            && dial.to == Standing::Probing
+            && same.to == to
+            && same.why == why
+        {
+            same.at = now;
+            turns.pop_back();
+            out.push(Output::Note(Note::PeerMoved { peer, to, why: why.to_owned() }));
+            return;
+        }
         if turns.len() == HISTORY_MAX {
             turns.pop_front();
         }

@@ -54,6 +54,7 @@ fn saved(seed: u8) -> SavedPeer {
         cursor: None,
         since: START,
         seen: None,
+        near: true,
     }
 }
 

@@ -98,8 +98,10 @@ impl Filter {
 
     /// False only for a key that was never added.
     pub(super) fn may_hold(&self, key: &[u8]) -> bool {
-        // Acquire: with it comes what was added before it became whole.
-        !self.is_whole.load(Ordering::Acquire) || self.layers().iter().any(|layer| layer.bits.contains(key))
+        // Under the lock, or it could be given up between the two looks. Acquire: with it comes what was
+        // added before it became whole.
+        let layers = self.layers();
+        !self.is_whole.load(Ordering::Acquire) || layers.iter().any(|layer| layer.bits.contains(key))
     }
 
     /// To be called before the key is committed, so that whoever sees the commit sees this too.
@@ -108,7 +110,10 @@ impl Filter {
             return;
         }
         let mut layers = self.layers.write().unwrap_or_else(PoisonError::into_inner);
-        // Somebody else may have been faster.
+        // Somebody else may have been faster, with this or with giving up.
+        if self.is_over.load(Ordering::Relaxed) {
+            return;
+        }
         if layers.last().is_some_and(|layer| layer.add(key)) {
             return;
         }

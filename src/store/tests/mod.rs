@@ -55,6 +55,7 @@ fn peer(number: u8, n: u32) -> SavedPeer {
         cursor: None,
         since: NOW,
         seen: None,
+        near: true,
     }
 }
 
