@@ -181,6 +181,8 @@ pub enum PlaceOutcome {
     Failed,
     /// Enough others were dialled.
     Skipped,
+    /// Its node is blocked here.
+    Blocked,
 }
 
 #[cfg(test)]

@@ -192,6 +192,7 @@ fn outcome(place: &Place) -> String {
         PlaceOutcome::Failed if is_unresolved => format!("{known}, not dialled{why}"),
         PlaceOutcome::Failed => format!("{known}, dialled in vain{why}"),
         PlaceOutcome::Skipped => format!("{known}, not dialled: enough others were"),
+        PlaceOutcome::Blocked => "not dialled: its node is blocked here".to_owned(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What people see of the tiers of discovery, and the surveys that they ask for.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use futures_util::future::join_all;
 use tokio::sync::oneshot;
@@ -18,8 +19,7 @@ use crate::wire::{NodeId, Record, Verified};
 impl Driver {
     /// A neighbour said whom it knows.
     pub(super) fn on_heard(&mut self, teller: NodeId, records: Vec<Verified<Record>>) {
-        let alias = self.node.view().peers.into_iter().find(|peer| peer.id == teller).and_then(|peer| peer.alias);
-        let teller_name = alias.unwrap_or_else(|| teller.short());
+        let teller_name = self.node.alias(&teller).map_or_else(|| teller.short(), str::to_owned);
         self.hands.tiers.hear_told(&teller_name, records.len(), self.clock.now().wall);
         if !records.is_empty() {
             self.feed(Input::Heard { teller, asked: true, records });
@@ -156,7 +156,8 @@ impl Driver {
         let connected: BTreeMap<NodeId, Option<f64>> =
             view.peers.iter().filter(|peer| is_connected(peer)).map(|peer| (peer.id, ms(peer))).collect();
         let own = record::places(&self.facts.listen).into_iter().chain(self.record.addresses()).collect();
-        Known { me: Some(view.me), profile: self.facts.profile, own, heard, connected }
+        let blocked = Arc::clone(&self.hands.blocked.borrow());
+        Known { me: Some(view.me), profile: self.facts.profile, own, heard, blocked, connected }
     }
 }
 

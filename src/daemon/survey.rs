@@ -9,6 +9,7 @@
 //! of a survey ends with the handshake, proves whose key is there, and leaves nothing behind.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -46,6 +47,8 @@ pub(super) struct Known {
     pub(super) own: BTreeSet<HostPort>,
     /// Everybody it has heard of.
     pub(super) heard: BTreeSet<NodeId>,
+    /// Those with which there is nothing to do.
+    pub(super) blocked: Arc<BTreeSet<NodeId>>,
     /// Peers with a lane, and its round trip in milliseconds.
     pub(super) connected: BTreeMap<NodeId, Option<f64>>,
 }
@@ -196,6 +199,9 @@ impl Survey {
         if nominee.id.is_some() && nominee.id == self.known.me || self.known.own.contains(&nominee.at) {
             return place(PlaceOutcome::Itself);
         }
+        if nominee.id.is_some_and(|id| self.known.blocked.contains(&id)) {
+            return place(PlaceOutcome::Blocked);
+        }
         if let Some(rtt) = nominee.id.and_then(|id| self.known.connected.get(&id)) {
             return Place { ms: *rtt, ..place(PlaceOutcome::Connected) };
         }
@@ -292,7 +298,8 @@ pub async fn look(settings: &Settings, me: Option<NodeId>, tiers: &BTreeSet<Tier
         };
         asked.extend(settings.peers.iter().map(friend));
     }
-    let known = Known { me, profile: settings.node.profile, own, heard: BTreeSet::new(), connected: BTreeMap::new() };
+    let (heard, blocked, connected) = Default::default();
+    let known = Known { me, profile: settings.node.profile, own, heard, blocked, connected };
     let visited = Survey { known, dialler: None }.visit(asked, end).await;
     let state = |tier| (if sources.is_on(tier) { TierState::Unknown } else { TierState::Off }, None);
     let offline_note = |tier| match tier {
@@ -313,4 +320,25 @@ pub(super) fn questions(sources: &Tiers, tiers: &BTreeSet<TierName>, now: Wall) 
     let wanted = [(TierName::Dns, Tier::Dns), (TierName::Seeds, Tier::Seed)];
     let wanted = wanted.into_iter().filter(|(name, _)| tiers.contains(name) && sources.is_on(*name));
     wanted.map(|(_, tier)| sources.asking(tier, now)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Keypair;
+
+    #[tokio::test]
+    async fn a_blocked_node_is_left_alone_whoever_names_it() {
+        let ids = [1, 2].map(|seed| Keypair::from_seed(&[seed; 32]).id());
+        let (own, heard, connected) = Default::default();
+        let blocked = Arc::new([ids[0]].into());
+        let known = Known { me: None, profile: Profile::Loopback, own, heard, blocked, connected };
+        let survey = Survey { known, dialler: None };
+        let at: HostPort = "127.9.0.1:7443".parse().expect("a place");
+        let dials = AtomicUsize::new(0);
+        for (id, expected) in ids.into_iter().zip([PlaceOutcome::Blocked, PlaceOutcome::Found]) {
+            let nominee = Nominee { id: Some(id), at: at.clone(), word: Word::Near };
+            assert_eq!(survey.look_at(&nominee, &dials).await.outcome, expected);
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Looking for nodes: which tier when, who is chosen, what becomes of whom.
 
 use super::params::{
-    DNS_LATER, EXCHANGE_EVERY, HEAL_EVERY, LEFT_FOR, MISTAKES_MAX, NEVER_FAILURES_MAX, QUARANTINE, SEEDS_AFTER,
+    Accept, DNS_LATER, EXCHANGE_EVERY, HEAL_EVERY, LEFT_FOR, MISTAKES_MAX, NEVER_FAILURES_MAX, QUARANTINE, SEEDS_AFTER,
     SUSPECT_FOR, Tiers,
 };
 use super::ports::{SavedBook, SavedNode};
@@ -369,6 +369,21 @@ fn what_the_dns_named_gives_its_slots_back_once_others_fill_them() {
 
 fn is_chosen(desk: &Desk, seed: u8) -> bool {
     desk.node.view().peers.iter().any(|peer| peer.id == key(seed).id() && peer.chosen)
+}
+
+#[test]
+fn whom_this_node_finds_itself_need_not_ask_though_it_called_first() {
+    let mut desk = seeker(Params { accept: Accept::Ask, ..Params::default() });
+    begin(&mut desk);
+    desk.input(Input::Met { word: Word::Near, record: record(2, 1, &["a.*"]) });
+    desk.wait(Duration::from_secs(1));
+    assert_eq!(desk.state(2), PeerState::Asking);
+    let mut out = desk.input(Input::Found { tier: Tier::Dns, result: Ok(vec![find(2)]) });
+    out.extend(desk.wait(Duration::from_secs(1)));
+    let_in(&mut desk, 2, lane_to(&out, 2), &["a.*"]);
+    assert!(is_chosen(&desk, 2));
+    let sent = desk.publish(vec![event(1, "for-it-too", "a.x")]);
+    assert_eq!(shipments(&sent).len(), 1, "it is a peer like others");
 }
 
 #[test]
