@@ -6,7 +6,7 @@
 //!
 //! How that began does not matter. A node that finds nobody after its start and one that lost everybody
 //! are the same to whoever asks whether events get through: they do not. Only the first minutes differ from
-//! the rest, and [`ALONE_AFTER`](super::params::ALONE_AFTER) covers both.
+//! the rest, and [`ALONE_AFTER`] covers both.
 
 use super::Node;
 use super::params::ALONE_AFTER;
