@@ -29,11 +29,11 @@ mod wanting;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::duty::Position;
 use super::interest::InterestIndex;
 use super::note::Note;
 use super::params::{Accept, DIAL_PAUSE, Params};
 use super::ports::{LaneId, Origin, Output, SavedPeer, Seq, Welcome};
+use super::position::Position;
 use super::tier::Tier;
 use crate::time::{Mono, Now};
 use crate::wire::{HostPort, NodeId, Profile, Record, Verified, Word};
