@@ -36,10 +36,6 @@ pub(super) fn seat(index: usize) -> u32 {
 }
 
 impl Layout {
-    pub(super) fn len(&self) -> usize {
-        self.seats.len()
-    }
-
     pub(super) fn at(&self, seat: u32) -> &Seat {
         &self.seats[seat as usize]
     }

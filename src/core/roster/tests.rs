@@ -393,7 +393,7 @@ proptest! {
             (0..16).for_each(|digit| check(&crowd, &expected, &Prefix::ALL.child(digit)));
             for number in 0..4 {
                 let position = Position::of(&id(number));
-                [2, 3, 64].map(|digits| check(&crowd, &expected, &Prefix::new(position, digits)));
+                [2, 3, 64].iter().for_each(|digits| check(&crowd, &expected, &Prefix::new(position, *digits)));
             }
         }
     }
