@@ -5,8 +5,7 @@
 //!   bus, admin   Emitted                                     ->| Node |-> Answer
 //!   store Appended, Scanned, Restored                        ->|      |-> Append, Remember, Scan, SaveCursor, ForgetCursor, SavePeers
 //!   people  PeerAdded, PeerRemoved, Ordered, Interests, Trust, Members ->| |-> Note
-//!   tiers Found, Introduced, Heard                           ->|      |-> Lookup, Introduce, Exchange
-//!   sim   Roster                                             ->|      |
+//!   tiers Found, Introduced, Heard; sim Roster               ->|      |-> Lookup, Introduce, Exchange
 //! ```
 //!
 //! The driver carries out every output in order and brings each answer back as an input. Nothing here
@@ -23,7 +22,6 @@ use serde::{Deserialize, Serialize};
 pub use super::note::Note;
 pub use super::order::Order;
 use super::params::Accept;
-use super::roster::Snapshot;
 pub use super::saved::{Origin, SavedBan, SavedBook, SavedNode, SavedPeer, Welcome};
 use super::tier::{Find, Tier};
 use super::trust::Rule;
@@ -270,7 +268,7 @@ pub enum Input {
         peers: Vec<SavedPeer>,
     },
     /// Everybody, as somebody else gathered them: a simulated mesh shares one view. Before `Restored`, if at all.
-    Roster(Arc<Snapshot>),
+    Roster(Arc<super::roster::Snapshot>),
     /// The book of the last life. Before `Restored`, if at all.
     Remembered(SavedBook),
     /// What we want from now on.
