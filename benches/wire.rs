@@ -6,9 +6,8 @@ use std::hint::black_box;
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
-use afferent::core::interest::InterestIndex;
 use afferent::time::Wall;
-use afferent::wire::{Draft, EventType, Interests, Keypair, Keys, Line, Network, Scalar, envelope};
+use afferent::wire::{Draft, Keypair, Keys, Line, Network, Scalar, envelope};
 
 const NOW: Wall = Wall::from_millis(1_795_243_262_123);
 
@@ -45,19 +44,5 @@ fn steps(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn matching(criterion: &mut Criterion) {
-    let mut index = InterestIndex::default();
-    for seed in 0..64u8 {
-        let patterns = ["deployment.*".to_owned(), format!("team{seed}.*"), format!("infrastructure.n{}.+", seed % 8)];
-        let interests =
-            Interests::new(patterns.iter().map(|text| text.parse().expect("a pattern"))).expect("interests");
-        index.insert(Keypair::from_seed(&[seed; 32]).id(), &interests, false);
-    }
-    let kind: EventType = "deployment.failed".parse().expect("a type");
-    let mut group = criterion.benchmark_group("interest");
-    group.bench_function("64 nodes, 73 patterns", |b| b.iter(|| index.interested(black_box(&kind)).len()));
-    group.finish();
-}
-
-criterion_group!(benches, steps, matching);
+criterion_group!(benches, steps);
 criterion_main!(benches);

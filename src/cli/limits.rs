@@ -149,6 +149,8 @@ fn discovery() -> Vec<Row> {
         ("told in one go", core::bounds::HEAP_MAX.to_string(), "of more, nothing is taken"),
         ("given", core::bounds::GIVEN_MAX.to_string(), "records that are given to whoever asks"),
         ("choices", core::bounds::CHOICES_MAX.to_string(), "networks whose share of the records is remembered"),
+        ("roster", params::ROSTER_MAX.to_string(), "nodes whose record is held, to know who wants what"),
+        ("crowds", params::CROWDS_MAX.to_string(), "types of which it is remembered who wants them"),
         ("records", core::bounds::HELD_MAX.to_string(), "records remembered by number and digest"),
         ("answer records", net::bounds::ANSWER_RECORDS_MAX.to_string(), "records read of one answer"),
         ("clocks", daemon::CLOCKS_MAX.to_string(), "neighbours whose clocks are compared with ours"),

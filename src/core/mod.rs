@@ -17,7 +17,6 @@ mod company;
 mod discovery;
 mod duty;
 mod exchange;
-pub mod interest;
 pub mod letter;
 mod note;
 mod order;
@@ -26,9 +25,11 @@ pub mod params;
 mod peers;
 pub mod pick;
 pub mod ports;
+pub mod position;
 mod prospect;
 mod records;
 pub mod registrar;
+pub mod roster;
 mod saved;
 pub mod tier;
 pub mod trust;
@@ -112,11 +113,13 @@ impl Node {
     pub fn handle(&mut self, input: Input, now: Now, out: &mut Vec<Output>) {
         // By this date, not by the clock's, what is owed expires.
         let steady = self.calendar.believe(now);
+        self.peers.sweep(steady.wall);
         if !input.is_traffic() {
             self.discovery.touch();
         }
         match input {
             Input::Tick => {}
+            Input::Roster(snapshot) => self.peers.begin_with(snapshot, now.wall),
             Input::Remembered(book) => self.peers.remember(book, now.wall),
             Input::Restored { head, peers } => self.on_restored(head, peers, now, out),
             Input::Interests(interests) => self.interests = interests,
@@ -385,7 +388,8 @@ impl Node {
                 self.peers.count_in(&from);
             }
         }
-        self.outbox.on_stored(stored, &self.peers, now);
+        let crowd = self.peers.crowd(&stored.entry.envelope.event().kind);
+        self.outbox.on_stored(stored, &self.peers, &crowd, now);
     }
 
     /// A new peer is owed what comes from now on. Its cursor is said before anything is stored for it:

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use super::params::{CREDIT_MAX, Params, RETRY_FUTURE, RETRY_LEAST, RETRY_MOST, RETRY_NO_CREDIT, RETRY_SCAN};
 use super::peers::{Peers, Want};
 use super::ports::{Entry, LaneId, Note, Output, Page, PageError, SendError, Seq, ShipmentId, Stored};
+use super::roster::Crowd;
 use super::watched::Watched;
 use crate::time::{Mono, Now, Wall};
 use crate::wire::message::Receipt;
@@ -220,11 +221,11 @@ impl Outbox {
     }
 
     /// A new entry at the head: whoever is at the head and has room gets it in hand at once.
-    pub(super) fn on_stored(&mut self, stored: &Stored, peers: &Peers, now: Now) {
+    pub(super) fn on_stored(&mut self, stored: &Stored, peers: &Peers, crowd: &Crowd, now: Now) {
         let previous = std::mem::replace(&mut self.head, stored.seq);
         self.watched.on_stored(stored);
         let duty = peers.duty(&stored.entry);
-        let interested = peers.interested(&stored.entry.envelope.event().kind);
+        let kind = &stored.entry.envelope.event().kind;
         let mut line: Option<Bytes> = None; // written once, shared by all
         for (peer, account) in &mut self.accounts {
             if account.examined < previous {
@@ -233,7 +234,7 @@ impl Outbox {
             if account.examined >= stored.seq {
                 continue; // a page brought it: the journal shows it to readers before we are told
             }
-            match peers.wants(peer, &stored.entry, duty, now.wall, || interested.contains(peer)) {
+            match peers.wants(peer, &stored.entry, duty, now.wall, || peers.is_among(crowd, peer, kind)) {
                 Want::Expired => {
                     self.expired_unsent += 1;
                     account.examined = stored.seq;

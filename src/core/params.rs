@@ -237,3 +237,8 @@ pub const REASON_MAX: usize = 200;
 pub const LEFT_FOR: Duration = DAY;
 /// The book is written this often at most.
 pub const BOOK_PAUSE: Duration = Duration::from_secs(60);
+/// Nodes whose living record is held: everybody, in a mesh of 100 000. Beyond it whoever brought the most loses
+/// his oldest.
+pub const ROSTER_MAX: usize = 131_072;
+/// Types whose crowd is remembered: as many as a busy mesh talks of. At 100 000 nodes one is 12 KiB at most.
+pub const CROWDS_MAX: usize = 1_024;

@@ -64,6 +64,7 @@ impl Peers {
     pub(in crate::core) fn block(&mut self, id: NodeId, why: &str, now: Now, out: &mut Vec<Output>) {
         self.shunned.block(id, why, now.wall);
         self.cross_out(&id, out);
+        self.roster.remove(&id);
         if self.leave_alone(id, None, Standing::Blocked, why, now, out) {
             self.forgotten.push(id); // its account, not its place
         } else {
@@ -83,6 +84,9 @@ impl Peers {
         self.neighbours_changed = true;
         if peer.welcome != Welcome::Asks {
             self.welcomed.push(*id);
+        }
+        if let Some(record) = peer.record.clone() {
+            self.enrol(&record, None, now.wall);
         }
     }
 

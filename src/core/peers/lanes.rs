@@ -62,6 +62,7 @@ impl Peers {
     pub(super) fn answered(&mut self, id: NodeId, now: Now, out: &mut Vec<Output>) {
         self.luck.answered(id, now.mono);
         self.book.verify(&id, now);
+        self.roster.vouch(&id);
         if self.book.get(&id).is_some() {
             self.turns.tell(id, Standing::Verified, "", now.wall, out);
         }
@@ -165,6 +166,7 @@ impl Peers {
                 out.push(Output::Hangup { lane, peer: id });
             }
             self.turns.forget(&id);
+            self.roster.remove(&id);
         }
         self.blame(teller, now, out);
         // Whoever it is, he is there: better known than by any word.

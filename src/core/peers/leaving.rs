@@ -18,9 +18,10 @@ impl Peers {
             return false; // said before, or taken back since
         }
         let is_manual = self.is_manual(&id);
+        self.enrol(&goodbye, None, now.wall);
         if let Some(peer) = self.table.get_mut(&id) {
             peer.seen = Some(now.wall);
-            self.take_record(goodbye);
+            self.take_record(goodbye, now.wall);
         }
         let wait = if is_manual { self.rules.backoff_max } else { LEFT_FOR };
         self.leave_alone(id, Some(now.mono + wait), Standing::Left, "it said goodbye", now, out)
@@ -35,6 +36,7 @@ impl Peers {
                 self.cut.push(id);
             }
             self.cross_out(&id, out);
+            self.roster.remove(&id);
         }
         is_new
     }

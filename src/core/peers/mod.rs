@@ -9,7 +9,8 @@
 //!
 //! [`state`] draws the states, [`lanes`] makes and loses lanes, [`room`] and [`doors`] say who gets in,
 //! [`shunned`] who is not listened to, [`book`], [`known`] and [`buckets`] remember everybody else, [`own`] knows
-//! where we are ourselves, and [`search`] is what the scheduler, [`super::discovery`], asks.
+//! where we are ourselves, [`wanting`] who wants what, and [`search`] is what the scheduler,
+//! [`super::discovery`], asks.
 
 mod book;
 mod buckets;
@@ -29,13 +30,13 @@ mod wanting;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::duty::Position;
-use super::interest::InterestIndex;
 use super::note::Note;
 use super::params::{Accept, DIAL_PAUSE, Params};
 use super::ports::{LaneId, Origin, Output, SavedPeer, Seq, Welcome};
+use super::position::Position;
+use super::roster::Roster;
 use super::tier::Tier;
-use crate::time::{Mono, Now};
+use crate::time::{Mono, Now, Wall};
 use crate::wire::{HostPort, NodeId, Profile, Record, Verified, Word};
 
 use book::Book;
@@ -50,7 +51,7 @@ use state::{Luck, Turns};
 pub use state::{Standing, Turn};
 pub(super) use wanting::Want;
 
-/// The table, the book, and the index of who wants what.
+/// The table, the book, and the roster of who wants what.
 pub(super) struct Peers {
     me: NodeId,
     position: Position,
@@ -58,7 +59,7 @@ pub(super) struct Peers {
     book: Book,
     own: Own,
     turns: Turns,
-    index: InterestIndex,
+    roster: Roster,
     rng: fastrand::Rng,
     next_lane: u64,
     rules: Rules,
@@ -107,7 +108,7 @@ impl Peers {
             book: Book::new(secret(seed)),
             own: Own::new(params.own.clone()),
             turns: Turns::default(),
-            index: InterestIndex::default(),
+            roster: Roster::default(),
             rng: fastrand::Rng::with_seed(seed),
             next_lane: 0,
             rules: Rules {
@@ -158,7 +159,8 @@ impl Peers {
         }
         self.table.insert(id, peer);
         if let Some(record) = record {
-            self.take_record(record);
+            self.take_record(record, now.wall);
+            self.roster.known_since(&id, since);
         }
         self.neighbours_changed = true;
         self.changed = false; // the file says so already
@@ -168,7 +170,7 @@ impl Peers {
     /// forgotten, as he would be after a restart; who was typed in stays.
     pub(super) fn on_members(&mut self, members: Members, now: Now, out: &mut Vec<Output>) {
         let Members { allow, firehose, peers_max, min_peers, accept } = members;
-        (self.rules.allow, self.rules.firehose, self.rules.peers_max) = (allow, firehose, peers_max);
+        (self.rules.allow, self.rules.peers_max) = (allow, peers_max);
         (self.rules.kept, self.rules.accept) = (kept(self.rules.is_seeking, min_peers, peers_max), accept);
         let is_out = |(id, peer): &(&NodeId, &Peer)| peer.origin != Origin::Manual && self.is_closed_to(id);
         let out_now: Vec<NodeId> = self.table.iter().filter(is_out).map(|(id, _)| *id).collect();
@@ -180,11 +182,8 @@ impl Peers {
             self.strike_out(&id, out);
         }
         self.accept_waiting(now);
-        for (id, peer) in &self.table {
-            let Some(record) = &peer.record else { continue };
-            self.index.remove(id);
-            self.index.insert(*id, &record.interests, self.is_served_everything(id, peer.origin));
-        }
+        self.serve_everything_to(firehose);
+        self.enrol_all(now.wall);
     }
 
     /// A peer spoke to us, from near or far: what it says of addresses is worth as much from now on.
@@ -206,7 +205,7 @@ impl Peers {
         }
         let peer = self.table.get_mut(&id).expect("known or just added");
         (peer.seen, peer.word) = (Some(now.wall), Some(word));
-        self.take_record(record);
+        self.take_record(record, now.wall);
         is_new
     }
 
@@ -251,22 +250,20 @@ impl Peers {
     }
 
     /// Somebody carried a newer record of a peer to us.
-    pub(super) fn on_record_heard(&mut self, record: Verified<Record>, word: Word) {
+    pub(super) fn on_record_heard(&mut self, record: Verified<Record>, word: Word, now: Wall) {
         if let Some(peer) = self.table.get_mut(&record.id()) {
             peer.was = word;
-            self.take_record(record);
+            self.take_record(record, now);
         }
     }
 
-    fn take_record(&mut self, record: Verified<Record>) {
+    fn take_record(&mut self, record: Verified<Record>, now: Wall) {
         let id = record.id();
+        self.enrol(&record, None, now); // a peer gives way to nobody there, whoever carried its record
         let Some(peer) = self.table.get_mut(&id) else { return };
         if peer.record.as_ref().is_some_and(|known| !record.supersedes(known)) {
             return;
         }
-        let firehose = peer.origin == Origin::Manual || self.rules.firehose.contains(&id);
-        self.index.remove(&id);
-        self.index.insert(id, &record.interests, firehose);
         let came_back = !record.bye && peer.has_left();
         if matches!(peer.state, State::Waiting) || (came_back && peer.state.is_away()) {
             peer.state = State::dial_at(Mono(0));
@@ -287,7 +284,11 @@ impl Peers {
         if self.book.get(&id).is_none() {
             self.turns.forget(&id);
         }
-        self.index.remove(&id);
+        // Its record lives on as long as it says, and it is served as any stranger.
+        self.roster.serve_everything(&id, self.rules.firehose.contains(&id));
+        if self.is_closed_to(&id) {
+            self.roster.remove(&id);
+        }
         self.forgotten.push(id);
         self.changed = true;
         self.neighbours_changed = true;
@@ -356,9 +357,9 @@ impl Peers {
             peer.tally = state::Tally::default();
             peer.state = State::dial_at(now.mono);
         }
-        if let Some(record) = &peer.record {
-            self.index.remove(&id);
-            self.index.insert(id, &record.interests, true);
+        match peer.record.clone() {
+            Some(record) => self.enrol(&record, None, now.wall),
+            None => self.roster.serve_everything(&id, true),
         }
         self.changed = true;
         self.neighbours_changed = true;
@@ -373,6 +374,7 @@ impl Peers {
     pub(super) fn on_removed(&mut self, id: NodeId, out: &mut Vec<Output>) {
         self.forget(id, "it was removed by hand", out);
         self.strike_out(&id, out);
+        self.roster.remove(&id);
     }
 
     pub(super) fn count_in(&mut self, id: &NodeId) {

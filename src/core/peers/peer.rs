@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::super::duty::Position;
 use super::super::ports::{Origin, Welcome};
+use super::super::position::Position;
 use super::super::tier::Tier;
 use super::own::Own;
 use super::state::{Standing, State, Tally};

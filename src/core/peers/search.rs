@@ -78,13 +78,14 @@ impl Peers {
         }
         // Of a teller that has not spoken to us itself nobody knows where it is.
         let word = self.table.get(&teller).and_then(|peer| peer.word).unwrap_or(Word::Far);
-        self.on_record_heard(record.clone(), word);
+        self.on_record_heard(record.clone(), word, now.wall);
         let places = self.table.get(&teller).map(Peer::addresses).unwrap_or_default();
         let is_good = |at: &&HostPort| may_tell(self.rules.profile, word, at) && self.allows(at);
         let at: Vec<HostPort> = record.addresses.iter().filter(is_good).cloned().collect();
         if at.is_empty() {
             return self.table.contains_key(&id);
         }
+        self.enrol(&record, Some(teller), now.wall);
         let source = places.first().map_or_else(|| format!("node {}", teller.short()), |place| group_of(&place.host));
         let root = self.table.get(&teller).map_or(Tier::Exchange, |peer| peer.root);
         let (record, tier, teller) = (Some(record), Tier::Exchange, Some(teller));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::params::Accept;
+use super::super::roster::Snapshot;
 use super::super::tier::{Find, Tier};
 use super::super::trust::Rule;
 use super::{
@@ -26,6 +27,8 @@ pub enum Input {
         /// The peer file.
         peers: Vec<SavedPeer>,
     },
+    /// Everybody, as somebody else gathered them: a simulated mesh shares one view. Before `Restored`, if at all.
+    Roster(Arc<Snapshot>),
     /// The book of the last life. Before `Restored`, if at all.
     Remembered(SavedBook),
     /// What we want from now on.

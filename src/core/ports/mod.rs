@@ -6,6 +6,7 @@
 //!   store Appended, Scanned, Restored                        ->|      |-> Append, Remember, Scan, SaveCursor, ForgetCursor, SavePeers
 //!   people  PeerAdded, PeerRemoved, Ordered, Interests, Trust, Members ->| |-> Note
 //!   tiers Found, Introduced, Heard                           ->|      |-> Lookup, Introduce, Exchange
+//!   sim   Roster                                             ->|      |
 //! ```
 //!
 //! The driver carries out every output in order and brings each answer back as an input. Nothing here

@@ -21,7 +21,7 @@ fn an_event_goes_to_those_who_want_it_once_and_never_back() {
 
 #[test]
 fn duty_is_taken_from_a_known_neighbour_for_its_prefix_alone() {
-    let position = |seed: u8| duty::Position::of(&key(seed).id());
+    let position = |seed: u8| position::Position::of(&key(seed).id());
     let (me, giver) = (position(1), 2u8);
     let digits = position(giver).cpl(&me) + 1;
     let seeds = || 3..60u8;

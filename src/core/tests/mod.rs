@@ -17,6 +17,7 @@ mod delivery;
 mod doors;
 mod exchange;
 mod local;
+mod members;
 mod records;
 mod search;
 mod table;
