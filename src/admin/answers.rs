@@ -123,7 +123,7 @@ pub struct PeersStatus {
     pub asking: u64,
 }
 
-fn is_none(count: &u64) -> bool {
+pub(super) fn is_none(count: &u64) -> bool {
     *count == 0
 }
 

@@ -22,6 +22,8 @@ struct Operation {
     headers: &'static [(&'static str, &'static str)],
     /// Media types that it reads, each with its schema.
     takes: &'static [(&'static str, Body)],
+    /// It does without a body too.
+    may_be_empty: bool,
     /// The status of success with its media types.
     gives: &'static [(u16, &'static str, Body)],
 }
@@ -53,8 +55,17 @@ enum Kind {
 use Body::{Object, Schema, Text};
 use Kind::{Any, Flag, Number, StringOrNull, Strings};
 
-const NONE: Operation =
-    Operation { path: "", method: "get", id: "", about: "", query: &[], headers: &[], takes: &[], gives: &[] };
+const NONE: Operation = Operation {
+    path: "",
+    method: "get",
+    id: "",
+    about: "",
+    query: &[],
+    headers: &[],
+    takes: &[],
+    may_be_empty: false,
+    gives: &[],
+};
 const JSON: &str = "application/json";
 const LINES: &str = "application/x-ndjson";
 
@@ -166,6 +177,7 @@ const OPERATIONS: &[Operation] = &[
         about: "Have nothing to do with a node: its requests are refused, nothing is sent to it, it is not called. Its \
                 whole id will do for one that is not known. Answered once it is durable.",
         takes: &[(JSON, Object(&[], &[("reason", StringOrNull)]))],
+        may_be_empty: true,
         gives: &[(200, JSON, Schema("peer"))],
         ..NONE
     },
@@ -269,6 +281,7 @@ const OPERATIONS: &[Operation] = &[
             ("application/cloudevents-batch+json", Text),
         ],
         gives: &[(202, JSON, Schema("publish")), (200, JSON, Schema("publish")), (200, LINES, Text)],
+        ..NONE
     },
     Operation {
         path: "/v1/groups",
@@ -424,7 +437,7 @@ impl Operation {
         if !self.takes.is_empty() {
             let content: Map<String, Value> =
                 self.takes.iter().map(|(kind, body)| ((*kind).to_owned(), body.describe())).collect();
-            operation["requestBody"] = json!({ "required": true, "content": content });
+            operation["requestBody"] = json!({ "required": !self.may_be_empty, "content": content });
         }
         let problem = json!({
             "description": "What is wrong, and a code that `afferent explain` knows.",
@@ -530,6 +543,13 @@ mod tests {
         let taken: BTreeSet<&str> = taken.split(", ").flat_map(|names| names.split(" and ")).collect();
         let events = OPERATIONS.iter().find(|operation| operation.id == "events").expect("there");
         assert_eq!(taken, events.query.iter().map(|(name, _)| *name).collect());
+    }
+
+    #[test]
+    fn a_node_is_blocked_without_a_reason_and_nobody_is_added_without_an_address() {
+        let description: Value = serde_json::from_str(OPENAPI.as_str()).expect("JSON");
+        let body = |path: &str| description["paths"][path]["post"]["requestBody"]["required"].clone();
+        assert_eq!([body("/v1/peers/{peer}/block"), body("/v1/peers")], [false, true]);
     }
 
     #[test]

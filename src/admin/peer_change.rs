@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::answers::Document;
+use super::answers::{Document, is_none};
 use crate::core::Standing;
 use crate::time::Wall;
 use crate::wire::NodeId;
@@ -30,11 +30,6 @@ pub struct PeerChange {
 
 impl Document for PeerChange {
     const SCHEMA: &'static str = "afferent.peer-change/1";
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde calls")]
-fn is_none(skipped: &u64) -> bool {
-    *skipped == 0
 }
 
 /// A moment as RFC 3339.

@@ -2,7 +2,7 @@
 
 use super::arguments::Global;
 use super::failure::{Exit, Failure};
-use super::output::Output;
+use super::output::{Output, plain};
 use super::{reach, words};
 use crate::admin::ClientError;
 use crate::admin::answers::{Left, StruckOut};
@@ -36,10 +36,12 @@ fn sentences(left: &Left) -> Vec<String> {
     match &left.registrar {
         None => {}
         Some(StruckOut { origin, why_not: None }) => {
-            sentences.push(format!("this node is not in the list of {origin} any more"));
+            sentences.push(format!("this node is not in the list of {} any more", plain(origin)));
         }
         Some(StruckOut { origin, why_not: Some(why) }) => sentences.push(format!(
-            "perhaps still in the list of {origin}: {why}; it strikes out who does not answer, within half an hour"
+            "perhaps still in the list of {}: {}; it strikes out who does not answer, within half an hour",
+            plain(origin),
+            plain(why)
         )),
     }
     sentences
@@ -65,5 +67,7 @@ mod tests {
         assert_eq!(sentences(&left)[1], "this node is not in the list of https://registrar.example any more");
         let left = Left { registrar: struck(Some("no answer in time".to_owned())), ..left };
         assert!(sentences(&left)[1].contains("perhaps still in the list of https://registrar.example: no answer in"));
+        let left = Left { registrar: struck(Some("\u{1b}[2J".to_owned())), ..left };
+        assert!(sentences(&left)[1].contains(": \\u{1b}[2J; "), "nothing that a terminal obeys");
     }
 }

@@ -12,6 +12,7 @@ use super::table::table;
 use super::{codes, reach, words};
 use crate::admin::answers::{Identified, Peer, PeerState, Peers};
 use crate::admin::{Client, ClientError};
+use crate::core::ports::Origin;
 use crate::time::Wall;
 use crate::wire::PeerAddress;
 
@@ -202,14 +203,27 @@ async fn identify(add: &AddPeer, client: &mut Client, output: &mut Output) -> Re
 
 async fn remove(peer: &str, client: &mut Client, output: &mut Output) -> Result<Exit, Failure> {
     let text = client.delete(&path(peer)).await.map_err(failed)?;
+    let gone: Peer = decode(&text)?;
     if output.is_json() {
         output.json(&text)?;
     } else {
-        let gone: Peer = decode(&text)?;
         let rest = if gone.state == PeerState::Blocked { ", and stays blocked" } else { "" };
         output.line(&format!("{} is forgotten{rest}", called(&gone)))?;
     }
+    if let Some(remark) = comes_back(&gone) {
+        output.remark(&remark);
+    }
     Ok(Exit::Done)
+}
+
+/// Whoever calls by itself does not stay forgotten.
+fn comes_back(gone: &Peer) -> Option<String> {
+    let calls = match (gone.state, gone.origin) {
+        (PeerState::Blocked, _) => return None,
+        (_, Origin::Inbound) => "it calls by itself, and its next call brings it back",
+        (_, Origin::Manual | Origin::Found) => "should it call by itself, that brings it back",
+    };
+    Some(format!("{calls}\nnext: afferent peers block {}, to have nothing to do with it", gone.id))
 }
 
 #[cfg(test)]
@@ -217,7 +231,6 @@ pub(super) mod tests {
     use super::super::output::tests::pages;
     use super::*;
     use crate::admin::answers::{Via, Way};
-    use crate::core::ports::Origin;
     use crate::wire::Keypair;
 
     pub(super) fn peer(state: PeerState) -> Peer {
@@ -265,6 +278,17 @@ pub(super) mod tests {
         assert_eq!(via(&told, std::slice::from_ref(&cedar)), "told by cedar");
         assert_eq!(via(&told, &[]), format!("told by {}", cedar.id.short()));
         assert_eq!([Way::Called, Way::Manual].map(|way| via(&of(way, None), &[])), ["called us", "added by hand"]);
+    }
+
+    #[test]
+    fn whoever_calls_by_itself_comes_back_after_it_was_removed_and_that_is_said() {
+        let caller = Peer { origin: Origin::Inbound, ..peer(PeerState::Connected) };
+        let next = format!("\nnext: afferent peers block {}, to have nothing to do with it", caller.id);
+        let said = |peer: &Peer| comes_back(peer).unwrap_or_default();
+        assert_eq!(said(&caller), format!("it calls by itself, and its next call brings it back{next}"));
+        let typed = peer(PeerState::Backoff);
+        assert_eq!(said(&typed), format!("should it call by itself, that brings it back{next}"));
+        assert_eq!(comes_back(&Peer { state: PeerState::Blocked, ..caller }), None);
     }
 
     #[test]

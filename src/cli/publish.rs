@@ -14,7 +14,7 @@ use super::arguments::{Global, Publish};
 use super::failure::{Exit, Failure};
 use super::output::{Output, plain};
 use super::{codes, reach, words};
-use crate::admin::answers::{Identity, Peer, PeerState, Peers, Published};
+use crate::admin::answers::{Identity, PeerState, Peers, Published};
 use crate::admin::client::Outgoing;
 use crate::admin::{self, Client, ClientError, FaultCode, WAIT_DEFAULT};
 use crate::wire::{NodeId, timestamp};
@@ -27,11 +27,11 @@ pub(super) async fn perform(publish: &Publish, global: &Global, output: &mut Out
     let data = publish.data.as_deref().map(read_data).transpose()?;
     let mut client = reach::connect("publish", global).await?;
     let (sender, pieces) = mpsc::channel(PIECES_MAX);
-    let mut strangers = Vec::new();
+    let mut unserved = Vec::new();
     match &publish.kind {
         Some(kind) => {
             let to = recipients("publish: --to", &publish.to, &mut client).await?;
-            strangers = unknown(&to, &mut client).await?;
+            unserved = without_delivery(&to, &mut client).await?;
             let reply_to = reply_to(publish.reply_to.as_ref(), &mut client).await?;
             let line = object(kind, publish, &to, reply_to, data.as_deref());
             sender.try_send(Ok(Bytes::from(line))).expect("room for one");
@@ -42,11 +42,8 @@ pub(super) async fn perform(publish: &Publish, global: &Global, output: &mut Out
     }
     let wait = publish.wait.map(|peers| Wait { peers, within: publish.timeout.unwrap_or(WAIT_DEFAULT) });
     let tally = exchange(&mut client, body(pieces), publish.stdin, wait, output).await?;
-    for id in strangers.iter().filter(|_| tally.refused == 0) {
-        output.remark(&format!(
-            "{id} is no peer of this node: the event is stored here and goes to nobody\n\
-             next: afferent peers add mesh://{id}@HOST:PORT, then publish it again"
-        ));
+    for (id, state) in unserved.iter().filter(|_| tally.refused == 0) {
+        output.remark(&goes_nowhere(id, *state));
     }
     Ok(match tally {
         Tally { refused: 0, short: 0 } => Exit::Done,
@@ -250,21 +247,35 @@ async fn reply_to(name: Option<&String>, client: &mut Client) -> Result<Option<N
     }
 }
 
-/// One that asks to be a neighbour, or is blocked, is handed nothing.
-fn is_served(peer: &Peer) -> bool {
-    !matches!(peer.state, PeerState::Asking | PeerState::Blocked)
-}
-
-/// Those to whom nothing can be handed now: what is addressed goes to peers alone, and directly.
-async fn unknown(ids: &[NodeId], client: &mut Client) -> Result<Vec<NodeId>, Failure> {
+/// Those to whom nothing can be handed now: what is addressed goes to peers alone, and directly. With the state
+/// of one that is known.
+async fn without_delivery(ids: &[NodeId], client: &mut Client) -> Result<Vec<(NodeId, Option<PeerState>)>, Failure> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
     let failed = |error: ClientError| Failure::of_client("publish: --to", &error);
     let known: Peers = client.get_as("/v1/peers").await.map_err(failed)?;
     let own: Identity = client.get_as("/v1/id").await.map_err(failed)?;
-    let is_known = |id: &NodeId| *id == own.id || known.peers.iter().any(|peer| peer.id == *id && is_served(peer));
-    Ok(ids.iter().filter(|id| !is_known(id)).copied().collect())
+    let state = |id: &NodeId| known.peers.iter().find(|peer| peer.id == *id).map(|peer| peer.state);
+    let others = ids.iter().filter(|id| **id != own.id).map(|id| (*id, state(id)));
+    Ok(others.filter(|(_, state)| !state.is_some_and(is_served)).collect())
+}
+
+/// One that asks to be a neighbour, or is blocked, is handed nothing.
+fn is_served(state: PeerState) -> bool {
+    !matches!(state, PeerState::Asking | PeerState::Blocked)
+}
+
+/// Why it gets nothing, and what helps.
+fn goes_nowhere(id: &NodeId, state: Option<PeerState>) -> String {
+    let (why, next) = match state {
+        Some(PeerState::Asking) => ("asks to be a neighbour and was not accepted", format!("accept {id}")),
+        Some(PeerState::Blocked) => ("is blocked", format!("unblock {id}")),
+        _ => ("is no peer of this node", format!("add mesh://{id}@HOST:PORT")),
+    };
+    format!(
+        "{id} {why}: the event is stored here and goes to nobody\nnext: afferent peers {next}, then publish it again"
+    )
 }
 
 /// Ids, and what else `peers` calls somebody.
@@ -305,6 +316,20 @@ mod tests {
             wait: None,
             timeout: None,
         }
+    }
+
+    #[test]
+    fn whoever_gets_nothing_is_named_with_what_helps() {
+        let id = Keypair::from_seed(&[7; 32]).id();
+        for (state, next) in [
+            (None, format!("afferent peers add mesh://{id}@HOST:PORT, ")),
+            (Some(PeerState::Asking), format!("afferent peers accept {id}, ")),
+            (Some(PeerState::Blocked), format!("afferent peers unblock {id}, ")),
+        ] {
+            let said = goes_nowhere(&id, state);
+            assert!(said.contains(&format!("\nnext: {next}")) && !state.is_some_and(is_served), "{said}");
+        }
+        assert!(is_served(PeerState::Backoff), "it gets it when it is back");
     }
 
     #[test]

@@ -97,6 +97,9 @@ async fn remind(sub: &Sub, client: &mut Client, output: &mut Output) -> Result<(
     let kind: EventType = "mesh.peer.connected".parse().expect("a type");
     let is_about_peers = |pattern: &&Pattern| pattern.asks_for(&kind) || pattern.as_str().starts_with("mesh.peer.");
     let Some(pattern) = sub.patterns.iter().find(is_about_peers) else { return Ok(()) };
+    if sub.no_own {
+        output.remark("events mesh.peer.* are this node's own, and come in spite of --no-own: a pattern asks for them");
+    }
     let view: InterestsView =
         client.get_as("/v1/interests").await.map_err(|error| Failure::of_client("sub", &error))?;
     if !view.patterns.iter().any(|wanted| wanted.covers(pattern)) {

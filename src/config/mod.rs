@@ -29,6 +29,7 @@ mod rules;
 mod schema;
 mod settings;
 mod template;
+mod texts;
 mod values;
 
 pub use fields::{FIELDS, Field, Kind, Preset};

@@ -148,7 +148,7 @@ pub(super) fn read(section: &mut Section<'_, '_>, target: &mut Registrar) {
     put(&mut target.origin, section.text("origin", origin));
     put(&mut target.certificate, section.text("certificate", |text| optional(text, absolute)));
     put(&mut target.certificate_key, section.text("certificate_key", |text| optional(text, absolute)));
-    put(&mut target.metrics, section.text("metrics", super::layers::scraped));
+    put(&mut target.metrics, section.text("metrics", super::texts::scraped));
     let policy = &mut target.policy;
     put(&mut policy.places, section.integer("places", 8..=100).and_then(|number| usize::try_from(number).ok()));
     let percent = section.integer("newcomers_percent", 1..=100);

@@ -10,13 +10,38 @@ use tokio::time::Instant;
 use super::driver::Driver;
 use super::record;
 use super::survey::{self, Asked, Known, SURVEY_MAX, Survey};
+use super::tiers;
 use crate::admin::tiers::{Discovery, Source, TierAnswer, TierName, TierState, TierStatus};
 use crate::core::ports::{Input, Origin};
+use crate::core::tier::Tier;
 use crate::core::{Due, PeerState, PeerView, Search, View};
+use crate::net;
 use crate::time::{Mono, Wall};
-use crate::wire::{NodeId, Record, Verified};
+use crate::wire::{HostPort, NodeId, Record, Verified, Word};
 
 impl Driver {
+    pub(super) fn look_up(&self, tier: Tier) {
+        let answered = self.answered.0.clone();
+        // The driver has ended: nobody is left to care.
+        self.hands.tiers.ask(tier, self.clock.now().wall, move |answer| drop(answered.send(answer)));
+    }
+
+    pub(super) fn on_tier(&mut self, answer: tiers::Answer) {
+        let tier = answer.tier;
+        let result = self.hands.tiers.hear(answer, self.clock.now().wall);
+        self.feed(Input::Found { tier, result });
+    }
+
+    /// Learns whose key answers there.
+    pub(super) fn introduce(&self, at: HostPort, tier: Tier, word: Word) {
+        let (context, answer) = (self.hands.net.clone(), self.introduced.0.clone());
+        tokio::spawn(async move {
+            let result = net::identify(&context, &at, word).await;
+            // The driver has ended: nobody is left to care.
+            let _ = answer.send(Input::Introduced { at, tier, result });
+        });
+    }
+
     /// A neighbour said whom it knows.
     pub(super) fn on_heard(&mut self, teller: NodeId, records: Vec<Verified<Record>>) {
         let teller_name = self.node.alias(&teller).map_or_else(|| teller.short(), str::to_owned);
@@ -41,7 +66,7 @@ impl Driver {
         let last = || self.hands.tiers.last(tier);
         let failed = |source: &Source| {
             let failure = source.failure.as_ref()?;
-            Some(format!("{}: {}", super::tiers::title(tier, &source.source), failure.why))
+            Some(format!("{}: {}", tiers::title(tier, &source.source), failure.why))
         };
         let failed: Vec<String> = last().filter_map(failed).collect();
         TierStatus {
@@ -152,7 +177,7 @@ impl Driver {
     fn known_places(&self, view: &View) -> Known {
         let strangers = self.node.strangers(self.clock.now());
         let heard = view.peers.iter().chain(&strangers).map(|peer| peer.id).collect();
-        let ms = |peer: &PeerView| peer.rtt.map(super::tiers::ms);
+        let ms = |peer: &PeerView| peer.rtt.map(tiers::ms);
         let connected: BTreeMap<NodeId, Option<f64>> =
             view.peers.iter().filter(|peer| is_connected(peer)).map(|peer| (peer.id, ms(peer))).collect();
         let own = record::places(&self.facts.listen).into_iter().chain(self.record.addresses()).collect();
@@ -188,7 +213,7 @@ fn last_of_friend(peer: &PeerView) -> Source {
     Source {
         source: peer.alias.clone().unwrap_or_else(|| peer.id.short()),
         at: peer.seen,
-        ms: peer.rtt.map(super::tiers::ms),
+        ms: peer.rtt.map(tiers::ms),
         found: 1,
         refused: 0,
         ignored: 0,

@@ -28,11 +28,10 @@ use crate::core::params::{DAY, Params, WATCHED_MAX};
 use crate::core::ports::{
     Emitted, Input, LaneId, Log, Note, Output, Page, PageError, SavedBook, SavedPeer, SendError, Seq, Ticket,
 };
-use crate::core::tier::Tier;
 use crate::store::{DataDir, Journal, book, journal, peers};
 use crate::time::Wall;
 use crate::wire::message::Outcome;
-use crate::wire::{Code, Digest, EventType, HostPort, Interests, NodeId, Word};
+use crate::wire::{Code, Digest, EventType, Interests, NodeId};
 use crate::{admin, bus, net};
 
 /// What devices report by. All but `journal` and `scanned` are bounded; those two never hold more than
@@ -109,7 +108,7 @@ pub(super) struct Driver {
     pub(super) lanes: BTreeMap<NodeId, (LaneId, net::LaneHandle)>,
     scanned: (mpsc::UnboundedSender<Scan>, mpsc::UnboundedReceiver<Scan>),
     /// Never holds more than the core has asked for (`INTRODUCTIONS_MAX`).
-    introduced: (mpsc::UnboundedSender<Input>, mpsc::UnboundedReceiver<Input>),
+    pub(super) introduced: (mpsc::UnboundedSender<Input>, mpsc::UnboundedReceiver<Input>),
     /// One for each tier at most, and one of a survey: the core asks again when it has the answer, or has
     /// given it up.
     pub(super) answered: (mpsc::UnboundedSender<tiers::Answer>, mpsc::UnboundedReceiver<tiers::Answer>),
@@ -318,28 +317,6 @@ impl Driver {
                 }
             }
         }
-    }
-
-    fn look_up(&self, tier: Tier) {
-        let answered = self.answered.0.clone();
-        // The driver has ended: nobody is left to care.
-        self.hands.tiers.ask(tier, self.clock.now().wall, move |answer| drop(answered.send(answer)));
-    }
-
-    fn on_tier(&mut self, answer: tiers::Answer) {
-        let tier = answer.tier;
-        let result = self.hands.tiers.hear(answer, self.clock.now().wall);
-        self.feed(Input::Found { tier, result });
-    }
-
-    /// Learns whose key answers there.
-    fn introduce(&self, at: HostPort, tier: Tier, word: Word) {
-        let (context, answer) = (self.hands.net.clone(), self.introduced.0.clone());
-        tokio::spawn(async move {
-            let result = net::identify(&context, &at, word).await;
-            // The driver has ended: nobody is left to care.
-            let _ = answer.send(Input::Introduced { at, tier, result });
-        });
     }
 
     fn answer(&mut self, ticket: Ticket, outcomes: Vec<Outcome>, credit: u32) {

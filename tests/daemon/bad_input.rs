@@ -1,7 +1,7 @@
 //! The bad-input table of 7-promises.md against a real daemon: the stated answer, nothing journaled,
 //! and a good event accepted on a new connection right after.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use afferent::time::Wall;
 use afferent::wire::envelope::{EVENT_PAYLOAD_TYPE, SIGNATURE_LEN};
@@ -9,14 +9,10 @@ use afferent::wire::message::{HELLO_PAYLOAD_TYPE, LINES_TYPE};
 use afferent::wire::{Draft, Envelope, Keypair, NodeId, Scalar, Signature, Verified, envelope, timestamp};
 use serde_json::Value;
 
-use crate::support::Daemon;
+use crate::support::{Daemon, now};
 
 fn key(seed: u8) -> Keypair {
     Keypair::from_seed(&[seed; 32])
-}
-
-fn now() -> Wall {
-    Wall::default() + SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970")
 }
 
 fn good(name: &str) -> Verified<Envelope> {

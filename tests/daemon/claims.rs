@@ -1,19 +1,14 @@
 //! What nodes say that cannot all be true: two records with one number, one key on two machines, two times.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use afferent::net;
-use afferent::time::Wall;
 use afferent::wire::message::PEERS_ROUTE;
 use afferent::wire::{HostPort, Keypair, PeerAddress, Record, RecordDraft, Verified};
 use tokio::sync::{mpsc, watch};
 
-use crate::support::{Daemon, PATIENCE, eventually, text, tls};
-
-fn now() -> Wall {
-    Wall::default() + SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970")
-}
+use crate::support::{Daemon, PATIENCE, eventually, now, text, tls};
 
 fn record(key: &Keypair, seq: u64, at: &str) -> Verified<Record> {
     let addresses = vec![at.parse().expect("a place")];

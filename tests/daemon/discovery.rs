@@ -8,7 +8,7 @@ use afferent::wire::{Keypair, Signature};
 use serde_json::Value;
 
 use crate::support::primary::{Primary, Zone};
-use crate::support::{Daemon, PATIENCE, binary, eventually, free_port, text};
+use crate::support::{Daemon, PATIENCE, binary, eventually, free_port, seeds, text};
 
 fn discovering(name: &'static str, section: &str) -> Daemon {
     Daemon::running(name, &["a.*"], "", &format!("[discovery]\n{section}"))
@@ -53,9 +53,7 @@ fn seeds_lead_on_where_the_dns_takes_questions_and_never_answers() {
     let udp = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let at = udp.local_addr().expect("an address");
     let _tcp = TcpListener::bind(at).expect("the same port");
-    let list = tempfile::NamedTempFile::new().expect("a file");
-    let seed = format!("format = 1\nchannel = \"test\"\nnetwork = \"main\"\n[[seed]]\naddress = \"{}\"\n", b.address());
-    std::fs::write(list.path(), seed).expect("a list");
+    let list = seeds(&[b.address()]);
     let section = format!("dns = [\"mesh.test\"]\ndns_server = \"{at}\"\nseeds = \"{}\"", list.path().display());
     let a = discovering("a", &section);
     a.wait_connected(&b);
@@ -102,14 +100,6 @@ const STRANGERS: [&str; 2] = [
 ];
 
 /// A list of seeds that names these.
-fn seeds(addresses: &[String]) -> tempfile::NamedTempFile {
-    let list = tempfile::NamedTempFile::new().expect("a file");
-    let rows = addresses.iter().map(|address| format!("[[seed]]\naddress = \"{address}\"\n"));
-    let text = format!("format = 1\nchannel = \"test\"\nnetwork = \"main\"\n{}", rows.collect::<String>());
-    std::fs::write(list.path(), text).expect("a list");
-    list
-}
-
 fn tier<'a>(answer: &'a Value, name: &str) -> &'a Value {
     answer["tiers"].as_array().expect("tiers").iter().find(|tier| tier["tier"] == name).expect("every tier")
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use afferent::wire::Keypair;
 
 use crate::support::primary::{Primary, Zone};
-use crate::support::{Daemon, PATIENCE, eventually, text};
+use crate::support::{Daemon, PATIENCE, eventually, seeds, text};
 
 const NAMES: [&str; 8] = ["n0", "n1", "n2", "n3", "n4", "n5", "n6", "n7"];
 
@@ -33,13 +33,6 @@ fn asking(zones: &[&str], server: SocketAddr, seeds: &str) -> String {
 /// A line of a zone that says who is where.
 fn entry(node: &Daemon) -> String {
     format!("_mesh._tcp TXT \"id={}\" \"addr={}:{}\"", node.id(), node.host, node.port)
-}
-
-fn seeds(node: &Daemon) -> tempfile::NamedTempFile {
-    let file = tempfile::NamedTempFile::new().expect("a file");
-    let list = format!("format = 1\nchannel = \"x\"\nnetwork = \"main\"\n[[seed]]\naddress = \"{}\"\n", node.address());
-    std::fs::write(file.path(), list).expect("a list");
-    file
 }
 
 /// How many of these a node knows.
@@ -156,7 +149,7 @@ fn a_zone_full_of_lies_keeps_nobody_from_an_honest_seed_or_a_friend() {
         let _ = writeln!(lies, "_mesh._tcp SRV 1 0 7443 nobody{n}\nnobody{n} A 127.{}.0.1", 100 + n);
     }
     let primary = Primary::start(&[Zone::written("mesh.test", lies)]);
-    let list = seeds(&seed);
+    let list = seeds(&[seed.address()]);
     let section = asking(&["mesh.test"], primary.at(), &list.path().display().to_string());
     let mut a = Daemon::housed("a", "127.60.0.1", &[], &section);
     a.start();

@@ -110,7 +110,7 @@ fn a_blocked_node_is_refused_also_after_a_restart_until_it_is_unblocked() {
     // Two pauses of a peer that was added by hand, at the most.
     eventually(&format!("it is refused by its code\n{}", a.log()), PATIENCE * 3, || {
         let count = |line: &str| line.strip_prefix(REFUSED)?.parse::<u64>().ok();
-        metrics(&b).lines().find_map(count).filter(|count| *count > 0)
+        crate::metrics::page(&b).lines().find_map(count).filter(|count| *count > 0)
     });
     assert_eq!(b.journal_events(), 1);
     for (args, code) in [
@@ -138,10 +138,3 @@ fn a_blocked_node_is_refused_also_after_a_restart_until_it_is_unblocked() {
 }
 
 const REFUSED: &str = "afferent_events_rejected_total{code=\"blocked\"} ";
-
-fn metrics(daemon: &Daemon) -> String {
-    use std::io::Read as _;
-    let mut page = String::new();
-    ask(daemon, "GET /metrics", &[], "").read_to_string(&mut page).expect("a page");
-    page
-}

@@ -2,9 +2,13 @@
 //! sent, and it counts what it did not do.
 
 use std::net::TcpListener;
+use std::process::Command;
+
+use afferent::core::registrar::{Change, Data, Rr};
+use afferent::net::registrar::{NameServer, Tsig};
 
 use crate::support::primary::{Primary, Zone};
-use crate::support::{Daemon, PATIENCE, eventually};
+use crate::support::{Daemon, PATIENCE, eventually, text};
 
 /// The sum of a counter over its labels.
 fn count(daemon: &Daemon, name: &str) -> u64 {
@@ -19,7 +23,11 @@ struct Trap(TcpListener);
 
 impl Trap {
     fn set() -> Trap {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        Trap::at(0)
+    }
+
+    fn at(port: u16) -> Trap {
+        let listener = TcpListener::bind(("127.0.0.1", port)).expect("a port");
         listener.set_nonblocking(true).expect("a socket");
         Trap(listener)
     }
@@ -36,7 +44,11 @@ impl Trap {
 
 /// A daemon as in the internet, but for its own address.
 fn public(name: &'static str, section: &str) -> Daemon {
-    let daemon = Daemon::new(name, &["a.*"], "", &format!("[discovery]\n{section}"));
+    public_at(name, "127.0.0.1", section)
+}
+
+fn public_at(name: &'static str, host: &str, section: &str) -> Daemon {
+    let daemon = Daemon::housed(name, host, &["a.*"], &format!("[discovery]\n{section}"));
     let text = std::fs::read_to_string(daemon.config()).expect("a configuration");
     std::fs::write(daemon.config(), text.replace("\"loopback\"", "\"public\"")).expect("a configuration");
     daemon
@@ -128,4 +140,106 @@ fn a_record_that_names_a_forbidden_place_makes_nobody_knock_there() {
     let is_connected =
         |peer: &&serde_json::Value| peer["state"].as_str().is_some_and(|state| state.starts_with("connected"));
     assert_eq!(peers.iter().filter(is_connected).count(), 1, "the friend that was typed in: {peers:?}");
+}
+
+/// Where the node is, as everybody in the internet sees it.
+const GOOD: &str = "8.8.4.4";
+/// Where somebody is who knows it.
+const FRIEND: &str = "9.9.9.9";
+const NAME: &str = "moving.n.mesh.test";
+
+/// Runs the test within a network of its own, in which this machine has addresses of the internet and asks the
+/// name server of [`Primary`] about every name: there `name`, which is the test's, begins anew.
+fn in_a_network_of_its_own(name: &str, test: impl FnOnce()) {
+    const INSIDE: &str = "AFFERENT_TEST_INSIDE";
+    if std::env::var_os(INSIDE).is_some() {
+        return test();
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::write(dir.path().join("resolv.conf"), "nameserver 127.0.0.1\n").expect("a file");
+    std::fs::write(dir.path().join("nsswitch.conf"), "hosts: files dns\n").expect("a file");
+    let script = format!(
+        "ip link set lo up && ip address add {GOOD}/32 dev lo && ip address add {FRIEND}/32 dev lo && \
+         mount --bind \"$0/resolv.conf\" /etc/resolv.conf && \
+         mount --bind \"$0/nsswitch.conf\" /etc/nsswitch.conf && exec \"$@\""
+    );
+    let inside = Command::new("unshare")
+        .args(["--net", "--mount", "sh", "-c", &script])
+        .arg(dir.path())
+        .arg(std::env::current_exe().expect("this program"))
+        .args(["--exact", name, "--nocapture"])
+        .env(INSIDE, "1")
+        .output()
+        .expect("unshare (util-linux) runs");
+    assert!(inside.status.success(), "{}\n{}", text(&inside.stdout), text(&inside.stderr));
+    assert!(text(&inside.stdout).contains("1 passed"), "no test is called {name}");
+}
+
+/// Changes the answer about [`NAME`] at the name server, which has said so when this returns.
+fn lead(primary: &Primary, from: &str, to: &str) {
+    let at = |ip: &str| Rr { owner: NAME.to_owned(), ttl: 1, data: Data::A(ip.parse().expect("an address")) };
+    let owner = "_mesh._tcp.mesh.test".to_owned();
+    let change = Change { owner, was: Vec::new(), delete: vec![at(from)], add: vec![at(to)] };
+    let tsig = Tsig::parse(&Primary::tsig()).expect("a key");
+    let server = NameServer::new(primary.at(), &"mesh.test".parse().expect("a zone"), tsig).expect("a client");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(server.apply(&change)).expect("changed");
+}
+
+#[test]
+fn a_name_that_changes_its_answer_makes_nobody_knock_there() {
+    in_a_network_of_its_own("policy::a_name_that_changes_its_answer_makes_nobody_knock_there", || {
+        let mut moving = public_at("moving", GOOD, "min_peers = 0");
+        let (port, config) = (moving.port, std::fs::read_to_string(moving.config()).expect("a configuration"));
+        let config = config.replace("[node]\n", &format!("[node]\naddresses = [\"{NAME}:{port}\"]\n"));
+        std::fs::write(moving.config(), config).expect("a configuration");
+        let zone = format!("moving.n 1 A {GOOD}\n_mesh._tcp SRV 10 5 {port} moving.n");
+        let primary = Primary::start_at(53, &[Zone { updates: true, ..Zone::written("mesh.test", zone) }]);
+        // On the port of the node, at an address that the node has not.
+        let trap = Trap::at(port);
+        moving.start();
+        let id = moving.id();
+
+        // One was typed in the address and is told the name, one is told of the node by that one, one reads the zone.
+        let mut friend = public_at("friend", FRIEND, "min_peers = 0");
+        friend.start();
+        friend.befriend(&moving);
+        let mut told = public("told", "");
+        told.start();
+        told.befriend(&friend);
+        told.wait_connected(&moving);
+        let addresses = told.peer(&id).expect("a peer")["addresses"].to_string();
+        assert!(addresses.contains(NAME) && !addresses.contains(GOOD), "by its name alone: {addresses}");
+        let section = format!("exchange = false\ndns = [\"mesh.test\"]\ndns_server = \"{}\"", primary.at());
+        let mut reader = public("reader", &section);
+        reader.start();
+        reader.wait_connected(&moving);
+        for daemon in [&friend, &told, &reader] {
+            assert_eq!(count(daemon, "dials_forbidden_total") + count(daemon, "zone_addresses_refused_total"), 0);
+        }
+
+        lead(&primary, GOOD, "127.0.0.1");
+        moving.kill();
+        for daemon in [&friend, &told] {
+            eventually("the name is asked about and nobody dialled", PATIENCE, || {
+                (count(daemon, "dials_forbidden_total") >= 2).then_some(())
+            });
+        }
+        let words = format!("{NAME}:{port} is not dialled: 127.0.0.1:{port} is a loopback address");
+        let shown = text(&told.afferent(&["peers", "show", &id]).stdout);
+        assert!(shown.contains(&words), "{shown}");
+        assert!(crate::metrics::page(&told).contains("dials_forbidden_total{reason=\"loopback\"}"));
+        let asked = text(&reader.afferent(&["discover", "--tier", "dns"]).stdout);
+        assert!(asked.contains(&format!("127.0.0.1:{port}")) && asked.contains("loopback address"), "{asked}");
+        assert!(count(&reader, "zone_addresses_refused_total") >= 1);
+        // What is remembered of it is judged anew in the next life.
+        told.kill();
+        told.start();
+        eventually("nor in the next life", PATIENCE, || (count(&told, "dials_forbidden_total") >= 1).then_some(()));
+        assert_eq!(trap.came(), 0);
+
+        // Whoever types the name in has his way: the trap works.
+        told.afferent(&["peers", "add", &format!("mesh://{id}@{NAME}:{port}")]);
+        eventually("the trap works", PATIENCE, || (trap.came() > 0).then_some(()));
+    });
 }

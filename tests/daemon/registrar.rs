@@ -21,7 +21,7 @@ use tokio::sync::watch;
 
 use super::metrics::{Samples, body, names};
 use super::support::primary::{Primary, ZONE, Zone};
-use super::support::{Daemon, PATIENCE, binary, eventually, free_port, project, signal, text};
+use super::support::{Daemon, PATIENCE, binary, eventually, free_port, now, project, signal, text};
 
 /// A registrar: its configuration, and the process while it runs.
 struct Office {
@@ -256,11 +256,6 @@ impl Known for NothingKnown {
     }
 }
 
-fn wall() -> Wall {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
-    Wall::from_millis(i64::try_from(since.as_millis()).expect("before the year 10000"))
-}
-
 impl Guest {
     async fn at(number: u8) -> Guest {
         let key = Arc::new(Keypair::from_seed(&[number; 32]));
@@ -272,7 +267,7 @@ impl Guest {
             profile: Profile::Loopback,
             listen: vec![SocketAddr::new(IpAddr::from([127, number, 0, 1]), 0)],
             known: Arc::new(NothingKnown),
-            clock: Arc::new(wall),
+            clock: Arc::new(now),
             record: record_seen,
             neighbours: watch::Sender::default().subscribe(),
             blocked: watch::Sender::default().subscribe(),
@@ -285,7 +280,7 @@ impl Guest {
         let receptor = net::Receptor::bind(&context).await.expect("a free port");
         let addresses = vec![HostPort::from_socket(receptor.addresses()[0])];
         let draft = RecordDraft { seq: 1, addresses, ..RecordDraft::default() };
-        let line = draft.seal(wall(), &key).expect("a record").envelope().line(0, false);
+        let line = draft.seal(now(), &key).expect("a record").envelope().line(0, false);
         record.send_replace(line.as_str().into());
         let (reports, heard) = tokio::sync::mpsc::channel(16);
         tokio::spawn(receptor.run(reports, stops));

@@ -5,10 +5,11 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use afferent::time::Wall;
 use serde_json::Value;
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 
 #[path = "../../src/net/tests/primary.rs"]
 pub(crate) mod primary;
@@ -27,6 +28,20 @@ pub(crate) fn eventually<T>(what: &str, patience: Duration, mut claim: impl FnMu
         assert!(Instant::now() < end, "not within {patience:?}: {what}");
         std::thread::park_timeout(Duration::from_millis(20));
     }
+}
+
+/// What the clock says.
+pub(crate) fn now() -> Wall {
+    Wall::default() + SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970")
+}
+
+/// A list of seeds that names these.
+pub(crate) fn seeds(addresses: &[String]) -> NamedTempFile {
+    let list = NamedTempFile::new().expect("a file");
+    let rows = addresses.iter().map(|address| format!("[[seed]]\naddress = \"{address}\"\n"));
+    let text = format!("format = 1\nchannel = \"test\"\nnetwork = \"main\"\n{}", rows.collect::<String>());
+    std::fs::write(list.path(), text).expect("a list");
+    list
 }
 
 /// A port that was free a moment ago.

@@ -1,20 +1,14 @@
 //! Whom else do you know? What a real daemon tells of others, over the wire.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use afferent::core::ports::LaneId;
 use afferent::net::{Context, LaneHandle, Report, Settings, open};
-use afferent::time::Wall;
 use afferent::wire::{HostPort, Keypair, NodeId, RecordDraft, Word};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::support::{Daemon, PATIENCE};
-
-fn now() -> Wall {
-    Wall::default() + SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970")
-}
+use crate::support::{Daemon, PATIENCE, now};
 
 /// Node 9 calls on `daemon`.
 fn call(daemon: &Daemon) -> (LaneHandle, mpsc::Receiver<Report>) {

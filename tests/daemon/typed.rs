@@ -1,6 +1,7 @@
 //! Peers that a person types in: how an address is written, whom one trusts by it, and what becomes of a name.
 
 use std::io::Write as _;
+use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
 use crate::support::{Daemon, PATIENCE, eventually, text};
@@ -82,11 +83,22 @@ fn who_was_removed_is_not_called_again_not_even_after_a_restart() {
     a.befriend(&b);
     let id = b.id();
     assert_eq!(b.stop(), Some(0));
-    assert!(a.afferent(&["peers", "rm", &id]).status.success());
+    let removed = a.afferent(&["peers", "rm", &id]);
+    assert!(removed.status.success());
+    assert!(text(&removed.stderr).contains("afferent peers block"), "what helps should it call by itself");
     assert_eq!(a.peer(&id), None);
+    // Somebody else is there now, who notices every call.
+    let door = TcpListener::bind(("127.0.0.1", b.port)).expect("its port is free");
+    door.set_nonblocking(true).expect("a socket");
     a.kill();
     a.start();
     assert_eq!(a.peer(&id), None);
+    // Whoever is called at the start has been called by then.
+    let c = Daemon::running("c", &[], "", "");
+    a.befriend(&c);
+    assert!(door.accept().is_err(), "nobody calls");
+    assert!(a.afferent(&["peers", "add", "--no-wait", &format!("mesh://{id}@127.0.0.1:{}", b.port)]).status.success());
+    eventually("the door is seen", PATIENCE, || door.accept().ok());
 }
 
 #[test]

@@ -62,7 +62,7 @@ pub(in crate::cli) struct Sub {
     /// Print the events alone, exactly as they were signed [default: with time and source]
     #[arg(long, conflicts_with_all = ["json", "seq"])]
     pub(in crate::cli) raw: bool,
-    /// Leave out what was published here [default: print it too]
+    /// Leave out what was published here, but not the mesh.peer.* that a pattern asks for [default: print it too]
     #[arg(long)]
     pub(in crate::cli) no_own: bool,
     /// With --json: add "seq", a position that --since takes to go on exactly there [default: off]

@@ -180,6 +180,35 @@ impl Book {
         kept
     }
 
+    /// The key of a node answered at this place. Where the room there is full, those give way who are only said
+    /// to be there, one by one as it takes; also who answered once, and is said to be at this very place, is
+    /// there no more. Gives those that are gone.
+    pub(super) fn make_way(&mut self, id: &NodeId, at: &HostPort) -> Vec<NodeId> {
+        let mut gone = Vec::new();
+        while let Some(other) = self.in_the_way(id, at) {
+            let known = self.known.get(&other).expect("it stands at an address");
+            let rest: Vec<HostPort> = known.at.iter().filter(|place| *place != at).cloned().collect();
+            if known.verified.is_some() && !rest.is_empty() {
+                self.settle_at(&other, rest);
+            } else {
+                self.remove(&other);
+                gone.push(other);
+            }
+        }
+        gone
+    }
+
+    fn in_the_way(&self, id: &NodeId, at: &HostPort) -> Option<NodeId> {
+        let of_host = self.hosts.get(&at.host).filter(|ids| ids.len() >= IDS_PER_HOST_MAX);
+        let of_block = || self.blocks.get(&block_of(&at.host)).filter(|ids| ids.len() >= IDS_PER_BLOCK_MAX);
+        let there = of_host.or_else(of_block).filter(|ids| !ids.contains(id))?;
+        let known = there.iter().filter_map(|other| Some((other, self.known.get(other)?)));
+        let is_idle = |known: &Known| known.probe.is_none() && known.shut.is_none();
+        let weak = known.filter(|(_, known)| is_idle(known) && (known.verified.is_none() || known.at.contains(at)));
+        // First those who are said to be at this very place, which is wrong for sure.
+        weak.min_by_key(|(_, known)| !known.at.contains(at)).map(|(other, _)| *other)
+    }
+
     /// A node says that it is elsewhere now; where nothing of that is possible it stays where it was.
     fn move_to(&mut self, id: &NodeId, at: Vec<HostPort>, word: Word) {
         let at = self.with_room(id, at);

@@ -54,8 +54,22 @@ impl Peers {
         let source = group_of(&first.host);
         let record = peer.record.clone();
         let (tier, root, word) = (peer.tier, peer.root, peer.word.unwrap_or(Word::Far));
+        if let [only] = at.as_slice() {
+            // Of several nobody knows here which one answered.
+            self.make_way(&id, only);
+        }
         self.book.hear(Said { id, record, at, tier, root, teller: None, source, word }, now);
         self.book.verify(&id, now);
+    }
+
+    /// The key of a node answered there: whoever is only said to be there does not keep it out of the book.
+    pub(super) fn make_way(&mut self, id: &NodeId, at: &HostPort) {
+        for gone in self.book.make_way(id, at) {
+            if !self.table.contains_key(&gone) {
+                self.turns.forget(&gone);
+                self.roster.remove(&gone);
+            }
+        }
     }
 
     /// The key of a node of the book answered, and no lane to it stands.
@@ -172,6 +186,7 @@ impl Peers {
         // Whoever it is, he is there: better known than by any word.
         if found != self.me && !self.is_closed_to(&found) && self.allows(at) {
             let source = group_of(&at.host);
+            self.make_way(&found, at);
             let said = Said { id: found, record: None, at: vec![at.clone()], tier, root, teller: None, source, word };
             self.hear(said, "its key answered where another was looked for", now, out);
             if self.book.get(&found).is_some() {

@@ -116,6 +116,9 @@ impl Peers {
         now: Now,
         out: &mut Vec<Output>,
     ) {
+        if !self.is_closed_to(&id) && !self.is_shunned(&id, now.wall) {
+            self.make_way(&id, &at);
+        }
         self.on_find(id, &Find { id: Some(id), at: vec![at] }, tier, now, out);
         if self.book.get(&id).is_some() {
             self.answered(id, now, out);

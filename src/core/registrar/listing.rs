@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{FAILING, NEWCOMER, PER_GROUP_MAX, Policy, SCORE_MAX, SETTLED, SWEEP};
+use super::{AWAY, FAILING, NEWCOMER, PER_GROUP_MAX, Policy, SCORE_MAX, SETTLED, SWEEP};
 use crate::time::Wall;
 use crate::wire::NodeId;
 use crate::wire::address::{Block, Group};
@@ -20,7 +20,7 @@ pub struct Entry {
     pub since: Wall,
     /// When it last answered.
     pub ok: Wall,
-    /// One more for each visit it answers, half for each it does not; at 0 it is out.
+    /// One more for each visit it answers, half for each it does not; at 0 it is out, or away.
     pub score: u8,
 }
 
@@ -33,15 +33,29 @@ impl Entry {
         self.ok = self.ok.max(now);
     }
 
-    /// It did not. True when it is out.
+    /// It did not. True when it has lost its place.
     pub(super) fn missed(&mut self) -> bool {
         self.score /= 2;
+        self.is_away()
+    }
+
+    /// It stood here for long and does not answer: it has no place, and the claim to one.
+    pub fn is_away(&self) -> bool {
         self.score == 0
     }
 
-    /// The priority of its SRV record: whoever came today is asked last.
+    /// It keeps its claim when it falls silent.
+    fn is_elder(&self, now: Wall) -> bool {
+        now.since(self.since) >= NEWCOMER
+    }
+
+    /// The priority of its SRV record: whoever came today is asked after the others, and whoever is away last.
     pub fn priority(&self, now: Wall) -> u16 {
-        if now.since(self.since) >= SETTLED { 10 } else { 20 }
+        match (self.is_away(), now.since(self.since) >= SETTLED) {
+            (true, _) => 30,
+            (false, true) => 10,
+            (false, false) => 20,
+        }
     }
 
     /// The weight of its SRV record, 1 to 97.
@@ -79,8 +93,8 @@ pub enum Refusal {
     /// Too many came within the hour.
     #[error("enough newcomers were admitted within the hour")]
     Hour,
-    /// Everybody listed answers.
-    #[error("every place is taken by a node that answers")]
+    /// Everybody listed answers, or has stood there for longer and may come back.
+    #[error("every place is taken by a node that answers, or kept for one that was there before")]
     Full,
 }
 
@@ -108,9 +122,14 @@ impl Listing {
         Listing { entries, by_hand }
     }
 
-    /// Everybody, in the order of their ids.
+    /// Everybody, in the order of their ids, those who are away as well.
     pub fn entries(&self) -> &BTreeMap<NodeId, Entry> {
         &self.entries
+    }
+
+    /// Those who have a place, likewise.
+    pub fn placed(&self) -> impl Iterator<Item = (&NodeId, &Entry)> {
+        self.entries.iter().filter(|(_, entry)| !entry.is_away())
     }
 
     /// For the rounds of [`super::Visits`].
@@ -134,20 +153,48 @@ impl Listing {
         if policy.is_spread {
             self.check_networks(applicant)?;
         }
-        if let Some(mut entry) = listed {
-            entry.answered(now);
-            let entry = Entry { at: applicant.at, seq: applicant.seq, ..entry };
-            self.entries.insert(applicant.id, entry);
-            return Ok(());
+        let is_full = self.placed().count() + self.by_hand >= policy.places;
+        let gives_way = match listed {
+            Some(entry) if entry.is_away() && is_full => {
+                Some(self.failing(now, draw).or_else(|| self.youngest_after(entry.since)).ok_or(Refusal::Full)?)
+            }
+            Some(_) => None,
+            None => {
+                self.check_newcomers(now, policy)?;
+                let gives_way = if is_full { Some(self.failing(now, draw).ok_or(Refusal::Full)?) } else { None };
+                let goes = gives_way.is_some_and(|id| !self.entries[&id].is_elder(now));
+                // What is lent of the places of those who are away is a newcomer's share, and no more.
+                let claims = self.entries.len() + self.by_hand - usize::from(goes);
+                if claims >= policy.places + policy.newcomers() {
+                    return Err(Refusal::Full);
+                }
+                gives_way
+            }
+        };
+        if let Some(id) = gives_way {
+            self.unseat(&id, now);
         }
-        self.check_newcomers(now, policy)?;
-        if self.entries.len() + self.by_hand >= policy.places {
-            let gives_way = self.failing(now, draw).ok_or(Refusal::Full)?;
-            self.entries.remove(&gives_way);
-        }
-        let entry = Entry { at: applicant.at, seq: applicant.seq, since: now, ok: now, score: 1 };
+        let mut entry = listed.unwrap_or(Entry { at: applicant.at, seq: applicant.seq, since: now, ok: now, score: 1 });
+        entry.answered(now);
+        entry.score = entry.score.max(1);
+        let entry = Entry { at: applicant.at, seq: applicant.seq, ..entry };
         self.entries.insert(applicant.id, entry);
         Ok(())
+    }
+
+    /// Takes a node's place from it. Who had it for long may come back.
+    pub(super) fn unseat(&mut self, id: &NodeId, now: Wall) {
+        match self.entries.get_mut(id) {
+            Some(entry) if entry.is_elder(now) => entry.score = 0,
+            _ => {
+                self.entries.remove(id);
+            }
+        }
+    }
+
+    /// Forgets whoever is away for too long.
+    pub(super) fn forget(&mut self, now: Wall) {
+        self.entries.retain(|_, entry| !entry.is_away() || now.since(entry.ok) < AWAY);
     }
 
     /// Strikes a node out that said goodbye with this record. False when it does not stand there.
@@ -162,7 +209,7 @@ impl Listing {
     }
 
     fn check_networks(&self, applicant: &Applicant) -> Result<(), Refusal> {
-        let others = || self.entries.iter().filter(|(id, _)| **id != applicant.id).map(|(_, entry)| entry.at.ip());
+        let others = || self.placed().filter(|(id, _)| **id != applicant.id).map(|(_, entry)| entry.at.ip());
         let ip = applicant.at.ip();
         if others().any(|other| Block::of(other) == Block::of(ip)) {
             return Err(Refusal::Block);
@@ -174,7 +221,7 @@ impl Listing {
     }
 
     fn check_newcomers(&self, now: Wall, policy: &Policy) -> Result<(), Refusal> {
-        let came_within = |span: Duration| self.entries.values().filter(|entry| now.since(entry.since) < span).count();
+        let came_within = |span: Duration| self.placed().filter(|(_, entry)| now.since(entry.since) < span).count();
         if came_within(NEWCOMER) >= policy.newcomers() {
             return Err(Refusal::Newcomers);
         }
@@ -188,8 +235,14 @@ impl Listing {
     /// beforehand.
     fn failing(&self, now: Wall, draw: u64) -> Option<NodeId> {
         let failing: Vec<NodeId> =
-            self.entries.iter().filter(|(_, entry)| now.since(entry.ok) > FAILING).map(|(id, _)| *id).collect();
+            self.placed().filter(|(_, entry)| now.since(entry.ok) > FAILING).map(|(id, _)| *id).collect();
         let count = u64::try_from(failing.len()).ok().filter(|count| *count > 0)?;
         failing.get(usize::try_from(draw % count).ok()?).copied()
+    }
+
+    /// Who came last, if that was after `since`: it gives way to whoever was there before and comes back.
+    fn youngest_after(&self, since: Wall) -> Option<NodeId> {
+        let later = self.placed().filter(|(_, entry)| entry.since > since);
+        later.max_by_key(|(_, entry)| entry.since).map(|(id, _)| *id)
     }
 }

@@ -12,9 +12,13 @@
 //! when the name server takes the change. So there may be several registrars, and each may be killed.
 //!
 //! What the quotas can and cannot do: a key costs nothing, so they count networks. Somebody with many
-//! addresses in few networks gets two places in each of these; somebody with addresses in as many
-//! networks as there are places looks like as many people, gets in as slowly as they would, and is
-//! bounded by what clients do: they give what they found by DNS at most half of their connections.
+//! addresses in few networks gets two places in each of these. Somebody with addresses in as many networks
+//! as there are places looks like as many people: what decides then is who was there first. A node that
+//! stood here for a week and falls silent keeps the claim to its place for another, and takes it back from
+//! whoever came last; of places that are claimed so, a newcomers' share is lent and no more. So whoever
+//! comes when the list is full holds no more than that share for as long as those who filled it come back.
+//! Where they leave for good, or the list is new, latecomers are as good as anybody, and clients bound what
+//! comes of it: they give what they found by DNS at most half of their connections.
 
 use std::time::Duration;
 
@@ -32,7 +36,9 @@ pub use sweep::{Visit, Visits};
 pub const SWEEP: Duration = Duration::from_secs(300);
 /// Until an entry has stood for this long it counts as a newcomer.
 pub const NEWCOMER: Duration = Duration::from_secs(7 * 86_400);
-/// Until then it is told last: priority 20 instead of 10.
+/// For so long after its last answer a node that was no newcomer keeps the claim to its place.
+pub const AWAY: Duration = Duration::from_secs(7 * 86_400);
+/// Until then it is told after the others: priority 20 instead of 10.
 pub const SETTLED: Duration = Duration::from_secs(86_400);
 /// Two sweeps without an answer: the entry gives way to whoever comes when all places are taken.
 pub const FAILING: Duration = Duration::from_secs(720);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use super::Listing;
+use super::{Entry, Listing};
 use crate::time::Wall;
 use crate::wire::NodeId;
 
@@ -32,23 +32,24 @@ impl Visits {
     }
 
     /// Notes the round in `listing`, which may have changed since it began: whoever came or moved
-    /// meanwhile was not visited there and keeps what it has. Gives who is out; when the round blames
-    /// ourselves, nothing changes.
+    /// meanwhile was not visited there and keeps what it has. Gives who lost its place; when the round
+    /// blames ourselves, nothing changes.
     pub fn note_in(&self, listing: &mut Listing, now: Wall) -> Vec<NodeId> {
         if self.blames_us() {
             return Vec::new();
         }
-        let entries = listing.entries_mut();
         let mut out = Vec::new();
         for (id, visit) in &self.0 {
-            let Some(entry) = entries.get_mut(id).filter(|entry| entry.at == visit.at) else { continue };
+            let is_visited = |entry: &&mut Entry| entry.at == visit.at && !entry.is_away();
+            let Some(entry) = listing.entries_mut().get_mut(id).filter(is_visited) else { continue };
             if visit.answered {
                 entry.answered(now);
             } else if entry.missed() {
-                entries.remove(id);
+                listing.unseat(id, now);
                 out.push(*id);
             }
         }
+        listing.forget(now);
         out
     }
 }

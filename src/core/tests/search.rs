@@ -491,3 +491,46 @@ fn whom_the_last_life_knew_by_name_is_dialled_on_its_word() {
         assert_eq!(words(&begin(&mut desk), 5).first().map(|(_, word)| *word), Some(word));
     }
 }
+
+/// A record of node `seed` that names the address of node `other`.
+fn said_at(other: u8, seed: u8) -> Verified<Record> {
+    let draft = RecordDraft { addresses: vec![place(other)], ..RecordDraft::default() };
+    draft.seal(START, &key(seed)).expect("a record")
+}
+
+/// Two ids that are made up for each address of a mesh would keep all of it out of the book.
+#[test]
+fn whoever_answers_at_an_address_gets_in_where_others_are_only_said_to_be() {
+    let mut desk = seeker(Params { min_peers: 1, ..Params::default() });
+    begin(&mut desk);
+    friend(&mut desk, 2);
+    let tell = |desk: &mut Desk, records| desk.input(Input::Heard { teller: key(2).id(), asked: true, records });
+    let known = |desk: &Desk, seed: u8| desk.node.strangers(desk.now).iter().any(|peer| peer.id == key(seed).id());
+    tell(&mut desk, vec![said_at(3, 50), said_at(3, 51)]);
+    tell(&mut desk, vec![record(3, 1, &["a.*"])]);
+    assert_eq!([50, 51, 3].map(|seed| known(&desk, seed)), [true, true, false], "a third one has no room there");
+
+    // A list names the place alone: who answers there is there.
+    let nameless = Find { id: None, at: vec![place(3)] };
+    desk.input(Input::Found { tier: Tier::Seed, result: Ok(vec![nameless]) });
+    desk.input(Input::Introduced { at: place(3), tier: Tier::Seed, result: Ok(key(3).id()) });
+    assert!(known(&desk, 3));
+    assert_eq!([50, 51].into_iter().filter(|seed| known(&desk, *seed)).count(), 1, "as many go as need to");
+}
+
+/// The same of one that calls on us, and is found where it says it is.
+#[test]
+fn a_caller_is_remembered_though_others_are_said_to_be_at_its_address() {
+    let mut desk = seeker(Params { min_peers: 1, ..Params::default() });
+    begin(&mut desk);
+    friend(&mut desk, 2);
+    desk.input(Input::Heard { teller: key(2).id(), asked: true, records: vec![said_at(3, 50), said_at(3, 51)] });
+    let out = desk.input(Input::Met { word: Word::Near, record: record(3, 1, &["a.*"]) });
+    let_in(&mut desk, 3, lane_to(&out, 3), &["a.*"]);
+    let out = desk.input(Input::Stop);
+    let saved = out.iter().find_map(|output| match output {
+        Output::SaveBook { book, .. } => Some(book.nodes.iter().map(|node| node.id).collect::<Vec<_>>()),
+        _ => None,
+    });
+    assert!(saved.expect("a book").contains(&key(3).id()));
+}

@@ -42,7 +42,7 @@ fn page(registrar: &Registrar, context: &Context, started: Instant) -> String {
     page.gauge_in("uptime", "Since the start", Unit::Seconds, started.elapsed().as_secs_f64());
     let help = "1 while the name server does what it is asked";
     page.flag("ready", help, registrar.is_well());
-    page.gauge("entries", "Nodes in the zone when it was last read or written", seen.entries());
+    page.gauge("entries", "Nodes that had a place when the zone was last read or written", seen.entries());
     page.gauge("places", "Entries that there may be", registrar.places());
     page.count("challenges", "Challenges given out", seen.challenges.value());
     let help = "Registrations by what came of them; done = the name server confirmed it";

@@ -157,7 +157,7 @@ impl Registrar {
     /// [`DnsError`].
     pub async fn look(&self) -> Result<usize, DnsError> {
         let records = self.read().await?;
-        Ok(self.listing_of(&records, self.now()).entries().len())
+        Ok(self.listing_of(&records, self.now()).placed().count())
     }
 
     /// What was counted since the start.
@@ -195,7 +195,7 @@ impl Registrar {
 
     fn listing_of(&self, records: &BTreeSet<Rr>, now: Wall) -> Listing {
         let listing = self.0.settings.book.read(records, now);
-        self.0.counters.see(listing.entries().len());
+        self.0.counters.see(listing.placed().count());
         listing
     }
 
@@ -225,7 +225,7 @@ impl Registrar {
             }
             match self.apply(&self.0.settings.book.write(&records, &listing, now)).await {
                 Ok(()) => {
-                    self.0.counters.see(listing.entries().len());
+                    self.0.counters.see(listing.placed().count());
                     return Ok(outcome);
                 }
                 Err(DnsError::Changed) => {

@@ -1,4 +1,4 @@
-//! Everybody listed is visited every five minutes. The list is read for the round, and again for what
+//! Everybody who has a place is visited every five minutes. The list is read for the round, and again for what
 //! the round changes.
 
 use std::collections::BTreeMap;
@@ -35,7 +35,7 @@ impl Registrar {
         let counters = &self.0.counters;
         let Ok(listing) = self.listing().await else { return counters.rounds_lost.one() };
         let mut visits = JoinSet::new();
-        for (id, entry) in listing.entries() {
+        for (id, entry) in listing.placed() {
             let (registrar, id, at) = (self.clone(), *id, entry.at);
             visits.spawn(async move {
                 let outcome = registrar.visit(&id, at).await;

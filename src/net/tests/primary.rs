@@ -86,6 +86,11 @@ pub(crate) struct Primary {
 impl Primary {
     /// Serves these zones and refuses all others.
     pub(crate) fn start(zones: &[Zone]) -> Primary {
+        Primary::start_at(free_port(), zones)
+    }
+
+    /// The same at a port that is known beforehand.
+    pub(crate) fn start_at(port: u16, zones: &[Zone]) -> Primary {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let software = Software::chosen();
         for Zone { name, lines, .. } in zones {
@@ -95,7 +100,6 @@ impl Primary {
                 fs::write(dir.path().join(format!("{name}.zone")), text).expect("a zone file");
             }
         }
-        let port = free_port();
         let config = match software {
             Software::Bind => for_bind(dir.path(), port, zones),
             Software::Knot => for_knot(dir.path(), port, zones),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use afferent::wire::Keypair;
 use afferent::wire::message::LINES_TYPE;
 
+use rustls::client::WantsClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, SignatureScheme};
@@ -13,19 +14,25 @@ use super::Daemon;
 
 /// Offers one protocol.
 pub(crate) fn config(alpn: &[u8]) -> rustls::ClientConfig {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .expect("TLS 1.3")
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyNode))
-        .with_no_client_auth();
+    let mut tls = trusting().with_no_client_auth();
     tls.alpn_protocols = vec![alpn.to_vec()];
     tls
 }
 
+fn trusting() -> rustls::ConfigBuilder<rustls::ClientConfig, WantsClientCert> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .expect("TLS 1.3")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyNode))
+}
+
 pub(crate) fn client() -> reqwest::Client {
-    let tls = config(b"h2");
+    over(config(b"h2"))
+}
+
+fn over(tls: rustls::ClientConfig) -> reqwest::Client {
     reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy().build().expect("a client")
 }
 
@@ -53,16 +60,10 @@ fn client_of(key: &Keypair) -> reqwest::Client {
     let der = PrivatePkcs8KeyDer::from(key.to_pkcs8_der());
     let signer = rcgen::KeyPair::from_pkcs8_der_and_sign_algo(&der, &rcgen::PKCS_ED25519).expect("a key");
     let certificate = rcgen::CertificateParams::default().self_signed(&signer).expect("a certificate");
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .expect("TLS 1.3")
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyNode))
-        .with_client_auth_cert(vec![certificate.der().clone()], der.into())
-        .expect("the certificate is of this key");
+    let tls = trusting().with_client_auth_cert(vec![certificate.der().clone()], der.into());
+    let mut tls = tls.expect("the certificate is of this key");
     tls.alpn_protocols = vec![b"h2".to_vec()];
-    reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy().build().expect("a client")
+    over(tls)
 }
 
 /// Trusts any certificate: what is tested is what the daemon makes of strangers.

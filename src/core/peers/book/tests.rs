@@ -66,6 +66,39 @@ fn who_answered_keeps_the_place_until_tested() {
 }
 
 #[test]
+fn whoever_is_only_said_to_be_at_an_address_makes_way_for_whoever_answers_there() {
+    let at = |text: &str| text.parse::<HostPort>().expect("an address");
+    let mut book = book();
+    book.hear(said(1, "127.1.0.1:7001", "liar"), NOW);
+    book.hear(Said { at: vec![at("127.1.0.1:7443"), at("127.2.0.1:7443")], ..said(2, "127.1.0.1:7443", "liar") }, NOW);
+    book.verify(&id(2), NOW);
+    assert!(book.make_way(&id(1), &at("127.1.0.1:7001")).is_empty(), "it is there already");
+    assert!(book.make_way(&id(3), &at("127.1.0.1:7443")).is_empty(), "who answered is elsewhere too");
+    assert_eq!(book.get(&id(2)).expect("it answered").at, [at("127.2.0.1:7443")]);
+    for (number, place, gone) in [
+        (3, "127.1.0.1:7443", vec![]),
+        (4, "127.1.0.1:7002", vec![id(1)]), // said to be on that machine, and never answered
+        (5, "127.1.0.1:7443", vec![id(3)]), // had another key at this very place
+    ] {
+        assert_eq!(book.make_way(&id(number), &at(place)), gone, "{number}");
+        book.hear(said(number, place, "s"), NOW);
+        book.verify(&id(number), NOW);
+        assert!(book.get(&id(number)).is_some(), "{number}");
+    }
+    assert!(book.make_way(&id(6), &at("127.1.0.1:7003")).is_empty(), "two that answered share the machine");
+
+    // Ten of one block.
+    for number in 20..30 {
+        book.hear(said(number, &format!("127.9.0.{number}:7443"), &format!("s{number}")), NOW);
+    }
+    let before = book.len();
+    assert_eq!(book.make_way(&id(40), &at("127.9.0.40:7443")).len(), 1);
+    book.hear(said(40, "127.9.0.40:7443", "s40"), NOW);
+    assert_eq!(book.len(), before);
+    assert!(book.get(&id(40)).is_some());
+}
+
+#[test]
 fn a_wrong_address_is_never_taken_again() {
     let mut book = book();
     let (one, other) = ("127.1.0.1:7443", "127.2.0.1:7443");
