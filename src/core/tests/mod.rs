@@ -18,6 +18,7 @@ mod doors;
 mod exchange;
 mod local;
 mod records;
+mod repair;
 mod search;
 mod table;
 
