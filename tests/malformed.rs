@@ -126,6 +126,8 @@ fn good_ones_are_taken_and_not_passed_over() {
     let network = Network::default();
     let opened = |line: Vec<u8>| envelope::open(&Bytes::from(line), NOW, &network, &mut Keys::default()).is_ok();
     assert!(of("envelope").into_iter().filter(|line| opened(line.clone())).count() >= 5);
+    let is_frame = |bytes: &Vec<u8>| afferent::wire::sync::Frame::read(bytes).is_ok();
+    assert!(of("sync").iter().filter(|bytes| is_frame(bytes)).count() >= 6);
     let answers: Vec<_> = of("dns").iter().map(|bytes| afferent::net::dns::read_answer(bytes).expect("good")).collect();
     let targets: Vec<_> = answers[0].services.iter().map(|service| service.to_string()).collect();
     assert_eq!(targets, ["10 5 7443 birch.mesh.example", "10 5 7443 ."]);

@@ -146,6 +146,25 @@ mod search {
         }
     }
 
+    /// Of sixty nodes the exchange tells a part by chance; the repair tells the rest, and little when nothing is
+    /// missing.
+    #[test]
+    fn views_are_repaired_at_a_cost_that_follows_what_is_missing() {
+        for seed in seeds(3) {
+            let mut mesh = honest(seed, 60, 1);
+            mesh.run(MINUTE * 10);
+            let early = mesh.repairs();
+            mesh.run(HOUR);
+            let late = mesh.repairs();
+            let known: Vec<usize> = (0..60).map(|host| mesh.acquaintances(host)).collect();
+            println!("SEED={seed}: {early:?}, then {late:?}, each knows {known:?} of 59");
+            assert!(early.runs > 0 && late.runs > early.runs + 60 * 5, "SEED={seed}: {late:?}");
+            assert!(known.iter().all(|known| known * 10 >= 59 * 9), "SEED={seed}: {known:?}");
+            let each = (late.bytes - early.bytes) / (late.runs - early.runs);
+            assert!(each < 8_000 && late.rounds - early.rounds < 3 * (late.runs - early.runs), "SEED={seed}: {late:?}");
+        }
+    }
+
     #[test]
     fn thousands_of_ids_on_ten_machines_do_not_surround_a_node_that_starts_again() {
         let mut alone = Vec::new();

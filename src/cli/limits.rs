@@ -9,7 +9,7 @@ use crate::core::params::{self, Params};
 use crate::core::registrar::{self, challenge};
 use crate::core::trust;
 use crate::store::{self, journal};
-use crate::wire::{envelope, event, identity, json, message, pattern, record, registration, zone};
+use crate::wire::{envelope, event, identity, json, message, pattern, record, registration, sync, zone};
 use crate::{admin, bus, config, daemon, net};
 
 /// Name, value with its unit, what it bounds.
@@ -65,6 +65,9 @@ fn events() -> Vec<Row> {
         ("record", bytes(record::RECORD_BYTES_MAX), "largest node record"),
         ("records", message::RECORDS_MAX.to_string(), "records in one exchange"),
         ("records bytes", bytes(message::PEERS_BYTES_MAX), "the same in bytes"),
+        ("sync frame", bytes(sync::SYNC_BYTES_MAX), "largest frame of a reconciliation, either way"),
+        ("get", sync::DIGESTS_MAX.to_string(), "records asked for by their digests at once"),
+        ("get bytes", bytes(sync::GIVEN_BYTES_MAX), "largest answer to that"),
         ("addresses", record::ADDRESSES_MAX.to_string(), "addresses of a node record"),
         ("nonce", bytes(message::NONCE_MAX), "longest nonce of a hello"),
         ("patterns", pattern::PATTERNS_MAX.to_string(), "most patterns of one node"),
@@ -152,6 +155,11 @@ fn discovery() -> Vec<Row> {
         ("roster", params::ROSTER_MAX.to_string(), "nodes whose record is held, to know who wants what"),
         ("crowds", params::CROWDS_MAX.to_string(), "types of which it is remembered who wants them"),
         ("records", core::bounds::HELD_MAX.to_string(), "records remembered by number and digest"),
+        ("sync rounds", core::bounds::ROUNDS_MAX.to_string(), "frames sent in one reconciliation"),
+        ("sync bytes", bytes(core::bounds::RUN_BYTES_MAX), "frames of one reconciliation, both ways"),
+        ("sync wanted", core::bounds::WANTED_MAX.to_string(), "records fetched in one reconciliation"),
+        ("sync useless", core::bounds::USELESS_MAX.to_string(), "records remembered that were fetched in vain"),
+        ("sync run", span(params::RUN_MAX), "how long a reconciliation is waited for"),
         ("answer records", net::bounds::ANSWER_RECORDS_MAX.to_string(), "records read of one answer"),
         ("clocks", daemon::CLOCKS_MAX.to_string(), "neighbours whose clocks are compared with ours"),
         ("record changes", daemon::CHANGES_MAX.to_string(), "changes of our record signed at once"),

@@ -11,13 +11,13 @@ use std::time::Duration;
 use super::Node;
 use super::params::TELLERS_MAX;
 use super::ports::Output;
-use crate::time::{Mono, Now};
+use crate::time::{Mono, Now, Wall};
 use crate::wire::{Group, HostPort, NodeId, Profile, Record, Verified};
 
 /// Records in one answer, the answerer's own not counted.
 pub const GIVEN_MAX: usize = 32;
 /// As many are given, if there are so many, however few a quarter of them is.
-const GIVEN_LEAST: usize = 16;
+pub(super) const GIVEN_LEAST: usize = 16;
 /// How long a choice holds for an address group.
 const CHOICE_KEPT: Duration = Duration::from_secs(600);
 /// Address groups whose choice is remembered; beyond it the oldest is chosen anew.
@@ -144,7 +144,7 @@ impl Node {
         if self.peers.is_shunned(asker, now.wall) {
             return Vec::new();
         }
-        let records = self.peers.shareable(now.wall).into_iter();
+        let records = self.peers.shareable(now.wall).cloned();
         // In a private mesh members tell members of members.
         let is_told = |id: &NodeId| id != asker && !self.peers.is_closed_to(asker) && !self.peers.is_closed_to(id);
         let mut pool: BTreeMap<NodeId, Verified<Record>> = records.map(|record| (record.id(), record)).collect();
@@ -162,18 +162,34 @@ impl Node {
         now: Now,
         out: &mut Vec<Output>,
     ) {
-        let mut ignored = records.len();
-        if !self.peers.is_closed_to(&teller) && !self.peers.is_shunned(&teller, now.wall) {
-            let is_known = self.peers.is_served(&teller);
-            for record in self.exchange.admit(teller, is_known, asked, records, now.mono) {
-                let is_member = record.id() == self.me || !self.peers.is_closed_to(&record.id());
-                if is_passable(&record, self.params.profile) && is_member {
-                    ignored -= 1;
-                    self.on_record_heard(record, Some(teller), now, out);
-                }
-            }
+        if !self.listens_to(&teller, now.wall) {
+            return self.ignore(records.len());
         }
-        self.counts.records_ignored += u64::try_from(ignored).unwrap_or(u64::MAX);
+        let (count, is_known) = (records.len(), self.peers.is_served(&teller));
+        let admitted = self.exchange.admit(teller, is_known, asked, records, now.mono);
+        self.ignore(count - admitted.len());
+        for record in admitted {
+            self.on_told(record, teller, now, out);
+        }
+    }
+
+    /// Does what this node says of others count?
+    pub(super) fn listens_to(&self, teller: &NodeId, now: Wall) -> bool {
+        !self.peers.is_closed_to(teller) && !self.peers.is_shunned(teller, now)
+    }
+
+    /// One record of another node, out of the hand of `teller`.
+    pub(super) fn on_told(&mut self, record: Verified<Record>, teller: NodeId, now: Now, out: &mut Vec<Output>) {
+        let is_member = record.id() == self.me || !self.peers.is_closed_to(&record.id());
+        if is_passable(&record, self.params.profile) && is_member {
+            self.on_record_heard(record, Some(teller), now, out);
+        } else {
+            self.ignore(1);
+        }
+    }
+
+    pub(super) fn ignore(&mut self, count: usize) {
+        self.counts.records_ignored += u64::try_from(count).unwrap_or(u64::MAX);
     }
 }
 

@@ -31,6 +31,7 @@ mod records;
 pub mod registrar;
 pub mod roster;
 mod saved;
+pub mod sync;
 pub mod tier;
 pub mod trust;
 mod view;
@@ -40,6 +41,7 @@ mod watched;
 pub mod bounds {
     pub use super::exchange::{CHOICES_MAX, GIVEN_MAX, HEAP_MAX, TOLD_MAX};
     pub use super::records::HELD_MAX;
+    pub use super::sync::{ROUNDS_MAX, RUN_BYTES_MAX, USELESS_MAX, WANTED_MAX};
 }
 
 use std::collections::BTreeSet;
@@ -62,6 +64,7 @@ pub use peers::{Standing, Turn};
 use ports::{AppendError, Appended, Arrived, BatchId, Emitted, Entry, Input, Output, SavedPeer, Seq, Stored, Ticket};
 pub use prospect::Prospect;
 use records::Records;
+use sync::Repair;
 pub use view::{Counts, PeerState, PeerView, View};
 
 /// One node of the mesh: everything it knows and decides.
@@ -74,6 +77,7 @@ pub struct Node {
     discovery: Discovery,
     records: Records,
     exchange: Exchange,
+    repair: Repair,
     outbox: Outbox,
     calendar: Calendar,
     company: Company,
@@ -97,6 +101,7 @@ impl Node {
             discovery: Discovery::new(&params, seed),
             records: Records::default(),
             exchange: Exchange::new(seed.rotate_left(32)),
+            repair: Repair::new(params.tiers.exchange, seed.rotate_left(16)),
             outbox: Outbox::new(&params),
             calendar: Calendar::default(),
             company: Company::default(),
@@ -138,7 +143,10 @@ impl Node {
             Input::Unwatch(event) => self.outbox.unwatch(&event),
             Input::Appended { batch, result } => self.on_appended(batch, result, now, steady, out),
             Input::Scanned { peer, after, page } => self.outbox.on_scanned(peer, after, page, &self.peers, steady, out),
-            Input::Signed { record } => self.records.sign(&record, now.wall),
+            Input::Signed { record } => {
+                self.records.sign(&record, now.wall);
+                self.repair.sign(record);
+            }
             Input::Met { record, word } => self.on_met(record, word, now, out),
             Input::Contact { peer } => self.on_contact(peer, now),
             Input::PeerAdded { ticket, id, at, alias } => {
@@ -169,12 +177,18 @@ impl Node {
                 if self.peers.on_broken(peer, lane, why, now, out) {
                     self.outbox.on_broken(&peer);
                 }
+                self.repair.on_broken(peer, lane, now.mono);
                 self.discovery.stir(now.mono);
             }
             Input::Heard { teller, asked, records } => {
+                if asked {
+                    self.look_for_more(teller, &records, now.mono);
+                }
                 self.on_heard(teller, asked, records, now, out);
                 self.discovery.stir(now.mono);
             }
+            Input::Gained { peer, lane, records, useless } => self.on_gained(peer, lane, records, useless, now, out),
+            Input::Reconciled { peer, lane, result } => self.on_reconciled(peer, lane, result, now, out),
             Input::Pong { peer, rtt } => self.peers.on_pong(peer, rtt, now),
             Input::Mistaken { peer, at, found, .. } => self.peers.on_mistaken(peer, &at, found, now, out),
             Input::Found { tier, result } => self.discovery.on_found(tier, result, &mut self.peers, now, out),
@@ -197,6 +211,7 @@ impl Node {
         }
         let outbox = &self.outbox;
         self.discovery.run(&mut self.peers, |id| outbox.is_catching_up(id), now, out);
+        self.reconcile_due(now, out);
         self.open_welcomed(out);
         self.close_cut();
         self.close_forgotten(out);
@@ -208,8 +223,8 @@ impl Node {
 
     /// When to come back with [`Input::Tick`] if nothing happens before.
     pub fn deadline(&self) -> Option<Mono> {
-        let parts =
-            [self.peers.deadline(), self.discovery.deadline(), self.outbox.deadline(), self.save_due, self.book_due];
+        let searching = [self.peers.deadline(), self.discovery.deadline(), self.repair.deadline()];
+        let parts = [searching.into_iter().flatten().min(), self.outbox.deadline(), self.save_due, self.book_due];
         parts.into_iter().flatten().min()
     }
 
@@ -261,7 +276,7 @@ impl Node {
     /// The records that we may hand on, in the order of their ids: of nodes whose key answered us within
     /// a day.
     pub fn shareable(&self, now: Wall) -> Vec<Verified<Record>> {
-        self.peers.shareable(now)
+        self.peers.shareable(now).cloned().collect()
     }
 
     fn on_received(
@@ -416,6 +431,7 @@ impl Node {
         self.close_forgotten(out);
         self.company.look(false, now.mono);
         self.discovery.start(&self.peers, now);
+        self.repair.start(now.mono);
     }
 
     /// What was in hand for peers whose lane we closed goes back to their accounts.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::peers::Standing;
 use super::ports::Seq;
+use super::sync::Fault;
 use crate::wire::{Code, Digest, NodeId};
 
 /// What people and metrics want to hear of.
@@ -62,6 +63,13 @@ pub enum Note {
         peer: NodeId,
         /// Which.
         event: Digest,
+    },
+    /// The peer did not play by the rules of reconciliation: it is left alone for a while.
+    PeerUnreconciled {
+        /// Who.
+        peer: NodeId,
+        /// What it did.
+        fault: Fault,
     },
     /// An event signed by our own key that we never made: the key is used on another machine.
     OwnKeyElsewhere {

@@ -151,6 +151,19 @@ pub const JUMP_BELIEVED_AFTER: Duration = DAY;
 pub const TELLERS_MAX: usize = 2_048;
 /// Records are asked for this often, give or take a quarter.
 pub const EXCHANGE_EVERY: Duration = Duration::from_secs(60);
+/// The view is repaired this often, with one neighbour each time, give or take a fifth: a record lives for a day
+/// and is signed anew twice in it, so what is missed is missed for minutes.
+pub const RECONCILE_EVERY: Duration = Duration::from_secs(300);
+/// Pause after a run that could not want all there was.
+pub const RECONCILE_ON: Duration = Duration::from_secs(10);
+/// How long a neighbour is left alone that does not reconcile by the rules.
+pub const RECONCILE_REST: Duration = Duration::from_secs(3_600);
+/// The same of one that is busy.
+pub const RECONCILE_BUSY: Duration = Duration::from_secs(60);
+/// A run that a device owes for so long is given up.
+pub const RUN_MAX: Duration = Duration::from_secs(120);
+/// What neighbours are answered from is this old at most.
+pub const SNAPSHOT_KEPT: Duration = Duration::from_secs(10);
 /// A day.
 pub const DAY: Duration = Duration::from_secs(86_400);
 /// Shortest time between two dials of one peer, whoever asks for the second.

@@ -24,8 +24,25 @@ pub struct Counts {
     /// Records of others that a node told us and that were not taken: too many at once, by somebody to whom we do
     /// not listen, or at places that it cannot tell us of.
     pub records_ignored: u64,
+    /// How the view was repaired.
+    pub sync: SyncCounts,
     /// Refused by the core or the journal.
     pub refused: BTreeMap<Code, u64>,
+}
+
+/// Reconciliation with neighbours whom we asked, since start.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SyncCounts {
+    /// Runs that came to their end.
+    pub runs: u64,
+    /// Runs that did not.
+    pub failed: u64,
+    /// Frames sent in those that did.
+    pub rounds: u64,
+    /// Bytes of their frames, both ways.
+    pub bytes: u64,
+    /// Records that came by them and are kept.
+    pub gained: u64,
 }
 
 impl Counts {

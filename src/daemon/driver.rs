@@ -291,6 +291,11 @@ impl Driver {
                     handle.exchange();
                 }
             }
+            Output::Reconcile { peer, lane, snapshot } => {
+                if let Some((_, handle)) = self.lanes.get(&peer).filter(|(current, _)| *current == lane) {
+                    handle.reconcile(snapshot);
+                }
+            }
             Output::Send { peer, lane, shipment, lines } => {
                 let handle = self.lanes.get(&peer).filter(|(current, _)| *current == lane);
                 let given = handle.map_or(Err(SendError::Lost), |(_, handle)| handle.send(shipment, lines));
@@ -397,6 +402,14 @@ impl Driver {
                 // Whoever gave up waiting asks again.
                 let _ = answer.send(newer.into_iter().chain(given).collect());
             }
+            net::Report::Reconciling { from, answer } => {
+                // Whoever gave up waiting asks again.
+                let _ = answer.send(self.node.reconcile_with(&from, self.clock.now()));
+            }
+            net::Report::Gained { peer, lane, records, useless } => {
+                self.feed(Input::Gained { peer, lane, records, useless });
+            }
+            net::Report::Reconciled { peer, lane, result } => self.feed(Input::Reconciled { peer, lane, result }),
             net::Report::Clock { peer, ahead_ms } => self.clocks.hear(peer, ahead_ms, self.clock.mono()),
             net::Report::Told { peer, record } => self.on_told(peer, &record),
             net::Report::Broken { peer, lane, why } => {

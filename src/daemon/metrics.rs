@@ -200,6 +200,14 @@ fn discovery(page: &mut Page, seen: &Seen<'_>) {
     let Seen { net, tiers, view, .. } = seen;
     let ignored = net.records_ignored.value() + view.counts.records_ignored;
     page.count("records_ignored", "Records of others that were told and are of no use", ignored);
+    let sync = view.counts.sync;
+    page.count("sync_runs", "Times that a neighbour was asked to the end what it has that this node lacks", sync.runs);
+    page.count("sync_runs_failed", "Times without an end: refused, broken off, or against the rules", sync.failed);
+    page.count("sync_rounds", "Frames that were sent in those that came to their end", sync.rounds);
+    page.count_in("sync_frames", "These frames and their answers", Unit::Bytes, sync.bytes);
+    page.count("sync_records", "Records that came by it and are kept", sync.gained);
+    page.count("sync_answered", "Frames of neighbours that were answered", net.frames.value());
+    page.count("sync_lines_given", "Records given to neighbours that lacked them", net.lines_given.value());
     let failed = [("dns", tiers.dns_failed), ("seed", tiers.seeds_failed)];
     page.counts("lookups_failed", "Zones and lists of seeds that brought nothing when asked", "tier", failed);
     page.count("zone_entries_ignored", "Entries of zones that are of no use", tiers.ignored);

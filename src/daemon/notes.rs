@@ -76,6 +76,9 @@ impl Notes {
             Note::PeerRefused { peer, code } => {
                 tracing::warn!(peer = %peer.short(), %code, number = number(*code), "peer refused an event for good");
             }
+            Note::PeerUnreconciled { peer, fault } => {
+                tracing::warn!(peer = %peer.short(), "peer is not asked for its view for an hour: {fault}");
+            }
             Note::Taken { peer, event } => {
                 tracing::debug!(peer = %peer.short(), digest = %event, "peer has the event");
             }
@@ -128,9 +131,8 @@ pub(super) fn change(note: &Note, now: Wall) -> Option<Change> {
         Note::PeerGap { peer, .. } => of(Changed::PeerGap, Some(*peer)),
         Note::JournalFull => of(Changed::JournalFull, None),
         Note::JournalWell => of(Changed::JournalWell, None),
-        Note::PeerMoved { .. } | Note::PeerRefused { .. } | Note::Taken { .. } | Note::OwnKeyElsewhere { .. } => {
-            return None;
-        }
+        Note::PeerMoved { .. } | Note::PeerRefused { .. } | Note::PeerUnreconciled { .. } => return None,
+        Note::Taken { .. } | Note::OwnKeyElsewhere { .. } => return None,
     })
 }
 

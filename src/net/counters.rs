@@ -86,6 +86,10 @@ pub struct Counters {
     /// Records of others that were not looked at: too many at once, at addresses that mean nothing to
     /// us, or in a hello.
     pub records_ignored: Count,
+    /// Frames of `/sync` answered.
+    pub frames: Count,
+    /// Lines given by `/get`.
+    pub lines_given: Count,
     /// Addresses that were dialled, whether anybody answered or not.
     pub dialled: Count,
     /// Lanes that stood.

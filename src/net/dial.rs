@@ -1,4 +1,4 @@
-//! The calling end: one HTTPS client that knows one peer at one checked address, and the three things
+//! The calling end: one HTTPS client that knows one peer at one checked address, and the few things
 //! it says there.
 //!
 //! reqwest never resolves a name here: a name that was resolved and checked is given to it with its
@@ -22,9 +22,10 @@ use super::tls::Pin;
 use super::{Context, exchange};
 use crate::core::params::CREDIT_MAX;
 use crate::wire::message::{
-    EVENTS_ROUTE, HELLO_ROUTE, Hello, LINES_TYPE, PEERS_BYTES_MAX, PEERS_ROUTE, Problem, RECORDS_MAX, Receipt, Refused,
-    Retry,
+    DIGESTS_TYPE, EVENTS_ROUTE, GET_ROUTE, HELLO_ROUTE, Hello, LINES_TYPE, PEERS_BYTES_MAX, PEERS_ROUTE, Problem,
+    RECORDS_MAX, Receipt, Refused, Retry, SYNC_ROUTE, SYNC_TYPE,
 };
+use crate::wire::sync::{DIGESTS_MAX, GIVEN_BYTES_MAX, SYNC_BYTES_MAX};
 use crate::wire::{Code, Host, HostPort, Keys, NodeId, Record, Rejection, Verified};
 
 /// Largest answer but that of `/peers`.
@@ -113,6 +114,11 @@ impl Call {
         Ok(self.call(self.client.get(format!("{}{route}", self.origin)), bytes_max).await?.body)
     }
 
+    /// Whom we mean.
+    pub(super) fn peer(&self) -> NodeId {
+        self.peer
+    }
+
     /// Somebody else answered there.
     pub(super) fn met_another(&self) -> bool {
         self.pin.found().is_some_and(|found| found != self.peer)
@@ -166,6 +172,20 @@ impl Call {
         let now = (settings.clock)();
         let line = Bytes::copy_from_slice(line);
         exchange::record_of(&self.peer, &line, now, &settings.network, &mut Keys::default())
+    }
+
+    /// What do you have that I lack? A frame for a frame.
+    pub(super) async fn reconcile(&self, frame: Vec<u8>) -> Result<Bytes, Trouble> {
+        let request = self.client.post(format!("{}{SYNC_ROUTE}", self.origin)).header(CONTENT_TYPE, SYNC_TYPE);
+        Ok(self.call(request.body(frame), SYNC_BYTES_MAX).await?.body)
+    }
+
+    /// Lines by these digests, as they come.
+    pub(super) async fn fetch(&self, digests: Vec<u8>) -> Result<Vec<Bytes>, Trouble> {
+        let request = self.client.post(format!("{}{GET_ROUTE}", self.origin)).header(CONTENT_TYPE, DIGESTS_TYPE);
+        let answer = self.call(request.body(digests), GIVEN_BYTES_MAX).await?;
+        let lines = answer.body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        Ok(lines.map(|line| answer.body.slice_ref(line)).take(DIGESTS_MAX + 1).collect())
     }
 
     /// Takes these lines, in this order.

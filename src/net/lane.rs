@@ -5,6 +5,7 @@
 //!   then, one at a time:  a changed record → exchange → Met
 //!                         a shipment       → events   → Sent
 //!                         a question       → exchange → Met, Heard
+//!                         a repair         → sync, get → Gained, Reconciled; whatever else is due goes first
 //!                           not_subscribed → exchange → Met
 //!                         silence          → hello    → Pong, and Met for a newer record
 //!   another key answers:  Mistaken, and the next address
@@ -25,10 +26,12 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
 
 use super::dial::{Call, Exchanged, Trouble};
+use super::reconcile::{Progress, Repair};
 use super::resolve::{Policy, resolve};
 use super::{Context, Report, Reports};
 use crate::core::params::RETRY_BUSY;
 use crate::core::ports::{LaneId, SendError, ShipmentId};
+use crate::core::sync::Snapshot;
 use crate::wire::message::Hello;
 use crate::wire::{Code, HostPort, NodeId, Record, Verified, Word, timestamp};
 
@@ -45,6 +48,7 @@ pub struct LaneHandle {
     shipments: mpsc::Sender<(ShipmentId, Vec<Bytes>)>,
     pings: mpsc::Sender<Asked>,
     exchanges: mpsc::Sender<Question>,
+    repairs: mpsc::Sender<Arc<Snapshot>>,
     task: AbortHandle,
 }
 
@@ -117,6 +121,13 @@ impl LaneHandle {
         told
     }
 
+    /// Pulls what the peer has beyond this: [`Report::Gained`] as records come, and [`Report::Reconciled`], unless
+    /// the lane breaks. One at a time: of a second one nothing comes.
+    pub fn reconcile(&self, snapshot: Arc<Snapshot>) {
+        // Full: the owner of the node gives it up after a while.
+        let _ = self.repairs.try_send(snapshot);
+    }
+
     /// Closes the lane at once; no report follows.
     pub fn close(self) {
         drop(self);
@@ -142,9 +153,10 @@ pub fn open(
     let (shipments, queue) = mpsc::channel(context.limits().shipments);
     let (pings, asked) = mpsc::channel(PINGS_MAX);
     let (exchanges, curious) = mpsc::channel(QUESTIONS_MAX);
+    let (repairs, lacking) = mpsc::channel(1);
     let dialler = Dialler { context: context.clone(), peer, lane, reports };
-    let task = tokio::spawn(dialler.run(at, word, Wishes { queue, asked, curious })).abort_handle();
-    LaneHandle { shipments, pings, exchanges, task }
+    let task = tokio::spawn(dialler.run(at, word, Wishes { queue, asked, curious, lacking })).abort_handle();
+    LaneHandle { shipments, pings, exchanges, repairs, task }
 }
 
 /// What a shipment taught.
@@ -158,6 +170,7 @@ struct Wishes {
     queue: mpsc::Receiver<(ShipmentId, Vec<Bytes>)>,
     asked: mpsc::Receiver<Asked>,
     curious: mpsc::Receiver<Question>,
+    lacking: mpsc::Receiver<Arc<Snapshot>>,
 }
 
 struct Dialler {
@@ -259,6 +272,7 @@ impl Dialler {
     async fn serve(&self, standing: &mut Standing, wishes: &mut Wishes) -> Option<String> {
         let mut probe_at = Instant::now() + self.context.limits().probe;
         let mut renew_at: Option<Instant> = None;
+        let mut repair: Option<Repair> = None;
         loop {
             let done = tokio::select! {
                 biased;
@@ -284,6 +298,15 @@ impl Dialler {
                 }
                 // Cancel safe: the wish is taken only when this arm runs.
                 Some(question) = wishes.curious.recv() => self.exchange(standing, Some(question)).await,
+                // Cancel safe: the wish is taken only when this arm runs.
+                Some(snapshot) = wishes.lacking.recv(), if repair.is_none() => {
+                    repair = Some(Repair::of(snapshot));
+                    Ok(renew_at)
+                }
+                // Step by step, so that events wait for one answer and not for all of them.
+                () = std::future::ready(()), if repair.is_some() => {
+                    self.repair(&standing.call, &mut repair).await.map(|()| renew_at)
+                }
                 // Cancel safe; the moment is kept outside the loop.
                 () = sleep_until(probe_at) => self.probe(standing).await.map(|()| renew_at),
             };
@@ -322,6 +345,23 @@ impl Dialler {
             Err(Trouble::Busy(after)) => Ok(Some(Instant::now() + after)),
             Err(trouble) => Err(trouble.why(standing.call.at)),
         }
+    }
+
+    /// One more step.
+    async fn repair(&self, call: &Call, repair: &mut Option<Repair>) -> Result<(), String> {
+        let Some(mut now) = repair.take() else { return Ok(()) };
+        let (peer, lane) = (self.peer, self.lane);
+        match now.step(&self.context, call).await {
+            Ok(Progress::On { records, useless }) => {
+                if !records.is_empty() || !useless.is_empty() {
+                    self.report(Report::Gained { peer, lane, records, useless }).await;
+                }
+                *repair = Some(now);
+            }
+            Ok(Progress::Over(result)) => self.report(Report::Reconciled { peer, lane, result }).await,
+            Err(trouble) => return Err(trouble.why(call.at)),
+        }
+        Ok(())
     }
 
     async fn ship(&self, call: &Call, shipment: ShipmentId, lines: &[Bytes]) -> Result<Shipped, String> {

@@ -23,8 +23,9 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::core::ports::{Arrived, LaneId, SendError, ShipmentId};
+use crate::core::sync::{Fault, Snapshot, Tally};
 use crate::wire::message::{Outcome, Receipt};
-use crate::wire::{Group, HostPort, NodeId, Record, Verified, Word};
+use crate::wire::{Digest, Group, HostPort, NodeId, Record, Verified, Word};
 
 mod connections;
 mod counters;
@@ -37,6 +38,7 @@ mod limits;
 mod meet;
 mod meter;
 mod receptor;
+mod reconcile;
 pub mod registrar;
 mod resolve;
 mod routes;
@@ -108,6 +110,33 @@ pub enum Report {
         records: Vec<Verified<Record>>,
         /// Takes the lines that it is given, without our own. Dropping it answers 503.
         answer: oneshot::Sender<Vec<String>>,
+    },
+    /// A node with a proved key asks what we have that it lacks. The request waits.
+    Reconciling {
+        /// Who.
+        from: NodeId,
+        /// Takes what it is answered from; `None` = it is not entitled to it. Dropping it answers 503.
+        answer: oneshot::Sender<Option<Arc<Snapshot>>>,
+    },
+    /// A peer gave records that we asked for to repair our view. Each passed every check but the core's.
+    Gained {
+        /// Who.
+        peer: NodeId,
+        /// By which lane.
+        lane: LaneId,
+        /// Those.
+        records: Vec<Verified<Record>>,
+        /// Digests of those that did not pass.
+        useless: Vec<Digest>,
+    },
+    /// How the repair with a peer ended.
+    Reconciled {
+        /// With whom.
+        peer: NodeId,
+        /// By which lane.
+        lane: LaneId,
+        /// What it was, or why it came to nothing.
+        result: Result<Tally, Fault>,
     },
     /// A node with a proved key called on us.
     Contact {

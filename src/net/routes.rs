@@ -15,8 +15,10 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::watch::{Activity, Answering, Begun};
-use super::{Context, Desk, Reports, events, exchange, registrar};
-use crate::wire::message::{EVENTS_ROUTE, HEALTH_ROUTE, HELLO_ROUTE, LINES_TYPE, PEERS_ROUTE, PROBLEM_TYPE, Problem};
+use super::{Context, Desk, Reports, events, exchange, reconcile, registrar};
+use crate::wire::message::{
+    EVENTS_ROUTE, GET_ROUTE, HEALTH_ROUTE, HELLO_ROUTE, LINES_TYPE, PEERS_ROUTE, PROBLEM_TYPE, Problem, SYNC_ROUTE,
+};
 use crate::wire::registration::{LIVENESS_ROUTE, REANNOUNCE_AFTER};
 use crate::wire::{Code, NodeId, Rejection};
 
@@ -162,6 +164,8 @@ async fn route(context: &Context, reports: &Reports, caller: Caller, request: Re
     let (allowed, route) = match request.uri().path() {
         EVENTS_ROUTE => ("POST", EVENTS_ROUTE),
         PEERS_ROUTE => ("POST", PEERS_ROUTE),
+        SYNC_ROUTE => ("POST", SYNC_ROUTE),
+        GET_ROUTE => ("POST", GET_ROUTE),
         HELLO_ROUTE => ("GET", HELLO_ROUTE),
         LIVENESS_ROUTE => ("GET", LIVENESS_ROUTE),
         HEALTH_ROUTE => ("GET", HEALTH_ROUTE),
@@ -174,6 +178,8 @@ async fn route(context: &Context, reports: &Reports, caller: Caller, request: Re
     match route {
         EVENTS_ROUTE => events::post(context, reports, caller, request).await,
         PEERS_ROUTE => exchange::peers(context, reports, caller, request).await,
+        SYNC_ROUTE => reconcile::sync(context, reports, caller, request).await,
+        GET_ROUTE => reconcile::get(context, reports, caller, request).await,
         HELLO_ROUTE => exchange::hello(context, caller, request.uri().query()),
         LIVENESS_ROUTE => registrar::liveness(context, caller, request.uri().query()),
         _ => health(context),
@@ -217,14 +223,19 @@ fn doubt(request: &Request<Incoming>, activity: &Activity) -> Option<&'static st
 
 /// Are these lines of ours, in no coding?
 pub(super) fn check_kind(headers: &HeaderMap) -> Result<(), Reply> {
+    check_kind_is(LINES_TYPE, "the content type of lines is needed", headers)
+}
+
+/// Is this a body of this type, in no coding?
+pub(super) fn check_kind_is(wanted: &str, otherwise: &str, headers: &HeaderMap) -> Result<(), Reply> {
     let refuse = |why| Reply::problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", why);
     if headers.contains_key(header::CONTENT_ENCODING) {
         return Err(refuse("no content encoding is accepted"));
     }
     let mut kinds = headers.get_all(header::CONTENT_TYPE).iter();
     match (kinds.next().map(HeaderValue::as_bytes), kinds.next()) {
-        (Some(kind), None) if kind.eq_ignore_ascii_case(LINES_TYPE.as_bytes()) => Ok(()),
-        _ => Err(refuse("the content type of lines is needed")),
+        (Some(kind), None) if kind.eq_ignore_ascii_case(wanted.as_bytes()) => Ok(()),
+        _ => Err(refuse(otherwise)),
     }
 }
 

@@ -3,6 +3,8 @@
 //! No event travels here and no disk fails; that is the other world's. What is real is the search: who is
 //! dialled, who answers, what neighbours tell, what is remembered from one life to the next.
 
+mod repair;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
@@ -10,11 +12,14 @@ use std::time::Duration;
 
 use crate::core::params::{Params, Tiers};
 use crate::core::ports::{Input, LaneId, Note, Origin, Output, SavedBook, SavedPeer, Seq, Ticket};
+use crate::core::sync::Snapshot;
 use crate::core::tier::{Find, Tier};
 use crate::core::{Node, PeerState, Standing};
 use crate::time::{Mono, Now, Wall};
 use crate::wire::message::RECORDS_MAX;
-use crate::wire::{HostPort, Interests, Keypair, NodeId, Profile, Record, RecordDraft, Verified, Word};
+use crate::wire::{Digest, HostPort, Interests, Keypair, NodeId, Profile, Record, RecordDraft, Verified, Word};
+
+pub use repair::Repairs;
 
 const EPOCH: Wall = Wall::from_millis(1_795_243_262_123);
 /// What a dial into nowhere costs.
@@ -43,6 +48,11 @@ pub struct Mesh {
     pub ping_every: Duration,
     /// Who was given up, and by whom.
     deaths: Vec<(usize, NodeId)>,
+    /// What liars tell when they are asked for their whole view: each of them everything.
+    lying: Arc<Snapshot>,
+    /// What was ever signed, by its digest.
+    signed: BTreeMap<Digest, Verified<Record>>,
+    repairs: Repairs,
 }
 
 /// Who answers at an address.
@@ -77,6 +87,7 @@ enum Happening {
     Call { from: usize, life: u32, peer: NodeId, lane: LaneId, at: Vec<HostPort> },
     Introduce { from: usize, life: u32, at: HostPort, tier: Tier },
     Exchange { from: usize, life: u32, peer: NodeId, lane: LaneId },
+    Reconcile { from: usize, life: u32, peer: NodeId, lane: LaneId, snapshot: Arc<Snapshot> },
     Ping { from: usize, life: u32, peer: NodeId, lane: LaneId },
 }
 
@@ -119,6 +130,9 @@ impl Mesh {
             seeds: Vec::new(),
             ping_every: Duration::from_secs(15),
             deaths: Vec::new(),
+            lying: Arc::new(Snapshot::new(std::iter::empty(), std::iter::empty())),
+            signed: BTreeMap::new(),
+            repairs: Repairs::default(),
         }
     }
 
@@ -175,6 +189,8 @@ impl Mesh {
     /// Who these are, and where: every one of these answers, with its own key, and tells of the others.
     pub fn lie(&mut self, crowd: &Arc<[Verified<Record>]>) {
         self.lies = Arc::clone(crowd);
+        self.lying = Arc::new(Snapshot::new(crowd.iter().map(|record| (record.id(), record)), std::iter::empty()));
+        self.signed.extend(crowd.iter().map(|record| (record.envelope().digest(), record.clone())));
         for (number, record) in crowd.iter().enumerate() {
             self.places.insert(record.addresses[0].clone(), Answerer::Liar(number));
         }
@@ -323,6 +339,9 @@ impl Mesh {
                 self.later(delay, Happening::Feed { host: from, life, input: Input::Introduced { at, tier, result } });
             }
             Happening::Exchange { from, life, peer, lane } => self.exchange(from, life, peer, lane),
+            Happening::Reconcile { from, life, peer, lane, snapshot } => {
+                self.reconcile(from, life, peer, lane, snapshot);
+            }
             Happening::Ping { from, life, peer, lane } => self.ping(from, life, peer, lane),
         }
     }
@@ -337,6 +356,9 @@ impl Mesh {
         one.wake = None;
         one.node = Some(Node::new(one.key.id(), one.params.clone(), seed));
         let (life, peers, book) = (one.life, one.peers.clone(), one.book.clone());
+        let record = one.record.clone();
+        self.signed.insert(record.envelope().digest(), record.clone());
+        self.feed(host, life, Input::Signed { record });
         self.feed(host, life, Input::Remembered(book));
         self.feed(host, life, Input::Restored { head: Seq(0), peers });
     }
@@ -368,6 +390,9 @@ impl Mesh {
             Output::Dial { peer, lane, at, .. } => self.later(delay, Happening::Call { from, life, peer, lane, at }),
             Output::Introduce { at, tier, .. } => self.later(delay, Happening::Introduce { from, life, at, tier }),
             Output::Exchange { peer, lane } => self.later(delay, Happening::Exchange { from, life, peer, lane }),
+            Output::Reconcile { peer, lane, snapshot } => {
+                self.later(delay, Happening::Reconcile { from, life, peer, lane, snapshot });
+            }
             Output::Hangup { lane, peer } => {
                 let lanes = &mut self.hosts[from].lanes;
                 if lanes.get(&peer).is_some_and(|(current, _)| *current == lane) {
@@ -478,8 +503,11 @@ impl Mesh {
         if now.mono.since(one.signed) >= RENEWAL {
             one.signed = now.mono;
             one.record = sealed(&one.key, one.place.clone(), one.record.seq + 1, now.wall);
+            let (record, life) = (one.record.clone(), one.life);
+            self.signed.insert(record.envelope().digest(), record.clone());
+            self.feed(host, life, Input::Signed { record });
         }
-        one.record.clone()
+        self.hosts[host].record.clone()
     }
 
     fn moment(&self) -> Now {

@@ -339,6 +339,7 @@ impl World {
             Output::SaveBook { .. } => {}
             // Everybody is typed in here: no tier is on. The world that discovers itself is another one.
             Output::Lookup { .. } | Output::Introduce { .. } | Output::Exchange { .. } => {}
+            Output::Reconcile { .. } => {}
             Output::Hangup { .. } | Output::Neighbours(_) | Output::Blocked(_) | Output::Note(_) => {}
         }
     }

@@ -15,11 +15,20 @@
 //!     |         ... again and again, in order ...              |
 //!     | GET  /mesh/v1/hello?nonce=N'     after 15 s of silence |
 //!     |------------------------------------------------------->|   still there? (round trip, clock)
+//!     |                                                        |
+//!     | POST /mesh/v1/sync    frame      now and then          |   only where the receptor holds the
+//!     |------------------------------------------------------->|   dialler's record, else 403
+//!     |<-- 200 frame                                           |   what differs, ever narrower
+//!     |         ... a few times, until all is told ...         |
+//!     | POST /mesh/v1/get     1*128 digest                     |
+//!     |------------------------------------------------------->|   these I lack
+//!     |<-- 200 <lines>                                         |   those of them that I have
 //! ```
 //!
 //! A node whose patterns change posts its record again, so neighbours never send by an old view for
 //! long. Who is not called by it finds the new record in the next hello, and after a line refused as
 //! `not_subscribed` asks for it at once by an exchange. Each direction of events has its own connection, made by the sender.
+//! Reconciliation ([`super::sync`]) pulls: the dialler learns what it lacks, and the receptor nothing.
 
 use serde::{Deserialize, Serialize};
 
@@ -33,11 +42,19 @@ pub const EVENTS_ROUTE: &str = "/mesh/v1/events";
 pub const HELLO_ROUTE: &str = "/mesh/v1/hello";
 /// Record exchange.
 pub const PEERS_ROUTE: &str = "/mesh/v1/peers";
+/// Reconciliation: what do you have that I lack?
+pub const SYNC_ROUTE: &str = "/mesh/v1/sync";
+/// Lines by their digests.
+pub const GET_ROUTE: &str = "/mesh/v1/get";
 /// For load balancers: no details.
 pub const HEALTH_ROUTE: &str = "/mesh/v1/health";
 
 /// Content type of lines, in requests and answers.
 pub const LINES_TYPE: &str = "application/vnd.afferent.events.v1";
+/// Content type of frames of `/sync`, in requests and answers.
+pub const SYNC_TYPE: &str = "application/vnd.afferent.sync.v1";
+/// Content type of the digests that `/get` takes.
+pub const DIGESTS_TYPE: &str = "application/vnd.afferent.digests.v1";
 /// Content type of errors (RFC 9457).
 pub const PROBLEM_TYPE: &str = "application/problem+json";
 /// Payload type of a signed hello.

@@ -16,6 +16,7 @@ pub mod pattern;
 pub mod record;
 pub mod registration;
 pub mod rejection;
+pub mod sync;
 pub mod timestamp;
 pub mod zone;
 

@@ -129,6 +129,11 @@ impl Record {
         &self.envelope
     }
 
+    /// The same, for whoever keeps it longer than the record.
+    pub fn shared_envelope(&self) -> Arc<Envelope> {
+        Arc::clone(&self.envelope)
+    }
+
     /// Newer by the only order there is.
     pub fn supersedes(&self, other: &Record) -> bool {
         self.seq > other.seq

@@ -32,3 +32,4 @@ mod turns;
 mod typed;
 #[path = "../validator/mod.rs"]
 mod validator;
+mod view;

@@ -228,6 +228,13 @@ fn every_number_is_about_something_that_happened() {
         "accept_errors",
         "requests_overloaded",
         "records_ignored",
+        "sync_runs",
+        "sync_runs_failed",
+        "sync_rounds",
+        "sync_frames_bytes",
+        "sync_records",
+        "sync_answered",
+        "sync_lines_given",
         "zone_entries_ignored",
         "zone_addresses_refused",
     ];

@@ -4,8 +4,10 @@
 #![allow(unreachable_pub, reason = "a library of its own to the targets, a module to the test")]
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use afferent::core::sync::{Run, Snapshot, Step, WANTED_MAX};
 use afferent::net::dns::{self, TierFault};
 use afferent::net::hearing::{Hearing, Told};
 use afferent::time::Wall;
@@ -13,10 +15,11 @@ use afferent::wire::envelope::EVENT_PAYLOAD_TYPE;
 use afferent::wire::message::{Hello, Problem, RECORDS_MAX, Receipt};
 use afferent::wire::record::ADDRESSES_MAX;
 use afferent::wire::registration::{Challenge, Goodbye, Liveness, Origin, Registered, Registration};
+use afferent::wire::sync::{DIGESTS_MAX, Frame, SYNC_BYTES_MAX, Subject, digests_body, read_digests};
 use afferent::wire::zone::{Label, Manifest, NodeText, STRINGS_MAX, Service, Tenure};
 use afferent::wire::{
-    Draft, Event, EventType, Host, HostPort, Interests, Keypair, Keys, Line, Network, NodeId, Pattern, PeerAddress,
-    Profile, Record, RecordDraft, Scalar, Signature, Word, ZoneName, envelope, json, timestamp,
+    Digest, Draft, Event, EventType, Host, HostPort, Interests, Keypair, Keys, Line, Network, NodeId, Pattern,
+    PeerAddress, Profile, Record, RecordDraft, Scalar, Signature, Verified, Word, ZoneName, envelope, json, timestamp,
 };
 use bytes::Bytes;
 
@@ -31,13 +34,14 @@ pub struct Entry {
 }
 
 /// All of them.
-pub const ENTRIES: [Entry; 10] = [
+pub const ENTRIES: [Entry; 11] = [
     Entry { name: "envelope", take: envelope, seeds: envelopes },
     Entry { name: "event", take: event, seeds: events },
     Entry { name: "exchange", take: exchange, seeds: exchanges },
     Entry { name: "hello", take: hello, seeds: hellos },
     Entry { name: "receipt", take: receipt, seeds: receipts },
     Entry { name: "registration", take: registration, seeds: registrations },
+    Entry { name: "sync", take: sync, seeds: syncs },
     Entry { name: "text", take: text, seeds: texts },
     Entry { name: "dns", take: dns_answer, seeds: dns_answers },
     Entry { name: "address", take: address, seeds: addresses },
@@ -121,6 +125,40 @@ fn is_far(profile: Profile, at: &HostPort) -> bool {
         Host::Ip(ip) => profile.may_dial(Word::Far, SocketAddr::new(ip, at.port)).is_ok(),
         Host::Name(_) => profile.allows_host(at).is_ok(),
     }
+}
+
+/// The body of `POST /mesh/v1/sync`, or the answer to it; or the body of `POST /mesh/v1/get`.
+pub fn sync(bytes: &[u8]) {
+    let held = &*HELD;
+    if let Ok(frame) = Frame::read(bytes) {
+        assert_eq!(frame.bytes(), bytes, "read and written alike");
+        if let Ok(answer) = held.answer(frame.message) {
+            let answer = Frame { message: &answer, ..frame }.bytes();
+            assert!(answer.len() <= SYNC_BYTES_MAX, "an answer of {} bytes", answer.len());
+        }
+        let (mut run, _) = Run::begin(Arc::clone(held));
+        if let Ok(Step::Sync(next)) = run.hear(frame.message) {
+            assert!(next.len() < SYNC_BYTES_MAX, "a question of {} bytes", next.len());
+        }
+        assert!(run.tally().wanted <= WANTED_MAX);
+    }
+    if let Ok(digests) = read_digests(bytes) {
+        assert_eq!(digests_body(&digests), bytes);
+        assert!(digests.len() <= DIGESTS_MAX && held.lines(&digests).len() <= digests.len());
+    }
+}
+
+/// What a node holds that is asked: enough for some ranges.
+static HELD: LazyLock<Arc<Snapshot>> = LazyLock::new(|| snapshot(1..90));
+
+fn snapshot(numbers: std::ops::Range<u8>) -> Arc<Snapshot> {
+    let records: Vec<Verified<Record>> = numbers
+        .map(|number| {
+            let draft = RecordDraft { seq: u64::from(number % 7), ..RecordDraft::default() };
+            draft.seal(NOW, &key(number)).expect("a record")
+        })
+        .collect();
+    Arc::new(Snapshot::new(records.iter().map(|record| (record.id(), record)), std::iter::empty()))
 }
 
 /// The answer to `GET /mesh/v1/hello`.
@@ -306,6 +344,25 @@ fn exchanges() -> Vec<Vec<u8>> {
         goodbye(6),
     ];
     vec![own.clone().into_bytes(), format!("{own}\n{}\n", others.join("\n")).into_bytes()]
+}
+
+/// Questions of a node that holds less, more and other records, the answers to them, and what follows.
+fn syncs() -> Vec<Vec<u8>> {
+    let mut seeds = vec![digests_body(&[Digest::of(b"nobody's"), Digest::of(b"")])];
+    for others in [snapshot(1..1), snapshot(1..60), snapshot(30..120)] {
+        let (mut run, mut step) = Run::begin(others);
+        while let Step::Sync(message) = step {
+            let answer = HELD.answer(&message).expect("a good question");
+            step = run.hear(&answer).expect("a good answer");
+            seeds.extend(
+                [message, answer].map(|message| Frame { subject: Subject::Records, message: &message }.bytes()),
+            );
+        }
+        if let Step::Get(digests) = step {
+            seeds.push(digests_body(&digests));
+        }
+    }
+    seeds
 }
 
 fn hellos() -> Vec<Vec<u8>> {

@@ -403,7 +403,8 @@ impl Peers {
     /// The newest record that we keep of a node.
     pub(super) fn record_of(&self, id: &NodeId) -> Option<&Verified<Record>> {
         let of_peer = self.table.get(id).and_then(|peer| peer.record.as_ref());
-        of_peer.or_else(|| self.book.get(id).and_then(|known| known.record.as_ref()))
+        let known = of_peer.or_else(|| self.book.get(id).and_then(|known| known.record.as_ref()));
+        known.or_else(|| self.roster.get(id).map(|member| &member.record))
     }
 
     /// Is this node in the table?

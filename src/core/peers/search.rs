@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::super::exchange::is_passable;
 use super::super::params::{ANCHORS_MAX, EXCHANGE_EVERY, HEAL_DIALS, VERIFIED_FOR};
-use super::super::ports::{Origin, Output, SavedBook, Welcome};
+use super::super::ports::{LaneId, Origin, Output, SavedBook, Welcome};
 use super::super::tier::{Find, Tier};
 use super::book::{Said, group_of};
 use super::known::{Known, Probe};
@@ -382,16 +382,40 @@ impl Peers {
 
     /// Records that we may hand on: of nodes that answered us within a day, no word of mouth alone, and
     /// goodbyes.
-    pub(in crate::core) fn shareable(&self, now: Wall) -> Vec<Verified<Record>> {
-        let is_fresh = |at: Option<Wall>| at.is_some_and(|at| now.since(at) <= VERIFIED_FOR);
-        let peers = self.table.values().filter(|peer| peer.is_connected() || is_fresh(peer.verified));
-        let peers = peers.filter_map(|peer| peer.record.clone());
-        let known = self.book.iter().filter(|(id, known)| is_fresh(known.verified) && !self.table.contains_key(id));
-        let known = known.filter_map(|(_, known)| known.record.clone());
-        let is_good = |record: &Verified<Record>| {
+    pub(in crate::core) fn shareable(&self, now: Wall) -> impl Iterator<Item = &Verified<Record>> {
+        let is_fresh = move |at: Option<Wall>| at.is_some_and(|at| now.since(at) <= VERIFIED_FOR);
+        let peers = self.table.values().filter(move |peer| peer.is_connected() || is_fresh(peer.verified));
+        let peers = peers.filter_map(|peer| peer.record.as_ref());
+        let is_known = move |id: &NodeId, known: &Known| is_fresh(known.verified) && !self.table.contains_key(id);
+        let known = self.book.iter().filter(move |(id, known)| is_known(id, known));
+        let known = known.filter_map(|(_, known)| known.record.as_ref());
+        let is_good = move |record: &&Verified<Record>| {
             now < record.expires() && is_passable(record, self.rules.profile) && !self.is_shunned(&record.id(), now)
         };
-        peers.chain(known).filter(is_good).collect()
+        peers.chain(known).filter(is_good)
+    }
+
+    /// Every record that is kept, handed on or not.
+    pub(in crate::core) fn records(&self) -> impl Iterator<Item = &Verified<Record>> {
+        let peers = self.table.values().filter_map(|peer| peer.record.as_ref());
+        let known = self.book.iter().filter_map(|(_, known)| known.record.as_ref());
+        peers.chain(known).chain(self.roster.iter().map(|member| &member.record))
+    }
+
+    /// Lanes that stand.
+    pub(in crate::core) fn lanes(&self) -> impl Iterator<Item = (NodeId, LaneId)> {
+        let lane = |(id, peer): (&NodeId, &Peer)| match peer.state {
+            State::Connected { lane, .. } => Some((*id, lane)),
+            _ => None,
+        };
+        self.table.iter().filter_map(lane)
+    }
+
+    /// Is this a neighbour whose living record we hold, and that nobody shut out?
+    pub(in crate::core) fn is_entitled(&self, id: &NodeId, now: Wall) -> bool {
+        let is_living = |record: &Verified<Record>| !record.bye && now < record.expires();
+        let is_neighbour = |peer: &Peer| peer.welcome != Welcome::Asks && peer.record.as_ref().is_some_and(is_living);
+        self.table.get(id).is_some_and(is_neighbour) && !self.is_closed_to(id) && !self.is_shunned(id, now)
     }
 
     /// The nodes of the book that are no peers.

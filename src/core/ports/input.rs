@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::super::params::Accept;
 use super::super::roster::Snapshot;
+use super::super::sync::{Fault, Tally};
 use super::super::tier::{Find, Tier};
 use super::super::trust::Rule;
 use super::{
@@ -205,6 +206,27 @@ pub enum Input {
         asked: bool,
         /// The records, in no order that means anything.
         records: Vec<Verified<Record>>,
+    },
+    /// Records that a neighbour gave in answer to a `Reconcile` of ours, each checked like any line from a peer:
+    /// what we asked for, and no more.
+    Gained {
+        /// Who gave them.
+        peer: NodeId,
+        /// By which lane.
+        lane: LaneId,
+        /// The records.
+        records: Vec<Verified<Record>>,
+        /// Digests of those that did not pass the checks: they are not asked for again.
+        useless: Vec<Digest>,
+    },
+    /// How a `Reconcile` ended.
+    Reconciled {
+        /// With whom.
+        peer: NodeId,
+        /// By which lane.
+        lane: LaneId,
+        /// What it was, or why it came to nothing.
+        result: Result<Tally, Fault>,
     },
     /// The daemon is about to end: remember what is worth it.
     Stop,

@@ -5,7 +5,7 @@
 //!   bus, admin   Emitted                                     ->| Node |-> Answer
 //!   store Appended, Scanned, Restored                        ->|      |-> Append, Remember, Scan, SaveCursor, ForgetCursor, SavePeers
 //!   people  PeerAdded, PeerRemoved, Ordered, Interests, Trust, Members ->| |-> Note
-//!   tiers Found, Introduced, Heard                           ->|      |-> Lookup, Introduce, Exchange
+//!   tiers Found, Introduced, Heard, Gained, Reconciled       ->|      |-> Lookup, Introduce, Exchange, Reconcile
 //!   sim   Roster                                             ->|      |
 //! ```
 //!

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::super::sync::Snapshot;
 use super::super::tier::Tier;
 use super::{BatchId, Entry, LaneId, Note, Refusal, SavedBook, SavedPeer, Seq, ShipmentId, Ticket};
 use crate::wire::message::Outcome;
@@ -65,6 +66,17 @@ pub enum Output {
         peer: NodeId,
         /// By which lane.
         lane: LaneId,
+    },
+    /// Pull what this peer has beyond this (`POST /mesh/v1/sync`, `/get`), by the steps of a
+    /// [`Run`](crate::core::sync::Run); then `Gained`, as often as records come, and `Reconciled`, unless the lane
+    /// breaks.
+    Reconcile {
+        /// Whom.
+        peer: NodeId,
+        /// By which lane.
+        lane: LaneId,
+        /// What we have.
+        snapshot: Arc<Snapshot>,
     },
     /// Close the lane to this peer. No report follows.
     Hangup {

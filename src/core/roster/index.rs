@@ -199,7 +199,7 @@ mod tests {
             let left = || patterns.iter().enumerate().filter(|(number, _)| !gone[*number]);
             let expected: BTreeSet<usize> =
                 left().filter(|(_, pattern)| pattern.asks_for(&kind)).map(|(number, _)| number).collect();
-            prop_assert_eq!(found(&index, &kind), expected.clone());
+            prop_assert_eq!(&found(&index, &kind), &expected);
             let even = index.map(|set| {
                 let set: BTreeSet<usize> = set.iter().filter(|number| *number % 2 == 0).copied().collect();
                 (!set.is_empty()).then_some(set)

@@ -19,6 +19,7 @@ mod exchange;
 mod local;
 mod members;
 mod records;
+mod repair;
 mod search;
 mod table;
 

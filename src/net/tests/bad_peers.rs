@@ -10,17 +10,17 @@ use tokio_rustls::TlsAcceptor;
 
 /// What a bad peer answers on one route; on the others it is a good one.
 #[derive(Clone)]
-struct Bad {
-    route: &'static str,
-    answer: String,
+pub(super) struct Bad {
+    pub(super) route: &'static str,
+    pub(super) answer: String,
 }
 
-fn answer(status: &str, kind: &str, body: &str) -> String {
+pub(super) fn answer(status: &str, kind: &str, body: &str) -> String {
     format!("HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
 
 /// A node in HTTP/1.1 that does as it is told.
-async fn bad_peer(number: u8, bad: Bad) -> HostPort {
+pub(super) async fn bad_peer(number: u8, bad: Bad) -> HostPort {
     let key = key(number);
     let mut server = (*tls::Identity::new(&key).expect("an identity").server()).clone();
     server.alpn_protocols = vec![b"http/1.1".to_vec()];

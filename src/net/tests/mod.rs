@@ -31,6 +31,7 @@ mod items;
 mod lanes;
 mod policy;
 mod primary;
+mod reconcile;
 mod registrar;
 mod slow;
 
@@ -45,6 +46,8 @@ struct Memory {
     refused: Mutex<Vec<(Digest, Code)>>,
     /// Lines of others that are given to whoever asks.
     known: Mutex<Vec<String>>,
+    /// What neighbours that reconcile are answered from; `None` = they are none.
+    view: Mutex<Option<Arc<Snapshot>>>,
     /// Digests in the order in which they were stored.
     order: Mutex<Vec<Digest>>,
 }
@@ -206,6 +209,12 @@ async fn drive(
     while let Some(report) = inbox.recv().await {
         let (arrived, answer) = match report {
             Report::Received { arrived, answer, .. } => (arrived, answer),
+            Report::Reconciling { from, answer } => {
+                let _ = answer.send(memory.view.lock().expect("unpoisoned").clone());
+                let (silent, _) = oneshot::channel();
+                let _ = tell.send(Report::Reconciling { from, answer: silent });
+                continue;
+            }
             Report::Asked { from, shown, group, records, answer } => {
                 let given = memory.known.lock().expect("unpoisoned").clone();
                 let _ = answer.send(given);
