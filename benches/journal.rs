@@ -30,7 +30,7 @@ impl Events {
         let data = serde_json::value::to_raw_value(&text).expect("a string");
         let draft = Draft::new(format!("n-{}", self.made), "bench.happened", T0).living(T0, life).with_data(data);
         let envelope = envelope::seal(&draft, &self.key).expect("an event");
-        Entry { envelope, from: None, hops: 0, duty: false, received: T0, claims: Box::default() }
+        Entry { envelope, from: None, hops: 0, duty: false, received: T0, claims: Box::default(), hold: None }
     }
 }
 

@@ -261,6 +261,18 @@ pub struct Published {
     /// wait for them, and the event is new here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stored_by: Option<Vec<NodeId>>,
+    /// Of those in `to`, whoever does not get it, as far as that is known now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unreached: Vec<Unreached>,
+}
+
+/// A node that an event is addressed to, and that does not get it from here.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Unreached {
+    /// Who.
+    pub id: NodeId,
+    /// Why, for people.
+    pub why: String,
 }
 
 impl Document for Published {
@@ -274,7 +286,7 @@ impl Published {
         let durability = (durability == Durability::Interval).then_some(durability);
         match outcome {
             Outcome::Stored { .. } => Published { stored: true, durability, ..known },
-            Outcome::Duplicate => Published { stored: true, duplicate: true, durability, ..known },
+            Outcome::Duplicate | Outcome::Uncarried => Published { stored: true, duplicate: true, durability, ..known },
             Outcome::Refused(rejection) => Published { ..known }.refused(rejection),
         }
     }
@@ -345,6 +357,43 @@ pub struct Matches {
 
 impl Document for Matches {
     const SCHEMA: &'static str = "afferent.match/1";
+}
+
+/// How a question ended that was asked from the command line: the last line of `ask --json`, after the answers.
+/// Schema `afferent.asked/1`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Asked {
+    /// The question.
+    pub digest: Digest,
+    /// Nodes that it was for, as far as this one knew.
+    pub asked: u64,
+    /// The span over which the answers came; `None` = each as it came.
+    pub spread_ms: Option<u64>,
+    /// Until when answers were waited for.
+    #[serde(with = "moment")]
+    pub deadline: Option<Wall>,
+    /// Answers that arrived.
+    pub answers: u64,
+    /// Nodes that gave them.
+    pub nodes: u64,
+    /// Why no more were waited for.
+    pub ended: Ended,
+}
+
+impl Document for Asked {
+    const SCHEMA: &'static str = "afferent.asked/1";
+}
+
+/// Why no more answers were waited for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ended {
+    /// The deadline came.
+    Deadline,
+    /// As many came as were expected.
+    Expected,
+    /// Somebody interrupted it.
+    Interrupted,
 }
 
 /// What one peer would get.

@@ -136,8 +136,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::core::ports::{Page, PageError};
+    use crate::core::ports::{Page, PageError, Stored};
     use crate::time::Wall;
+    use crate::wire::Digest;
 
     /// A log with one cursor. Its first reader is held up until somebody else has set the cursor, or a
     /// while has passed in which nobody could.
@@ -161,6 +162,9 @@ mod tests {
         }
         fn since(&self, _: Wall) -> Result<Seq, PageError> {
             Ok(Seq(1))
+        }
+        fn find(&self, _: &Digest) -> Option<Stored> {
+            None
         }
         fn cursor(&self, _: &str) -> Option<Seq> {
             let read = *self.cursor.lock().expect("no panic");

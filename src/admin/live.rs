@@ -16,7 +16,7 @@ use super::sse;
 use crate::core::ports::{Entry, Log, PageError, Seq, Stored};
 use crate::core::trust::{Policy, Verdict};
 use crate::time::Wall;
-use crate::wire::{NodeId, Pattern, timestamp};
+use crate::wire::{Digest, NodeId, Pattern, timestamp};
 
 /// Entries read from the journal at once.
 pub const PAGE_ENTRIES_MAX: usize = 256;
@@ -33,6 +33,8 @@ pub(super) struct Wish {
     since: Since,
     /// End after so many.
     count: Option<u64>,
+    /// Only what names this event in `causationid`.
+    causation: Option<Digest>,
     /// Leave out what was published here.
     others_only: bool,
     /// Say where in the journal each event stands.
@@ -62,7 +64,7 @@ enum Since {
 }
 
 impl Wish {
-    /// Reads `pattern` (any number of times), `since`, `count`, `own`, `seq`, `withheld`, `group`, `progress` from a query.
+    /// Reads `pattern` (any number of times), `since`, `count`, `causation`, `own`, `seq`, `withheld`, `group`, `progress` from a query.
     ///
     /// # Errors
     /// [`FaultCode::BadRequest`] with the parameter and what it takes.
@@ -77,13 +79,17 @@ impl Wish {
                     let count = value.parse().ok().filter(|count| *count > 0);
                     wish.count = Some(count.ok_or_else(|| wrong("a number from 1 on is expected"))?);
                 }
+                "causation" => {
+                    let digest = value.parse().map_err(|_| wrong("a digest of 43 characters is expected"))?;
+                    wish.causation = Some(digest);
+                }
                 "own" => wish.others_only = !flag(value).map_err(wrong)?,
                 "seq" => wish.positions = flag(value).map_err(wrong)?,
                 "withheld" => wish.withheld = flag(value).map_err(wrong)?,
                 "group" => wish.group = Some(value.parse().map_err(wrong)?),
                 "progress" => wish.progress = flag(value).map_err(wrong)?,
                 _ => {
-                    let why = "the parameters of this route are pattern, since, count, own, seq, withheld, group and progress";
+                    let why = "the parameters of this route are pattern, since, count, causation, own, seq, withheld, group and progress";
                     return Err(Fault::new(FaultCode::BadRequest, why));
                 }
             }
@@ -103,6 +109,9 @@ impl Wish {
         if event.kind.is_reserved() {
             let is_ours = event.kind.is_local() && event.source == *own;
             return is_ours && self.patterns.iter().any(|pattern| pattern.asks_for(&event.kind));
+        }
+        if self.causation.is_some_and(|digest| event.causation != Some(digest)) {
+            return false;
         }
         let is_hidden = self.others_only && event.source == *own;
         !is_hidden && (self.patterns.is_empty() || self.patterns.iter().any(|pattern| pattern.matches(&event.kind)))

@@ -247,6 +247,7 @@ const OPERATIONS: &[Operation] = &[
             ("pattern", "Types that match any of these; may be repeated. All when absent."),
             ("since", "Begin at a time, a span ago, a position, or `all`. With what comes next when absent."),
             ("count", "End after so many."),
+            ("causation", "Only what answers or follows from the event with this digest."),
             ("own", "`false` leaves out what was published here."),
             ("seq", "`true` adds the position of each."),
             ("withheld", "`true` adds what a rule keeps from local programs; `trust` says so."),

@@ -7,7 +7,7 @@ use futures_util::{Stream, StreamExt, stream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::answers::{Published, document};
+use super::answers::{Published, Unreached, document};
 use super::cloudevents::{self, Members};
 use super::idempotency::{Key, KeyUse, fingerprint};
 use super::lines::Lines;
@@ -17,7 +17,7 @@ use super::waiting::{Takers, Wait};
 use super::{PUBLISH_BATCH_MAX, PUBLISH_BATCHES_MAX};
 use crate::core::ports::Emitted;
 use crate::wire::message::Outcome;
-use crate::wire::{Digest, Draft, Envelope, Network, Rejection, Scalar, Verified, envelope, json, timestamp};
+use crate::wire::{Digest, Draft, Envelope, Network, NodeId, Rejection, Scalar, Verified, envelope, json, timestamp};
 
 /// How events are written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -113,6 +113,10 @@ fn seal(desk: &Desk, members: Members) -> Result<Verified<Envelope>, Rejection> 
             }
             _ => draft.with(&name, scalar(&name, value.get())?),
         };
+    }
+    // Whoever names a question answers it, and answers go to whoever asked.
+    if let Some(question) = draft.causation().and_then(|digest| desk.log.question(&digest)) {
+        draft = draft.answering(&question);
     }
     let sealed = envelope::seal(&draft.in_network(&desk.network), &desk.key)?;
     if sealed.event().kind.is_reserved() {
@@ -240,6 +244,9 @@ struct Sent {
     digest: Digest,
     id: Box<str>,
     keys: Vec<KeyUse>,
+    /// Whom it is addressed to.
+    to: Vec<NodeId>,
+    causation: Option<Digest>,
 }
 
 /// Events on their way to the disk, in order; the ones that have their answer among them.
@@ -262,8 +269,10 @@ async fn submit(desk: &Arc<Desk>, lines: Vec<Line>, wait: Option<Wait>) -> JoinH
         Line::Answered(published) => Err(published),
         Line::Sealed(envelope, keys) => {
             let claims = keys.iter().map(|key| key.claim(now)).collect();
-            let sent = Sent { digest: envelope.digest(), id: envelope.event().id.clone(), keys };
-            emitted.push(Emitted { envelope: *envelope, claims });
+            let event = envelope.event();
+            let (to, causation) = (event.to.clone(), event.causation);
+            let sent = Sent { digest: envelope.digest(), id: event.id.clone(), keys, to, causation };
+            emitted.push(Emitted { envelope: *envelope, claims, question: None });
             Ok(sent)
         }
     };
@@ -280,14 +289,17 @@ impl Submitted {
         let is_waiting = self.lines.iter().any(Result::is_ok);
         let outcomes = if is_waiting { self.outcomes.await.unwrap_or_default() } else { Vec::new() };
         let mut outcomes = outcomes.into_iter();
-        let answer = |line: Result<Sent, Box<Published>>| match line {
-            Err(published) => *published,
-            Ok(sent) => {
-                let outcome = outcomes.next().unwrap_or_else(|| Outcome::Refused(unavailable()));
-                sent.answer(&outcome, desk)
-            }
-        };
-        let mut answers: Vec<Published> = self.lines.into_iter().map(answer).collect();
+        let mut answers = Vec::with_capacity(self.lines.len());
+        for line in self.lines {
+            answers.push(match line {
+                Err(published) => *published,
+                Ok(sent) => {
+                    let outcome = outcomes.next().unwrap_or_else(|| Outcome::Refused(unavailable()));
+                    let unreached = sent.unreached(&outcome, desk).await;
+                    Published { unreached, ..sent.answer(&outcome, desk) }
+                }
+            });
+        }
         if let Some(takers) = self.takers {
             takers.fill_in(&mut answers).await;
         }
@@ -296,8 +308,21 @@ impl Submitted {
 }
 
 impl Sent {
+    /// Of those that it is addressed to, whoever does not get it.
+    async fn unreached(&self, outcome: &Outcome, desk: &Desk) -> Vec<Unreached> {
+        if self.to.is_empty() || !matches!(outcome, Outcome::Stored { .. }) {
+            return Vec::new();
+        }
+        let (answer, told) = oneshot::channel();
+        let ask = Request::Reach { to: self.to.clone(), causation: self.causation, answer };
+        match desk.requests.send(ask).await {
+            Ok(()) => told.await.unwrap_or_default(),
+            Err(_) => Vec::new(), // the daemon is ending
+        }
+    }
+
     fn answer(self, outcome: &Outcome, desk: &Desk) -> Published {
-        let Sent { digest, id, keys } = self;
+        let Sent { digest, id, keys, .. } = self;
         // Somebody with the same key came first, a moment ago.
         let is_conflict = *outcome == Outcome::Refused(Rejection::Conflict);
         let first = keys.iter().filter(|_| is_conflict).find_map(|key| key.answered(desk));

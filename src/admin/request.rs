@@ -5,14 +5,16 @@ use std::fmt;
 
 use tokio::sync::oneshot;
 
-use super::answers::{Identified, Identity, InterestsView, Left, Matches, Moved, Peers, Pinged, Status, TrustView};
+use super::answers::{
+    Identified, Identity, InterestsView, Left, Matches, Moved, Peers, Pinged, Status, TrustView, Unreached,
+};
 use super::dead::{Letter, Mended, Retried};
 use super::fault::{Fault, FaultCode};
 use super::tiers::{Discovery, TierName};
 use super::waiting::Taken;
 use crate::core::ports::{Emitted, Order};
 use crate::wire::message::Outcome;
-use crate::wire::{EventType, HostPort, Interests, NodeId, Pattern};
+use crate::wire::{Digest, EventType, HostPort, Interests, NodeId, Pattern};
 
 /// One question. The asker may be gone when the answer comes: sending it may fail, and that is fine.
 /// A dropped `answer` is told the caller as "the daemon is stopping".
@@ -128,6 +130,15 @@ pub enum Request {
         taken: Option<Taken>,
         /// One for each, in order, once it is durable or refused.
         answer: oneshot::Sender<Vec<Outcome>>,
+    },
+    /// Who of these does not get an event that is addressed to them?
+    Reach {
+        /// Whom it is addressed to.
+        to: Vec<NodeId>,
+        /// The event that it answers or follows from.
+        causation: Option<Digest>,
+        /// At once.
+        answer: oneshot::Sender<Vec<Unreached>>,
     },
     /// What do we want, and who wants what from us?
     Interests {

@@ -12,6 +12,7 @@ macro_rules! schemas {
 /// Name and text of every schema, JSON Schema 2020-12.
 pub const SCHEMAS: &[(&str, &str)] = schemas![
     "arrival",
+    "asked",
     "bench",
     "change",
     "codes",
@@ -43,6 +44,7 @@ pub const SCHEMAS: &[(&str, &str)] = schemas![
     "ready",
     "record",
     "retried",
+    "simulation",
     "status",
     "trust",
 ];

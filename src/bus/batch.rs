@@ -5,6 +5,7 @@ use super::judge::Fate;
 use super::layout::{self, Fields};
 use crate::core::ports::{Log, PageError, Seq, Stored};
 use crate::core::trust;
+use crate::time::Wall;
 
 /// What one call of the script does.
 #[derive(Debug)]
@@ -20,6 +21,10 @@ pub(super) struct Batch {
     pub(super) flagged: u64,
     /// Positions on the way that the journal no longer holds.
     pub(super) lost: u64,
+    /// Events on the way that wait, until when.
+    pub(super) late: Vec<(Seq, Wall)>,
+    /// Events before `upto` that have waited, and wait no more.
+    pub(super) released: Vec<Seq>,
 }
 
 /// Where an entry goes: the number of a key of the script.
@@ -32,7 +37,13 @@ pub(super) enum Target {
 impl Batch {
     /// Nothing yet.
     pub(super) fn after(at: Seq) -> Batch {
-        Batch { entries: Vec::new(), letters: Vec::new(), upto: at, skipped: 0, flagged: 0, lost: 0 }
+        let (entries, letters, late, released) = Default::default();
+        Batch { entries, letters, upto: at, skipped: 0, flagged: 0, lost: 0, late, released }
+    }
+
+    /// It changes nothing.
+    pub(super) fn is_nothing(&self, at: Seq) -> bool {
+        self.upto == at && self.released.is_empty()
     }
 
     /// Reads on from `after` until the batch is full, the journal ends, or enough was passed over.
@@ -43,6 +54,7 @@ impl Batch {
             && batch.entries.len() < ENTRIES_MAX
             && bytes <= BYTES_MAX / 2
             && batch.skipped < SKIPPED_MAX
+            && batch.late.len() < ENTRIES_MAX
         {
             // An entry takes a bit more than twice its event: its fields, and the signed line.
             let page = match log.page(batch.upto, ENTRIES_MAX - batch.entries.len(), BYTES_MAX / 5) {
@@ -68,7 +80,7 @@ impl Batch {
     }
 
     /// The bytes that this one costs.
-    fn take(&mut self, stored: &Stored, fate: Fate) -> usize {
+    pub(super) fn take(&mut self, stored: &Stored, fate: Fate) -> usize {
         let (target, fields) = match fate {
             Fate::Append(fields, trust) => {
                 self.flagged += u64::from(trust == trust::Verdict::Flagged);
@@ -78,6 +90,10 @@ impl Batch {
                 let letter = dead::of_event(stored, &cause);
                 self.letters.push(cause);
                 (Target::Letters, letter)
+            }
+            Fate::Wait(turn) => {
+                self.late.push((stored.seq, turn));
+                return 0;
             }
             Fate::Skip => {
                 self.skipped += 1;

@@ -6,6 +6,7 @@
 use redis::aio::MultiplexedConnection;
 
 use super::dead;
+use super::late::Late;
 use super::trouble::{Trouble, wrong_type};
 use crate::core::ports::{Log, Seq};
 use crate::wire::NodeId;
@@ -31,12 +32,15 @@ pub(super) struct Found {
     pub(super) epoch: Option<Vec<u8>>,
     /// The last position bridged.
     pub(super) seq: Option<Vec<u8>>,
+    /// What was passed over and waits for its turn.
+    pub(super) late: Option<Vec<u8>>,
 }
 
 impl Found {
     /// What a cursor of ours looks like.
-    pub(super) fn at(incarnation: u64, seq: Seq) -> Found {
-        Found { epoch: Some(incarnation.to_string().into_bytes()), seq: Some(seq.0.to_string().into_bytes()) }
+    pub(super) fn at(incarnation: u64, seq: Seq, late: &Late) -> Found {
+        let text = |number: u64| Some(number.to_string().into_bytes());
+        Found { epoch: text(incarnation), seq: text(seq.0), late: Some(late.text().to_vec()) }
     }
 }
 
@@ -57,8 +61,8 @@ pub(super) async fn survey(redis: &mut MultiplexedConnection, stream: &str, key:
     let letters = dead::stream_of(stream);
     let mut ask = redis::pipe();
     ask.atomic().cmd("TYPE").arg(stream).cmd("TYPE").arg(key).cmd("TYPE").arg(&letters);
-    ask.cmd("HMGET").arg(key).arg("epoch").arg("seq");
-    type Answer = (String, String, String, [Option<Vec<u8>>; 2]);
+    ask.cmd("HMGET").arg(key).arg("epoch").arg("seq").arg("late");
+    type Answer = (String, String, String, [Option<Vec<u8>>; 3]);
     let (kind, holder, beside, fields): Answer = match ask.query_async(redis).await {
         Ok(answer) => answer,
         // Of the three only the last cares what it finds.
@@ -75,9 +79,9 @@ pub(super) async fn survey(redis: &mut MultiplexedConnection, stream: &str, key:
     if !is_one(&beside, "stream") {
         return Err(wrong_type(&letters, "stream", "bus.stream"));
     }
-    let [epoch, seq] = fields;
+    let [epoch, seq, late] = fields;
     let stream = kind == "stream" && !is_untouched(redis, stream).await?;
-    Ok(Survey { stream, cursor: Found { epoch, seq } })
+    Ok(Survey { stream, cursor: Found { epoch, seq, late } })
 }
 
 /// A stream that never had an entry is as good as none: readers make it with their groups, after a flush
@@ -245,7 +249,7 @@ mod tests {
     };
 
     fn found(stream: bool, epoch: Option<&str>, seq: Option<&str>) -> Survey {
-        Survey { stream, cursor: Found { epoch: epoch.map(Into::into), seq: seq.map(Into::into) } }
+        Survey { stream, cursor: Found { epoch: epoch.map(Into::into), seq: seq.map(Into::into), late: None } }
     }
 
     fn asks(survey: &Survey) -> bool {

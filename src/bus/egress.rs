@@ -7,8 +7,8 @@
 //!      +-- trouble: wait, connect again                     wait, survey   the cursor stands elsewhere: survey
 //! ```
 //!
-//! Events that are not for this stream move its cursor without an entry. One that its readers could
-//! not take goes to the dead letters in the same step.
+//! Events that are not for this stream, and those that wait for their turn (`late.rs`), move its cursor without
+//! an entry. One that its readers could not take goes to the dead letters in the same step.
 //!
 //! A batch names the position the cursor must have and the one it gets. So a batch whose answer was
 //! lost may be sent again, or may even arrive later than its successor, and nothing is appended twice.
@@ -17,6 +17,7 @@
 //! append-only file starts well, but leaves the torn piece in the file, and runs it at the start after
 //! that (seen on 7.0.15; valkey-io/valkey#4342). Up to one batch is on the stream twice then.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -26,20 +27,21 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::batch::{Batch, Target};
+use super::batch::Batch;
 use super::burials::Burials;
 use super::connection::Script;
 use super::cursor::{self, Found, Hint, Plan};
 use super::dead::{self, Kind};
-use super::judge::Judge;
-use super::layout::{Fields, Layout};
+use super::judge::{Fate, Judge};
+use super::late::{self, Late};
+use super::layout::Layout;
 use super::outlet::Outlet;
 use super::pace::{Readers, Room};
 use super::settings::Settings;
 use super::state::{Counters, Report};
 use super::trouble::{Backoff, Trouble};
 use super::{connection, has_ended, intake};
-use crate::core::ports::{Log, Seq};
+use crate::core::ports::{Log, Seq, Stored};
 use crate::core::trust::Policy;
 use crate::wire::Interests;
 
@@ -60,6 +62,8 @@ pub(super) struct Egress {
     pub(super) progress: watch::Sender<Vec<Seq>>,
     /// Somebody mended a cursor.
     pub(super) mended: Arc<Notify>,
+    /// What was passed over and waits for its turn.
+    pub(super) late: Late,
     /// This process has not bridged anything to it yet.
     pub(super) is_new: bool,
     pub(super) shutdown: watch::Receiver<bool>,
@@ -139,8 +143,12 @@ impl Egress {
                     return Ok(());
                 }
                 let head = *self.head.borrow_and_update();
-                let batch = if at < head { self.collect(at).await? } else { Batch::after(at) };
-                if batch.upto == at {
+                let batch = match self.late.due(intake::now()) {
+                    due if !due.is_empty() => self.release(at, due).await?,
+                    _ if at < head => self.collect(at).await?,
+                    _ => Batch::after(at),
+                };
+                if batch.is_nothing(at) {
                     self.well(backoff);
                     match self.idle(survey_at).await {
                         Idle::Grown => continue,
@@ -148,7 +156,8 @@ impl Egress {
                         Idle::Ended => return Ok(()),
                     }
                 }
-                let Some(length) = stream.append(&mut redis, at, &batch).await? else {
+                let late = self.late.after(&batch);
+                let Some(length) = stream.append(&mut redis, at, &batch, (&self.late, &late)).await? else {
                     // Flushed, failed over, or an answer of ours was lost: Redis knows.
                     misses += 1;
                     if misses > MISSES_MAX {
@@ -157,7 +166,7 @@ impl Egress {
                     break;
                 };
                 misses = 0;
-                at = batch.upto;
+                (at, self.late) = (batch.upto, late);
                 self.count(batch);
                 self.advance(at);
                 self.well(backoff);
@@ -204,7 +213,7 @@ impl Egress {
     /// Learns where the stream is and brings the cursor into order.
     async fn settle(&mut self, stream: &Stream, redis: &mut MultiplexedConnection) -> Result<Seq, Trouble> {
         connection::check_keeps_keys(redis).await?;
-        let survey = cursor::survey(redis, &stream.name, &stream.key).await?;
+        let mut survey = cursor::survey(redis, &stream.name, &stream.key).await?;
         let journal = Hint::of(&stream.name).journal(&*self.log);
         let mut plan = cursor::plan(&survey, &journal);
         let start = self.settings.start;
@@ -229,12 +238,15 @@ impl Egress {
                 if !stream.place(redis, &survey.cursor, at).await? {
                     return Err(Trouble::wait("the cursor of this bridge is moving"));
                 }
+                // What waited beyond it comes again.
+                survey = cursor::survey(redis, &stream.name, &stream.key).await?;
                 at
             }
             Plan::Ask { why, resume } => {
                 return Err(cursor::question(&stream.name, &why, resume));
             }
         };
+        self.late = Late::read(&survey.cursor, stream.incarnation);
         self.advance(at);
         Ok(at)
     }
@@ -244,16 +256,37 @@ impl Egress {
         let log = Arc::clone(&self.log);
         let (interests, policy) = (self.interests.borrow().clone(), self.policy.borrow().clone());
         let judge = Judge::new(&self.settings, Arc::clone(&self.outlet), interests, policy);
-        let read = move || Batch::collect(&*log, at, &|stored| judge.judge(stored));
+        let (now, room) = (intake::now(), Cell::new(self.late.room()));
+        let judge = move |stored: &Stored| {
+            if room.get() == 0 {
+                return judge.judge(stored);
+            }
+            let fate = judge.judge_at(stored, now);
+            room.set(room.get() - usize::from(matches!(fate, Fate::Wait(_))));
+            fate
+        };
+        let read = move || Batch::collect(&*log, at, &judge);
         tokio::task::spawn_blocking(read)
             .await
             .map_err(|_| Trouble::wait("this daemon is ending"))?
             .map_err(|error| Trouble::wait(error.to_string()))
     }
 
+    /// The batch of those whose turn it is. Local policy is asked now.
+    async fn release(&self, at: Seq, due: Vec<Seq>) -> Result<Batch, Trouble> {
+        let log = Arc::clone(&self.log);
+        let (interests, policy) = (self.interests.borrow().clone(), self.policy.borrow().clone());
+        let judge = Judge::new(&self.settings, Arc::clone(&self.outlet), interests, policy);
+        let read = move || late::release(&*log, at, due, &|stored| judge.judge(stored));
+        tokio::task::spawn_blocking(read).await.map_err(|_| Trouble::wait("this daemon is ending"))
+    }
+
     /// Waits for the journal to grow; now and then the cursor is read again all the same.
     async fn idle(&mut self, survey_at: Instant) -> Idle {
+        let turn = self.late.next().map(|turn| Instant::now() + turn.since(intake::now()));
         tokio::select! {
+            // Dropping it loses nothing: a timer.
+            () = tokio::time::sleep_until(turn.unwrap_or(survey_at)), if turn.is_some() => Idle::Grown,
             // Dropping it loses nothing: the next look at the head sees the same value.
             grown = self.head.changed() => match grown {
                 Ok(()) => Idle::Grown,
@@ -274,7 +307,9 @@ impl Egress {
     }
 
     fn advance(&self, at: Seq) {
-        Hint::of(&self.outlet.stream).advance(&*self.log, at);
+        // What waits is still to be read from the journal.
+        let first = self.late.first().map_or(at, |first| at.min(Seq(first.0.saturating_sub(1))));
+        Hint::of(&self.outlet.stream).advance(&*self.log, first);
         self.progress.send_modify(|progress| progress[self.number] = at);
     }
 
@@ -327,9 +362,15 @@ impl Stream {
     }
 
     /// Appends what follows `at` and tells the length of the stream; `None`, and nothing done, when the
-    /// cursor is not at `at`.
-    async fn append(&self, redis: &mut MultiplexedConnection, at: Seq, batch: &Batch) -> Result<Option<u64>, Trouble> {
-        self.call(redis, &Found::at(self.incarnation, at), batch.upto, &batch.entries).await
+    /// cursor is not at `at`, or something else waits than `late` has first.
+    async fn append(
+        &self,
+        redis: &mut MultiplexedConnection,
+        at: Seq,
+        batch: &Batch,
+        late: (&Late, &Late),
+    ) -> Result<Option<u64>, Trouble> {
+        self.call(redis, &Found::at(self.incarnation, at, late.0), batch, late.1).await
     }
 
     /// Moves the cursor from what was found to `to`; false when it is something else by now.
@@ -339,20 +380,24 @@ impl Stream {
         found: &Found,
         to: Seq,
     ) -> Result<bool, Trouble> {
-        Ok(self.call(redis, found, to, &[]).await?.is_some())
+        let batch = Batch::after(to);
+        let late = Late::read(found, self.incarnation).after(&batch);
+        Ok(self.call(redis, found, &batch, &late).await?.is_some())
     }
 
     async fn call(
         &self,
         redis: &mut MultiplexedConnection,
         from: &Found,
-        to: Seq,
-        entries: &[(Target, Fields)],
+        batch: &Batch,
+        late: &Late,
     ) -> Result<Option<u64>, Trouble> {
         let arguments = |call: &mut Cmd| {
-            call.arg(from.epoch.as_deref().unwrap_or_default()).arg(from.seq.as_deref().unwrap_or_default());
-            call.arg(self.incarnation).arg(to.0).arg(dead::LETTERS_MAX);
-            for (target, fields) in entries {
+            for field in [&from.epoch, &from.seq, &from.late] {
+                call.arg(field.as_deref().unwrap_or_default());
+            }
+            call.arg(self.incarnation).arg(batch.upto.0).arg(late.text()).arg(dead::LETTERS_MAX);
+            for (target, fields) in &batch.entries {
                 call.arg(*target as u8).arg(fields.len() * 2);
                 for (name, value) in fields {
                     call.arg(name).arg(value);

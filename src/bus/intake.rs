@@ -65,9 +65,9 @@ enum Maker {
 
 impl Source {
     /// The outbox, if there is one.
-    pub(super) fn outbox(settings: &Settings, key: &Arc<Keypair>) -> Option<Source> {
+    pub(super) fn outbox(settings: &Settings, key: &Arc<Keypair>, log: &Arc<dyn Log>) -> Option<Source> {
         let stream = settings.outbox.clone();
-        let maker = Maker::Outbox(Sealer::new(Arc::clone(key), settings.network.clone(), &stream));
+        let maker = Maker::Outbox(Sealer::new(Arc::clone(key), settings.network.clone(), &stream, Arc::clone(log)));
         (!stream.is_empty()).then_some(Source { stream, maker })
     }
 
@@ -462,7 +462,7 @@ impl Work {
                     self.done.push(taken);
                     continue;
                 }
-                Some(Outcome::Duplicate) => {
+                Some(Outcome::Duplicate | Outcome::Uncarried) => {
                     counters.duplicates.fetch_add(1, Ordering::Relaxed);
                     self.done.push(taken);
                     continue;

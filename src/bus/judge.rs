@@ -4,12 +4,14 @@
 use std::sync::Arc;
 
 use super::dead::Cause;
+use super::late::{self, Spread};
 use super::layout::{Fields, Layout};
 use super::outbox;
 use super::outlet::Outlet;
 use super::settings::Settings;
 use crate::core::ports::Stored;
 use crate::core::trust::{self, Policy};
+use crate::time::Wall;
 use crate::wire::{Interests, NodeId};
 
 /// What becomes of one event on one stream.
@@ -19,6 +21,8 @@ pub(super) enum Fate {
     Append(Fields, trust::Verdict),
     /// A dead letter beside it.
     Bury(Cause),
+    /// An entry of the stream, but not before this moment.
+    Wait(Wall),
     /// Not for this stream.
     Skip,
 }
@@ -34,6 +38,7 @@ pub(super) struct Judge {
     policy: Policy,
     node: NodeId,
     own: bool,
+    spreads: Vec<Spread>,
     /// How the ids begin of what was published by an entry of the bus: those stand there already.
     mark: Option<String>,
 }
@@ -48,7 +53,16 @@ impl Judge {
             policy,
             node: settings.node,
             own: settings.own,
+            spreads: settings.spreads.clone(),
             mark: reads_bus.then(|| outbox::mark(&settings.stream) + "-"),
+        }
+    }
+
+    /// The same as [`Judge::judge`] for one that may have to wait for its turn.
+    pub(super) fn judge_at(&self, stored: &Stored, now: Wall) -> Fate {
+        match late::turn(&self.spreads, self.node, stored).filter(|turn| *turn > now) {
+            Some(turn) if self.is_wanted(stored) => Fate::Wait(turn),
+            _ => self.judge(stored),
         }
     }
 

@@ -126,6 +126,7 @@ pub(super) fn event_of(letter: &Letter) -> Result<Stored, Rejection> {
         duty: false,
         received: timestamp::parse(&letter.first_seen).unwrap_or_else(|_| now()),
         claims: Box::default(),
+        hold: None,
     };
     Ok(Stored { seq: Seq(0), entry })
 }

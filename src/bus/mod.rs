@@ -48,6 +48,7 @@ mod egress;
 mod history;
 mod intake;
 mod judge;
+mod late;
 mod layout;
 mod letters;
 mod orders;
@@ -66,6 +67,7 @@ pub mod bounds {
     pub use super::egress::MISSES_MAX;
     pub use super::history::ERAS_MAX;
     pub use super::intake::RETRY_MAX;
+    pub use super::late::LATE_MAX;
     pub use super::layout::teleclaude::VERSION_DIGITS_MAX;
     pub use super::letters::ABOUT_MAX;
     pub use super::outbox::{EXTENSION_BYTES_MAX, FIELDS_MAX};
@@ -75,6 +77,7 @@ pub mod bounds {
 pub use connection::{place, probe};
 pub use dead::{Cause, Kind};
 pub use history::{Era, History};
+pub use late::Spread;
 pub use layout::{Layout, Mapping};
 pub use orders::{Answer, Mended, Order, Placed, Refusal, Retried};
 pub use outlet::{Routing, Takes, streams};
@@ -148,6 +151,7 @@ pub async fn run(settings: Settings, ends: Ends) {
             report: report(Side::Egress(number)),
             progress: progress.clone(),
             mended: Arc::clone(&mended),
+            late: late::Late::default(),
             is_new: true,
             shutdown: shutdown.clone(),
         };
@@ -173,7 +177,7 @@ pub async fn run(settings: Settings, ends: Ends) {
     };
     tokio::join!(
         egresses,
-        intake(Side::Intake, Source::outbox(&settings, &key)),
+        intake(Side::Intake, Source::outbox(&settings, &key, &log)),
         intake(Side::Travel, Source::bus(&settings, &key)),
         Box::pin(desk.serve(orders, shutdown.clone())),
         gauge(head.clone(), bridged, state.clone()),

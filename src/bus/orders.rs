@@ -144,7 +144,8 @@ impl Desk {
         publications: &mpsc::Sender<Publication>,
         mended: &Arc<Notify>,
     ) -> Desk {
-        let sources = [Source::outbox(&settings, key), Source::bus(&settings, key)].into_iter().flatten().collect();
+        let sources =
+            [Source::outbox(&settings, key, log), Source::bus(&settings, key)].into_iter().flatten().collect();
         let (log, publications, mended) = (Arc::clone(log), publications.clone(), Arc::clone(mended));
         Desk { settings, outlets, sources, log, policy, publications, mended }
     }
@@ -274,7 +275,7 @@ impl Desk {
         };
         let digest = sealed.digest();
         match self.hand_over(sealed).await {
-            Some(Outcome::Stored { .. } | Outcome::Duplicate) => {}
+            Some(Outcome::Stored { .. } | Outcome::Duplicate | Outcome::Uncarried) => {}
             Some(Outcome::Refused(rejection)) => return Err(Refusal::Again(source.by(&rejection, &taken))),
             None => return Err(Refusal::Trouble("this daemon gave no answer".to_owned())),
         }

@@ -13,15 +13,19 @@
 //! | `time` | RFC 3339 | the milliseconds of the entry's id |
 //! | `expirytime` | RFC 3339, at most 7 days ahead | `time` and 24 h |
 //! | `maxhops`, `spread` | decimal integers | |
+//! | `to` | up to 16 `mesh:` ids with one space between | everybody; where `causationid` names a question, whoever asked |
 //! | `source`, `specversion`, `net` | this node's to say: allowed when they say the same | |
 //! | any other `[a-z0-9]{1,20}` | an attribute by its name, as text: also `true` and `7` | |
 //!
 //! The same entry always becomes the same bytes, so a redelivered one is the same event. A program
 //! that writes an entry twice gets two events, unless it names `id` and `time` itself.
 
+use std::sync::Arc;
+
 use serde_json::value::RawValue;
 
 use super::dead::Cause;
+use crate::core::ports::Log;
 use crate::time::Wall;
 use crate::wire::{Digest, Draft, Envelope, Keypair, Network, NodeId, Rejection, Scalar, Verified};
 use crate::wire::{envelope, json, timestamp};
@@ -74,24 +78,30 @@ pub const EXTENSION_BYTES_MAX: usize = 256;
 #[derive(Clone)]
 pub(super) struct Sealer {
     /// Signs.
-    pub(super) key: std::sync::Arc<Keypair>,
+    pub(super) key: Arc<Keypair>,
     /// The network they belong to.
     pub(super) network: Network,
     /// What every id begins with.
     pub(super) mark: String,
+    /// Where the questions are that entries answer.
+    pub(super) log: Arc<dyn Log>,
 }
 
 impl Sealer {
-    pub(super) fn new(key: std::sync::Arc<Keypair>, network: Network, outbox: &str) -> Sealer {
-        Sealer { key, network, mark: mark(outbox) }
+    pub(super) fn new(key: Arc<Keypair>, network: Network, outbox: &str, log: Arc<dyn Log>) -> Sealer {
+        Sealer { key, network, mark: mark(outbox), log }
     }
 
-    /// The event that this entry is; 20 µs of signing.
+    /// The event that this entry is; 20 µs of signing. One that answers a question goes to whoever asked: the
+    /// same entry is the same event for as long as the journal holds the question, at least until it expires.
     ///
     /// # Errors
     /// [`Cause`], for ever.
     pub(super) fn seal(&self, taken: &Taken) -> Result<Verified<Envelope>, Cause> {
-        let draft = self.draft(taken)?;
+        let mut draft = self.draft(taken)?;
+        if let Some(question) = draft.causation().and_then(|digest| self.log.question(&digest)) {
+            draft = draft.answering(&question);
+        }
         let sealed = envelope::seal(&draft, &self.key).map_err(|rejection| by(&rejection, taken))?;
         if sealed.event().kind.is_reserved() {
             return Err(by(&Rejection::TypeDenied, taken));
@@ -197,15 +207,16 @@ pub(super) fn time_of(entry: &str) -> Option<Wall> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::journal::{Journal, NOON};
     use super::*;
     use crate::wire::{Code, Event};
-    use std::sync::Arc;
 
     const ENTRY: &str = "1795262400123-7";
 
     fn sealer(network: &str) -> Sealer {
         let key = Arc::new(Keypair::from_seed(&[5; 32]));
-        Sealer::new(key, network.parse().expect("a network"), "mesh:outbox")
+        let log = Arc::new(Journal::new(7));
+        Sealer::new(key, network.parse().expect("a network"), "mesh:outbox", log)
     }
 
     fn taken(fields: &[(&str, &str)]) -> Taken {
@@ -224,6 +235,37 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_goes_to_whoever_asked_unless_it_says_whom_it_is_for() {
+        let asker = Keypair::from_seed(&[9; 32]);
+        let other = Keypair::from_seed(&[8; 32]).id().uri();
+        let question = Draft::new("q", "a.ask", NOON).with("spread", Scalar::Integer(1_000));
+        let question = envelope::seal(&question, &asker).expect("a good draft");
+        let fact = envelope::seal(&Draft::new("f", "a.fact", NOON), &asker).expect("a good draft");
+        let log = Arc::new(Journal::new(7));
+        log.append([question.clone(), fact.clone()], None);
+        let sealer = Sealer { log, ..sealer("main") };
+        let to = |fields: &[(&str, &str)]| sealer.seal(&taken(fields)).expect("a good entry").event().to.clone();
+        let cause = question.digest().to_string();
+        assert_eq!(to(&[("type", "a.b"), ("causationid", &cause)]), [asker.id()]);
+        assert_eq!(
+            to(&[("type", "a.b"), ("causationid", &cause), ("to", &other)]),
+            [Keypair::from_seed(&[8; 32]).id()]
+        );
+        assert_eq!(to(&[("type", "a.b"), ("causationid", &fact.digest().to_string())]), [], "it asks nothing");
+        assert_eq!(to(&[("type", "a.b"), ("causationid", "ticket-7")]), []);
+    }
+
+    #[test]
+    fn seventeen_nodes_are_too_many_and_the_letter_says_so() {
+        let uri = |seed: u8| Keypair::from_seed(&[seed; 32]).id().uri();
+        let to = |count: u8| (1..=count).map(uri).collect::<Vec<_>>().join(" ");
+        assert_eq!(event(&[("type", "a.b"), ("to", &to(16))]).to.len(), 16);
+        let entry = taken(&[("type", "a.b"), ("to", &to(17))]);
+        let cause = sealer("main").seal(&entry).expect_err("too many");
+        assert_eq!((cause.field.as_str(), cause.reason.contains("16 nodes")), ("to", true), "{}", cause.reason);
+    }
+
+    #[test]
     fn an_entry_is_the_same_event_each_time() {
         let least = event(&[("type", "a.b")]);
         assert_eq!(least.bytes(), event(&[("type", "a.b")]).bytes());
@@ -231,7 +273,7 @@ mod tests {
         assert!(least.id.ends_with("-1795262400123-7") && least.id.len() == 24, "{}", least.id);
         assert_eq!(least.expires.since(least.time).as_secs(), 86_400);
         assert_eq!(least.data(), None);
-        let other = Sealer::new(sealer("main").key, Network::default(), "another");
+        let other = Sealer::new(sealer("main").key, Network::default(), "another", sealer("main").log);
         assert_ne!(other.seal(&taken(&[("type", "a.b")])).expect("good").event().id, least.id);
     }
 

@@ -8,6 +8,7 @@ use crate::wire::{Network, NodeId, Pattern};
 
 use super::connection;
 use super::history::Era;
+use super::late::Spread;
 use super::layout::Layout;
 
 /// Everything the bridge needs to know before it starts.
@@ -23,6 +24,8 @@ pub struct Settings {
     pub shards: u16,
     /// Streams for certain types.
     pub routes: Vec<Route>,
+    /// Events that are shown here at a moment of this node's own; of several that fit, the first counts.
+    pub spreads: Vec<Spread>,
     /// Routing of the past, for what was stored until then: see [`super::History`].
     pub former: Vec<Era>,
     /// The fields of an entry. With [`Layout::Teleclaude`] entries of `stream` that ask to travel are
@@ -107,6 +110,7 @@ impl fmt::Debug for Settings {
             .field("stream", &self.stream)
             .field("shards", &self.shards)
             .field("routes", &self.routes)
+            .field("spreads", &self.spreads)
             .field("former", &self.former)
             .field("layout", &self.layout)
             .field("outbox", &self.outbox)
@@ -130,6 +134,7 @@ mod tests {
             stream: "mesh:events".into(),
             shards: 0,
             routes: Vec::new(),
+            spreads: Vec::new(),
             former: Vec::new(),
             layout: Layout::Plain,
             outbox: "mesh:outbox".into(),

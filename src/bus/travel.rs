@@ -219,7 +219,7 @@ mod tests {
         let received = crate::time::Wall::from_millis(1_795_262_401_000);
         let stored = Stored {
             seq: Seq(1),
-            entry: Entry { envelope, from: None, hops: 1, duty: false, received, claims: Box::default() },
+            entry: Entry { envelope, from: None, hops: 1, duty: false, received, claims: Box::default(), hold: None },
         };
         let mut there = Layout::Teleclaude.lay_out(&stored, crate::core::trust::Verdict::Accepted).expect("good");
         there.retain(|(name, _)| !name.starts_with("mesh_"));

@@ -110,6 +110,7 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("interests", "What it wants from others."),
     ("bus", "The local bus that programs read: a Redis stream, or the journal itself."),
     ("bus.route", "A stream of its own for certain types; one [[bus.route]] each. An event goes to all that match."),
+    ("bus.spread", "Show certain events on the Redis bus at a moment of this node's own, one [[bus.spread]] each."),
     ("discovery", "How peers are found, besides [[peers]] and `afferent peers add`. No way waits for another."),
     ("peers", "A peer that is known by hand; one [[peers]] each. The same as `afferent peers add`."),
     ("trust", "Whom to listen to."),
@@ -123,7 +124,7 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
 ];
 
 /// Tables that may stand many times, each with two brackets.
-pub(super) const MANY: &[&str] = &["peers", "bus.route", "trust.rule"];
+pub(super) const MANY: &[&str] = &["peers", "bus.route", "bus.spread", "trust.rule"];
 
 /// Every key that there is.
 pub const FIELDS: &[Field] = &[
@@ -303,6 +304,28 @@ pub const FIELDS: &[Field] = &[
         "\"deploys\"",
         "none: every route has one",
         &["The stream they go to. Several routes may name one; `layout`, `maxlen` and `own` hold for all."],
+    ),
+    derived(
+        "bus.spread",
+        "match",
+        Kind::Text,
+        "\"inventory.*\"",
+        "none: every spread has one",
+        &[
+            "Types of events of other nodes that are for everybody; the first table that fits counts.",
+            "Programs on many nodes that all act on one event then do not act at the same moment.",
+        ],
+    ),
+    derived(
+        "bus.spread",
+        "window",
+        Kind::Text,
+        "\"10s\"",
+        "none: every spread has one",
+        &[
+            "Each is appended within this span after it was stored, 15m at most, by an offset that follows",
+            "from the event and this node. What is stored behind it does not wait, and overtakes it.",
+        ],
     ),
     field(
         "discovery",

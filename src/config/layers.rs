@@ -2,18 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::document::{self, Document, Section};
 use super::fields::{FIELDS, Field, SECTIONS};
 use super::mistake::{Mistake, Mistakes, Source};
 use super::place::{self, Surroundings};
-use super::settings::{Bus, Layout, Peer, Route, Settings};
+use super::settings::{Bus, Layout, Peer, Route, Settings, Spread};
 use super::texts::{
     absolute, accept, dns_server, durability, journal_bytes, keep, listen, log_format, mapped, pinned, profile,
     registrar_key, scraped,
 };
 use super::values::{self, NodeName};
 use super::{registrar, rules};
+use crate::core::offset::SPREAD_MAX;
 use crate::core::pick::Pick;
 use crate::core::trust::RULES_MAX;
 use crate::wire::record::ADDRESSES_MAX;
@@ -300,6 +302,7 @@ impl Layers {
         put(&mut target.maxlen, bus.integer("maxlen", 100..=1_000_000_000));
         put(&mut target.own, bus.flag("own"));
         bus.tables("route", "bus.route", |each| route(each, target));
+        bus.tables("spread", "bus.spread", |each| spread(each, target));
         let is_sharded = target.shards > 0;
         if is_sharded != target.stream.contains("{n}") {
             let next = "write `stream = \"mesh:events:{n}\"` and `shards = 16`, or neither `{n}` nor shards".to_owned();
@@ -383,6 +386,33 @@ fn route(each: &mut Section<'_, '_>, bus: &mut Bus) {
     }
     bus.routes.push(Route { pattern, stream });
 }
+
+fn spread(each: &mut Section<'_, '_>, bus: &mut Bus) {
+    for key in ["match", "window"] {
+        if !each.has(key) {
+            each.needs(key);
+        }
+    }
+    let (pattern, window) = (each.text("match", str::parse::<Pattern>), each.text("window", window));
+    let (Some(pattern), Some(window)) = (pattern, window) else { return };
+    if bus.spreads.len() == SPREADS_MAX {
+        each.refuse("too many [[bus.spread]]".to_owned(), "there are 64 at most", "merge some of them".to_owned());
+        return;
+    }
+    bus.spreads.push(Spread { pattern, window });
+}
+
+/// How long an event may be held back from the bus.
+fn window(text: &str) -> Result<Duration, &'static str> {
+    match values::span(text)? {
+        span if span.is_zero() => Err("a span of nothing spreads nothing: leave the table out"),
+        span if span <= SPREAD_MAX => Ok(span),
+        _ => Err("15m at most: whoever answers a question has no more time"),
+    }
+}
+
+/// Each event that is stored is held against all of them.
+pub const SPREADS_MAX: usize = 64;
 
 /// Each stream is a connection to Redis.
 pub const ROUTES_MAX: usize = 64;

@@ -33,14 +33,14 @@ mod texts;
 mod values;
 
 pub use fields::{FIELDS, Field, Kind, Preset};
-pub use layers::{FILE_BYTES_MAX, Override, ROUTES_MAX, ZONES_MAX, load, read, socket_despite};
+pub use layers::{FILE_BYTES_MAX, Override, ROUTES_MAX, SPREADS_MAX, ZONES_MAX, load, read, socket_despite};
 pub use mistake::{CODES, EXIT_CODE, Mistake, Mistakes, Place, Position};
 pub use origin::{Group, Loaded, Origin, Shown, load_whole};
 pub use place::{Found, SOCKET_BYTES_MAX, SYSTEM_SOCKET, Surroundings, find, usual_file};
 pub use schema::schema;
 pub use settings::{
     Admin, Bus, Discovery, Journal, Layout, Limits, Log, LogFormat, Metrics, Node, Peer, Registrar, Route, Settings,
-    Trust,
+    Spread, Trust,
 };
 pub use template::template;
 pub use values::{BusUrl, NodeName, Rate, RedisUrl};

@@ -93,6 +93,8 @@ pub struct Bus {
     pub layout: Layout,
     /// `[[bus.route]]`: streams for certain types.
     pub routes: Vec<Route>,
+    /// `[[bus.spread]]`: events that are shown at a moment of this node's own.
+    pub spreads: Vec<Spread>,
     /// The stream that local programs publish through.
     pub outbox: String,
     /// About how many entries `stream` keeps.
@@ -119,6 +121,15 @@ pub struct Route {
     pub pattern: Pattern,
     /// The stream they go to.
     pub stream: String,
+}
+
+/// One `[[bus.spread]]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Spread {
+    /// Which types.
+    pub pattern: Pattern,
+    /// Within which span after they are stored.
+    pub window: Duration,
 }
 
 /// `[discovery]`: how peers are found besides `[[peers]]` and `afferent peers add`.
@@ -300,6 +311,7 @@ impl Settings {
                 shards: 0,
                 layout: Layout::Plain,
                 routes: Vec::new(),
+                spreads: Vec::new(),
                 outbox: "mesh:outbox".to_owned(),
                 maxlen: 100_000,
                 own: false,

@@ -1,6 +1,7 @@
 //! What is read, what overrides what, and what every mistake looks like.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::*;
 use crate::core::params::{Accept, Tiers};
@@ -82,6 +83,9 @@ _class = "=Order"
 [[bus.route]]
 match = "deployment.*"
 stream = "deploys"
+[[bus.spread]]
+match = "q.*"
+window = "10s"
 [discovery]
 dns = ["mesh.example", "Mesh.Other.Example."]
 dns_server = "192.0.2.53"
@@ -123,6 +127,8 @@ socket = "/run/user/7/birch.sock"
     assert_eq!((settings.bus.maxlen, settings.bus.own, settings.bus.shards), (1_000, true, 4));
     let pattern = "deployment.*".parse().expect("a pattern");
     assert_eq!(settings.bus.routes, [Route { pattern, stream: "deploys".to_owned() }]);
+    let spread = Spread { pattern: "q.*".parse().expect("a pattern"), window: Duration::from_secs(10) };
+    assert_eq!(settings.bus.spreads, [spread]);
     let path = Pick::Data(vec!["user".to_owned(), "name".to_owned()]);
     let picks = [("_class", Pick::Text("Order".into())), ("kind", Pick::Attribute("type".into())), ("name", path)];
     let fields = picks.map(|(name, pick)| (name.to_owned(), pick)).to_vec();
@@ -412,6 +418,9 @@ fn every_mistake_names_its_place_its_reason_and_its_remedy() {
         ("[[bus.route]]\nmatch = \"a\"\nstream = \"s\"", "AF0105", (2, 9), "add `.*`", "deployment.*"),
         ("[[bus.route]]\nmatch = \"a.*\"\nstream = \"mesh:outbox\"", "AF0105", (1, 3), "published again", ""),
         ("[[bus.route]]\nmatch = \"a.*\"\nstream = \"s\"\nlayout = \"x\"", "AF0103", (4, 1), "match, stream", ""),
+        ("[[bus.spread]]\nmatch = \"a.*\"", "AF0107", (1, 1), "every one has it", "window = "),
+        ("[[bus.spread]]\nmatch = \"a.*\"\nwindow = \"1h\"", "AF0105", (3, 10), "15m at most", ""),
+        ("[[bus.spread]]\nmatch = \"a.*\"\nwindow = \"0s\"", "AF0105", (3, 10), "spreads nothing", ""),
         ("[bus.route]\nmatch = \"a.*\"", "AF0104", (1, 6), "may be many", "[[bus.route]]"),
         ("[discovery]\ndns = [\"mesh example\"]", "AF0105", (2, 8), "such as mesh.example", "mesh.example"),
         ("[discovery]\ndns = [\"192.0.2.1\"]", "AF0105", (2, 8), "a zone is a DNS name", "mesh.example"),

@@ -25,10 +25,37 @@ pub enum Prospect {
     Kept,
 }
 
+/// Why what is addressed to a node does not get there from here. An event with `to` goes to peers, and to whoever's
+/// record is held where anybody may take part.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unreached {
+    /// It is no peer of ours, and we hold no record of it; or only peers are sent anything.
+    Unknown,
+    /// It came by itself, and nobody has accepted it.
+    Asking,
+    /// The mesh is private, and it is not in it.
+    Outside,
+    /// A person blocked it.
+    Blocked,
+}
+
 impl Node {
+    /// Why an event with this node in `to` would not be owed to it; `None` = it would, or it is for us.
+    pub fn unreached(&self, id: &NodeId) -> Option<Unreached> {
+        match () {
+            () if *id == self.me => None,
+            () if self.peers.is_blocked(id) => Some(Unreached::Blocked),
+            () if self.peers.is_closed_to(id) => Some(Unreached::Outside),
+            () if !self.peers.knows(id) && self.peers.is_open() && self.peers.holds(id) => None,
+            () if !self.peers.knows(id) => Some(Unreached::Unknown),
+            () if !self.peers.is_served(id) => Some(Unreached::Asking),
+            () => None,
+        }
+    }
+
     /// What every peer would get, in the order of their ids.
     pub fn prospects(&self, kind: &EventType, now: Wall) -> Vec<(NodeId, Prospect)> {
-        let is_outside = |id: &NodeId| !self.params.allow.is_empty() && !self.params.allow.contains(id);
+        let is_outside = |id: &NodeId| self.peers.is_closed_to(id);
         let of = |id: &NodeId, patterns: &[Pattern]| {
             let asking = patterns.iter().find(|pattern| pattern.matches(kind));
             match asking {

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::event::{LIFETIME_DEFAULT, Network};
-use super::identity::NodeId;
+use super::identity::{Digest, NodeId};
+use super::question::Question;
 use super::timestamp;
 use crate::time::Wall;
 
@@ -88,6 +89,23 @@ impl Draft {
     pub fn with_data(mut self, data: Box<RawValue>) -> Draft {
         self.data = Some(data);
         self
+    }
+
+    /// The event that it answers or follows from, where it names one by its digest.
+    pub fn causation(&self) -> Option<Digest> {
+        match self.attributes.get("causationid") {
+            Some(Scalar::Text(text)) => text.parse().ok(),
+            _ => None,
+        }
+    }
+
+    /// Makes it an answer to this question: for the asker alone, unless it says itself whom it is for.
+    #[must_use]
+    pub fn answering(self, question: &Question) -> Draft {
+        if self.attributes.contains_key("to") {
+            return self;
+        }
+        self.with("to", Scalar::Text(question.asker.uri()))
     }
 
     /// The event as this node signs it: protocol attributes first, then the others by name, then data.

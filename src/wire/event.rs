@@ -165,6 +165,8 @@ pub struct Event {
     pub expires: Wall,
     /// Whom it is for; empty = everybody interested.
     pub to: Vec<NodeId>,
+    /// The event that it answers or follows from, where `causationid` names one by its digest.
+    pub causation: Option<Digest>,
     /// Most links it may cross.
     pub hops_max: u8,
     network: Option<Box<str>>,

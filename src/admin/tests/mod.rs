@@ -66,8 +66,9 @@ impl Memory {
         kept.last += if kept.last == 0 { 1 } else { 2 };
         let seq = Seq(kept.last);
         kept.digests.insert(envelope.digest());
+        let claims = Box::default();
         kept.entries
-            .push(Stored { seq, entry: Entry { envelope, from, hops, duty: false, received, claims: Box::default() } });
+            .push(Stored { seq, entry: Entry { envelope, from, hops, duty: false, received, claims, hold: None } });
         seq
     }
 
@@ -112,6 +113,9 @@ impl Log for Memory {
         let kept = self.kept();
         let first = kept.entries.iter().find(|stored| stored.entry.received >= moment);
         Ok(first.map_or(Seq(kept.last + 1), |stored| stored.seq))
+    }
+    fn find(&self, digest: &Digest) -> Option<Stored> {
+        self.kept().entries.iter().find(|stored| stored.entry.envelope.digest() == *digest).cloned()
     }
     fn cursor(&self, name: &str) -> Option<Seq> {
         self.kept().cursors.get(name).copied()
@@ -244,6 +248,12 @@ impl Script {
                 let _ = answer.send(emitted.into_iter().map(|one| self.store(one)).collect());
             }
             Request::Interests { answer } => drop(answer.send(self.view())),
+            Request::Reach { to, answer, .. } => {
+                let is_peer = |id: &NodeId| *id == key(1).id() || self.peers.iter().any(|peer| peer.id == *id);
+                let why = "it is no peer of this node".to_owned();
+                let strangers = to.into_iter().filter(|id| !is_peer(id));
+                drop(answer.send(strangers.map(|id| Unreached { id, why: why.clone() }).collect()));
+            }
             Request::Metrics { answer } => drop(answer.send("# EOF\n".to_owned())),
             Request::Trust { answer } => drop(answer.send(self.trust())),
             Request::SetMuted { mute, unmute, answer } => {

@@ -161,7 +161,7 @@ async fn a_question_that_cannot_be_read_is_answered_with_what_can() {
         ("count=0", "`count`: a number from 1"),
         ("count=x", "`count`"),
         ("own=maybe", "`own`: true or false"),
-        ("patern=a.b", "pattern, since, count, own, seq, withheld, group and progress"),
+        ("patern=a.b", "pattern, since, count, causation, own, seq, withheld, group and progress"),
     ] {
         let (status, _, body) = scene.raw("GET", &format!("/v1/events?{query}"), None, b"").await;
         assert!(status == 400 && body.contains(why) && body.contains("AF0201"), "{query}: {body}");

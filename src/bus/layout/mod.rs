@@ -92,6 +92,7 @@ mod tests {
             duty: true,
             received: NOON,
             claims: Box::default(),
+            hold: None,
         };
         Stored { seq: Seq(1), entry }
     }

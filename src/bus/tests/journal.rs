@@ -7,11 +7,11 @@ use tokio::sync::watch;
 
 use crate::core::ports::{Entry, Log, Page, PageError, Seq, Stored};
 use crate::time::Wall;
-use crate::wire::{Draft, Envelope, Keypair, Verified, envelope};
+use crate::wire::{Digest, Draft, Envelope, Keypair, Verified, envelope};
 
-pub(super) const NOON: Wall = Wall::from_millis(1_795_262_400_000);
+pub(in crate::bus) const NOON: Wall = Wall::from_millis(1_795_262_400_000);
 
-pub(super) struct Journal {
+pub(in crate::bus) struct Journal {
     incarnation: u64,
     content: Mutex<Content>,
     head: watch::Sender<Seq>,
@@ -28,7 +28,7 @@ struct Content {
 const STEP: u64 = 3;
 
 impl Journal {
-    pub(super) fn new(incarnation: u64) -> Journal {
+    pub(in crate::bus) fn new(incarnation: u64) -> Journal {
         let content = Content { earliest: 1, ..Content::default() };
         Journal { incarnation, content: Mutex::new(content), head: watch::Sender::new(Seq(0)) }
     }
@@ -38,7 +38,20 @@ impl Journal {
     }
 
     /// Stores events, as after a commit.
-    pub(super) fn append(&self, envelopes: impl IntoIterator<Item = Verified<Envelope>>, from: Option<&Keypair>) {
+    pub(in crate::bus) fn append(
+        &self,
+        envelopes: impl IntoIterator<Item = Verified<Envelope>>,
+        from: Option<&Keypair>,
+    ) {
+        self.store(envelopes, from, NOON);
+    }
+
+    /// Stores events of others at a moment.
+    pub(super) fn append_at(&self, envelopes: impl IntoIterator<Item = Verified<Envelope>>, received: Wall) {
+        self.store(envelopes, None, received);
+    }
+
+    fn store(&self, envelopes: impl IntoIterator<Item = Verified<Envelope>>, from: Option<&Keypair>, received: Wall) {
         let mut content = self.content();
         let mut seq = self.head().0;
         for envelope in envelopes {
@@ -48,8 +61,9 @@ impl Journal {
                 from: from.map(Keypair::id),
                 hops: 1,
                 duty: false,
-                received: NOON,
+                received,
                 claims: Box::default(),
+                hold: None,
             };
             content.entries.push(Stored { seq: Seq(seq), entry });
         }
@@ -107,6 +121,10 @@ impl Log for Journal {
 
     fn since(&self, _: Wall) -> Result<Seq, PageError> {
         Ok(self.head())
+    }
+
+    fn find(&self, digest: &Digest) -> Option<Stored> {
+        self.content().entries.iter().find(|stored| stored.entry.envelope.digest() == *digest).cloned()
     }
 
     fn cursor(&self, name: &str) -> Option<Seq> {

@@ -16,7 +16,8 @@ use server::Server;
 
 mod egress;
 mod intake;
-mod journal;
+pub(super) mod journal;
+mod late;
 mod letters;
 mod readers;
 mod routes;
@@ -144,6 +145,15 @@ impl Node {
         }
     }
 
+    /// Waits until these are on the bus, among others.
+    async fn catches_up_to(&self, ids: &[&str], server: &Server) {
+        until("these to be there", async || {
+            let shown = on_the_bus(server).await;
+            ids.iter().all(|id| shown.iter().any(|other| other == id))
+        })
+        .await;
+    }
+
     /// Waits until everything in the journal is bridged.
     async fn catches_up(&self) {
         let hint = || self.log.cursor("bus:mesh:events");
@@ -159,6 +169,7 @@ pub(super) fn settings() -> Settings {
         stream: STREAM.to_owned(),
         shards: 0,
         routes: Vec::new(),
+        spreads: Vec::new(),
         former: Vec::new(),
         layout: Layout::Plain,
         outbox: OUTBOX.to_owned(),

@@ -306,7 +306,12 @@ impl Engine {
         self.find(&layout::digest_key(digest)).and_then(|value| layout::meaning(&value))
     }
 
-    /// The same, asked of one period only.
+    /// Where in the log the event with this digest stands, or stood.
+    pub(super) fn position(&self, digest: &Digest) -> Option<Seq> {
+        self.find(&layout::digest_key(digest)).and_then(|value| layout::position(&value))
+    }
+
+    /// The same as [`Engine::meaning`], asked of one period only.
     pub(super) fn meaning_at(&self, digest: &Digest, home: Wall) -> Option<Seen> {
         let value = self.ids.get(&home)?.get(&layout::digest_key(digest))?;
         layout::meaning(&value)

@@ -1,7 +1,7 @@
 //! How things look inside the journal's keyspaces. Bytes from the disk become a value or `None`.
 //!
 //! ```text
-//! log.<n>    seq (8, big endian)          -> 1 flags hops received(8) high(8) [from(32)] signature(64) event
+//! log.<n>    seq (8, big endian)          -> 1 flags hops received(8) high(8) [from(32)] [hold(16)] signature(64) event
 //! ids.<end>  'd' short digest(19)         -> 's' seq(8)  |  'r' code, as its word      what a digest means
 //!            's' hash(source, id)(16)     -> short digest(19)                          which one came first
 //!            'k' short hash of key(19)    -> until(8) body(32) digest(32) id             what a key was used for
@@ -17,7 +17,7 @@
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
-use crate::core::ports::{Claim, Claimed, Entry, Seen, Seq};
+use crate::core::ports::{Claim, Claimed, Entry, Hold, Seen, Seq};
 use crate::time::Wall;
 use crate::wire::{Code, Digest, Envelope, Event, Keys, NodeId, Signature};
 
@@ -33,6 +33,7 @@ pub(super) const NEXT: &[u8] = b"next";
 const VERSION: u8 = 1;
 const DUTY: u8 = 1;
 const FROM: u8 = 2;
+const HELD: u8 = 4;
 const HEAD_BYTES: usize = 3 + 8 + 8;
 
 /// The key of a cursor in `state`.
@@ -94,6 +95,14 @@ pub(super) fn meaning(value: &[u8]) -> Option<Seen> {
     }
 }
 
+/// Where in the log the event of this meaning stands.
+pub(super) fn position(value: &[u8]) -> Option<Seq> {
+    match value.split_first()? {
+        (b's', seq) => number(seq).map(Seq),
+        _ => None,
+    }
+}
+
 /// Where an idempotency key stands in `ids`.
 pub(super) fn claim_key(key: &Digest) -> [u8; 20] {
     let mut at = [b'k'; 20];
@@ -123,14 +132,19 @@ pub(super) fn claimed(value: &[u8]) -> Option<Claimed> {
 /// One entry as `log` keeps it.
 pub(super) fn entry_value(entry: &Entry, high: Wall) -> Vec<u8> {
     let event = entry.envelope.event().bytes();
-    let mut value = Vec::with_capacity(HEAD_BYTES + 32 + 64 + event.len());
+    let mut value = Vec::with_capacity(HEAD_BYTES + 32 + 16 + 64 + event.len());
     let from = if entry.from.is_some() { FROM } else { 0 };
     let duty = if entry.duty { DUTY } else { 0 };
-    value.extend([VERSION, duty | from, entry.hops]);
+    let held = if entry.hold.is_some() { HELD } else { 0 };
+    value.extend([VERSION, duty | from | held, entry.hops]);
     value.extend(entry.received.0.to_be_bytes());
     value.extend(high.0.to_be_bytes());
     if let Some(from) = &entry.from {
         value.extend(from.as_bytes());
+    }
+    if let Some(Hold { from, until }) = &entry.hold {
+        value.extend(from.0.to_be_bytes());
+        value.extend(until.0.to_be_bytes());
     }
     value.extend(entry.envelope.signature().as_bytes());
     value.extend(event);
@@ -148,10 +162,18 @@ pub(super) fn entry(value: &[u8], keys: &mut Keys) -> Option<Entry> {
         let (from, rest) = rest.split_first_chunk()?;
         (Some(NodeId::from_public_key(*from).ok()?), rest)
     };
+    let (hold, rest) = if flags & HELD == 0 {
+        (None, rest)
+    } else {
+        let (from, rest) = rest.split_first_chunk()?;
+        let (until, rest) = rest.split_first_chunk()?;
+        let moment = |bytes: &[u8; 8]| Wall(i64::from_be_bytes(*bytes));
+        (Some(Hold { from: moment(from), until: moment(until) }), rest)
+    };
     let (signature, event) = rest.split_first_chunk()?;
     let event = Bytes::copy_from_slice(event);
     let envelope = Envelope::from_journal(Signature::from_bytes(*signature), event, keys).ok()?;
-    Some(Entry { envelope, from, hops, duty: flags & DUTY != 0, received, claims: Box::default() })
+    Some(Entry { envelope, from, hops, duty: flags & DUTY != 0, received, claims: Box::default(), hold })
 }
 
 /// The `high` of an entry without reading the rest.

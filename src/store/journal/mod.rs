@@ -53,7 +53,7 @@ use self::watch::Watch;
 use self::writer::{Message, Writer};
 use super::{DataDir, StoreError};
 use crate::core::ports::{
-    AppendError, Appended, BatchId, Claimed, Claims, Entry, Known, Log, Page, PageError, Refusal, Seen, Seq,
+    AppendError, Appended, BatchId, Claimed, Claims, Entry, Known, Log, Page, PageError, Refusal, Seen, Seq, Stored,
 };
 use crate::time::{Now, Wall};
 use crate::wire::Digest;
@@ -340,6 +340,10 @@ impl Log for Journal {
 
     fn since(&self, moment: Wall) -> Result<Seq, PageError> {
         self.handle.shared.since(moment)
+    }
+
+    fn find(&self, digest: &Digest) -> Option<Stored> {
+        self.handle.shared.find(digest)
     }
 
     fn cursor(&self, name: &str) -> Option<Seq> {

@@ -8,7 +8,7 @@ use super::shared::{Shared, locked};
 use super::span::Span;
 use crate::core::ports::{Page, PageError, Seq, Stored};
 use crate::time::Wall;
-use crate::wire::Keys;
+use crate::wire::{Digest, Keys};
 
 /// A page in the making.
 struct Filling<'a> {
@@ -39,6 +39,13 @@ impl Shared {
         // A period may have been dropped while we looked; what it held must not be passed over silently.
         let earliest = self.earliest();
         if after.0.saturating_add(1) < earliest.0 { Err(PageError::Gone { earliest }) } else { Ok(filling.page) }
+    }
+
+    /// The entry of this event, while it is there.
+    pub(super) fn find(&self, digest: &Digest) -> Option<Stored> {
+        let seq = self.reading(|engine| engine.position(digest)).flatten()?;
+        let page = self.page(Seq(seq.0.checked_sub(1)?), 1, usize::MAX).ok()?;
+        page.entries.into_iter().find(|stored| stored.entry.envelope.digest() == *digest)
     }
 
     pub(super) fn since(&self, moment: Wall) -> Result<Seq, PageError> {

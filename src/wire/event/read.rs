@@ -46,7 +46,7 @@ pub(super) fn event(bytes: Bytes, digest: Digest, keys: &mut Keys) -> Result<Eve
         (None, Err(error)) => return Err(json::broken(&error)),
         (None, Ok(())) => {}
     }
-    let Members { specversion, id, source, kind, time, expires, to, hops_max, network, data, .. } = members;
+    let Members { specversion, id, source, kind, time, expires, to, causation, hops_max, network, data, .. } = members;
     let missing = |name| Rejection::Attribute { name, why: "missing" };
     specversion.ok_or(missing("specversion"))?;
     let (id, source) = (id.ok_or(missing("id"))?, source.ok_or(missing("source"))?);
@@ -60,6 +60,7 @@ pub(super) fn event(bytes: Bytes, digest: Digest, keys: &mut Keys) -> Result<Eve
         time,
         expires,
         to,
+        causation,
         hops_max: hops_max.unwrap_or(HOPS_DEFAULT),
         network: network.map(Into::into),
         data,
@@ -81,6 +82,7 @@ struct Members<'t, 'k> {
     time: Option<Wall>,
     expires: Option<Wall>,
     to: Vec<NodeId>,
+    causation: Option<Digest>,
     hops_max: Option<u8>,
     network: Option<String>,
     data: Option<std::ops::Range<usize>>,
@@ -108,6 +110,7 @@ impl<'t, 'k> Members<'t, 'k> {
             time: None,
             expires: None,
             to: Vec::new(),
+            causation: None,
             hops_max: None,
             network: None,
             data: None,
@@ -160,6 +163,10 @@ impl<'t, 'k> Members<'t, 'k> {
                 Ok(())
             }
             (Some(Known::Integer { name, .. }), _) => Err(attribute(name, "must be an integer")),
+            // Seventeen are too long as well; that would not say what is wrong.
+            (Some(Known::Text { name: "to", .. }), Value::Text(text)) if text.split(' ').count() > TO_MAX => {
+                Err(attribute("to", "more than 16 nodes"))
+            }
             (Some(Known::Text { name, bytes_max }), Value::Text(text)) => {
                 check_text(&text, bytes_max).map_err(|why| attribute(name, why))?;
                 if text.is_empty() {
@@ -188,6 +195,8 @@ impl<'t, 'k> Members<'t, 'k> {
             "expirytime" => self.expires = Some(timestamp::parse(text).map_err(|why| attribute(name, why))?),
             "to" => self.to = self.node_ids(text)?,
             "replyto" => drop(NodeId::from_uri(text, self.keys)?),
+            // Any text may stand there: what is no digest names nothing here.
+            "causationid" => self.causation = text.parse().ok(),
             "prev" => drop(text.parse::<Digest>().map_err(|_| attribute(name, "must be a digest of 43 characters"))?),
             "net" => {
                 text.parse::<Network>()?;
@@ -199,9 +208,6 @@ impl<'t, 'k> Members<'t, 'k> {
     }
 
     fn node_ids(&mut self, text: &str) -> Result<Vec<NodeId>, Rejection> {
-        if text.split(' ').count() > TO_MAX {
-            return Err(attribute("to", "more than 16 nodes"));
-        }
         let mut ids = Vec::new();
         for uri in text.split(' ') {
             let id = NodeId::from_uri(uri, self.keys)?;

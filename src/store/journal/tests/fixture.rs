@@ -26,7 +26,7 @@ pub(super) fn event(id: &str, text: &str, received: Wall, life: Duration) -> Ver
 }
 
 pub(super) fn entry_of(envelope: Verified<Envelope>, received: Wall) -> Entry {
-    Entry { envelope, from: None, hops: 1, duty: true, received, claims: Box::default() }
+    Entry { envelope, from: None, hops: 1, duty: true, received, claims: Box::default(), hold: None }
 }
 
 /// The entry that this number always stands for.

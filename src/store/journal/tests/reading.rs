@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::fixture::*;
-use crate::core::ports::{Log as _, PageError, Seq};
+use crate::core::ports::{Entry, Hold, Log as _, PageError, Seq};
 use crate::store::JournalSettings;
+use crate::wire::Keypair;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -31,6 +32,25 @@ fn a_page_holds_one_entry_whatever_its_size_and_no_more_than_the_bytes_allow() {
     let size = bench.read(Seq(0), 1)[0].entry.envelope.event().bytes().len();
     let held = |bytes_max| bench.journal.page(Seq(0), 10, bytes_max).expect("readable").entries.len();
     assert_eq!((held(0), held(size - 1), held(size), held(size * 3 + 2)), (1, 1, 1, 3));
+}
+
+#[test]
+fn an_event_is_found_by_its_digest_with_all_that_was_said_of_it_also_after_a_restart() {
+    let home = tempfile::tempdir().expect("a directory");
+    let mut bench = Bench::open(home.path(), small());
+    let hold = Some(Hold { from: T0 + SECOND * 5, until: T0 + SECOND * 9 });
+    let held = Entry { from: Some(Keypair::from_seed(&[7; 32]).id()), hold, ..entry(2, T0) };
+    let digests = [entry(1, T0).envelope.digest(), held.envelope.digest(), entry(3, T0).envelope.digest()];
+    bench.append(vec![entry(1, T0), held.clone()]).expect("room");
+    for life in 0..2 {
+        if life == 1 {
+            drop(bench);
+            bench = Bench::open(home.path(), small());
+        }
+        let found = |digest: &_| bench.journal.find(digest).map(|stored| (stored.seq.0, stored.entry.hold));
+        assert_eq!(digests.each_ref().map(found), [Some((1, None)), Some((2, hold)), None]);
+        assert_eq!(bench.journal.find(&digests[1]).map(|stored| stored.entry.from), Some(held.from));
+    }
 }
 
 #[test]
