@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use crate::sim::swarm::{Faults, Share};
 use crate::wire::EventType;
 
 #[derive(Args, Debug)]
@@ -56,6 +57,35 @@ pub(in crate::cli) struct BenchE2e {
     /// Read at the daemon with this socket, one on this machine [default: at the publishing one]
     #[arg(long, value_name = "SOCKET")]
     pub(in crate::cli) via: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(in crate::cli) struct Simulate {
+    /// How many nodes, 2 to 100000 [default: 1000]
+    #[arg(long, value_name = "N", default_value_t = 1_000, hide_default_value = true)]
+    pub(in crate::cli) nodes: usize,
+    /// Decides everything that chance decides: the same seed is the same run [default: another each time]
+    #[arg(long, value_name = "S")]
+    pub(in crate::cli) seed: Option<u64>,
+    /// How many events, each published by a node chosen by chance [default: 10]
+    #[arg(long, value_name = "E", default_value_t = 10, hide_default_value = true)]
+    pub(in crate::cli) events: usize,
+    /// How many percent of the nodes ask for them [default: 100]
+    #[arg(long, value_name = "PERCENT", default_value = "100", hide_default_value = true)]
+    pub(in crate::cli) interested: Share,
+    /// What goes wrong while they are published, such as dead=5,loss=1: dead, droppers, stale, slow, loss, churn and
+    /// partition in percent, skew in seconds, jitter in milliseconds [default: nothing]
+    #[arg(long, value_name = "LIST")]
+    pub(in crate::cli) faults: Option<Faults>,
+    /// Milliseconds between two events, at most 600000 [default: 200]
+    #[arg(long, value_name = "MS", default_value_t = 200, hide_default_value = true, value_parser = clap::value_parser!(u32).range(1..=600_000))]
+    pub(in crate::cli) interval: u32,
+    /// Bytes of data in each event, 60000 at most [default: 700, for events of 1 KB]
+    #[arg(long, value_name = "BYTES", default_value_t = 700, hide_default_value = true, value_parser = clap::value_parser!(u32).range(0..=60_000))]
+    pub(in crate::cli) size: u32,
+    /// All connections stand from the beginning [default: who sends to a node first waits for a round trip more]
+    #[arg(long)]
+    pub(in crate::cli) warm: bool,
 }
 
 /// What both publish.
