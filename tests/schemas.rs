@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use afferent::admin::answers::{
-    Change, Document, Group, Groups, Identified, Identity, InterestsView, Left, Matches, Peer, Peers, Pinged, Progress,
-    Published, Ready, Status, TrustView,
+    Asked, Change, Document, Group, Groups, Identified, Identity, InterestsView, Left, Matches, Peer, Peers, Pinged,
+    Progress, Published, Ready, Status, TrustView,
 };
 use afferent::admin::dead::{Letter, Letters, Mended, Retried};
 use afferent::admin::tiers::Discovery;
@@ -27,6 +27,7 @@ type Again = fn(&str) -> String;
 /// The type behind each schema; `None` for what a command prints without one.
 const TYPES: &[(&str, Option<Again>)] = &[
     ("arrival", Some(arrival)),
+    ("asked", Some(of::<Asked>)),
     ("bench", None),
     ("change", Some(of::<Change>)),
     ("codes", None),
@@ -58,6 +59,7 @@ const TYPES: &[(&str, Option<Again>)] = &[
     ("ready", Some(of::<Ready>)),
     ("record", Some(record)),
     ("retried", Some(of::<Retried>)),
+    ("simulation", None),
     ("status", Some(of::<Status>)),
     ("trust", Some(of::<TrustView>)),
 ];

@@ -30,6 +30,8 @@ pub(super) const FEW_PEERS: &str = "AF0322";
 pub(super) const UNWANTED: &str = "AF0323";
 /// A measurement found events that were lost, or came twice.
 pub(super) const UNSOUND: &str = "AF0324";
+/// A simulation saw a promise broken.
+pub(super) const BROKEN_PROMISE: &str = "AF0326";
 /// No address of this node is known.
 pub(super) const NO_ADDRESS: &str = "AF0325";
 /// There is no key yet.
@@ -59,6 +61,7 @@ const OWN: &[(&str, &str)] = &[
         UNSOUND,
         "a measurement saw events that were stored and did not arrive while it waited, or that came more than once; what did not arrive may still come",
     ),
+    (BROKEN_PROMISE, "a simulation ended with a promise broken; the same seed shows it again"),
     (NO_ADDRESS, "no address of this node is known: set node.addresses, or wait for a peer that says where it sees it"),
     (NO_KEY, "this node has no key yet"),
     (BAD_KEY, "the key file cannot be used"),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::words;
 use crate::config::Settings;
+use crate::core::offset;
 use crate::core::params::{self, Params};
 use crate::core::registrar::{self, challenge};
 use crate::core::trust;
@@ -97,6 +98,12 @@ fn peers(settings: &Settings) -> Vec<Row> {
         ("backoff by hand", span(params.backoff_manual_max), "the same for one that was added by hand"),
         ("refusals", params::REMEMBERED_MAX.to_string(), "refused events remembered in an hour"),
         ("clock jump", span(params::JUMP_MAX), "a larger one is not believed for a day"),
+        ("answers held", params::HELD_ANSWERS_MAX.to_string(), "answers that wait for their turn, for one peer"),
+        (
+            "spread",
+            span(offset::SPREAD_MAX),
+            "longest span over which answers are spread; of a longer one this much counts",
+        ),
         ("watched", params::WATCHED_MAX.to_string(), "events whose takers are waited for at once"),
         ("trust rules", trust::RULES_MAX.to_string(), "[[trust.rule]]"),
         ("muted", trust::MUTED_MAX.to_string(), "sources muted by hand"),
@@ -153,6 +160,24 @@ fn discovery() -> Vec<Row> {
         ("given", core::bounds::GIVEN_MAX.to_string(), "records that are given to whoever asks"),
         ("choices", core::bounds::CHOICES_MAX.to_string(), "networks whose share of the records is remembered"),
         ("roster", params::ROSTER_MAX.to_string(), "nodes whose record is held, to know who wants what"),
+        ("served alone", params::DIRECT_MAX.to_string(), "nodes that an event is sent to without delegates"),
+        ("served alone in bytes", bytes(params::DIRECT_BYTES_MAX), "what that may cost"),
+        (
+            "duty tasks",
+            params::TASKS_MAX.to_string(),
+            "lines that are owed to nodes that are no peers, or by delegates",
+        ),
+        ("leaves of a node", params::LEAVES_MAX.to_string(), "those owed to one node that is no peer"),
+        ("delegates", params::DELEGATES_MAX.to_string(), "nodes asked to carry one bucket"),
+        ("delegates looked at", params::SAMPLED_MAX.to_string(), "without a connection, for one bucket"),
+        ("duties resumed", params::RESUMED_MAX.to_string(), "events in hand from before a restart"),
+        ("duties", params::DUTIES_MAX.to_string(), "events of which the duty is remembered for 10 minutes"),
+        (
+            "duty bytes",
+            params::DUTY_BYTES_MAX.to_string(),
+            "that a neighbour's duties may cost at once; 4 MiB come back in a second",
+        ),
+        ("links", params::LINKS_MAX.to_string(), "connections to nodes that are no peers"),
         ("crowds", params::CROWDS_MAX.to_string(), "types of which it is remembered who wants them"),
         ("records", core::bounds::HELD_MAX.to_string(), "records remembered by number and digest"),
         ("sync rounds", core::bounds::ROUNDS_MAX.to_string(), "frames sent in one reconciliation"),
@@ -260,11 +285,13 @@ fn interface() -> Vec<Row> {
 fn redis(settings: &Settings) -> Vec<Row> {
     vec![
         ("bus maxlen", settings.bus.maxlen.to_string(), "entries of the stream, about"),
+        ("spreads", config::SPREADS_MAX.to_string(), "[[bus.spread]]"),
         ("routes", config::ROUTES_MAX.to_string(), "[[bus.route]], and streams of all shards"),
         ("bus batch", bus::bounds::ENTRIES_MAX.to_string(), "events appended to a stream at once"),
         ("bus batch bytes", bytes(bus::bounds::BYTES_MAX), "the same in bytes"),
         ("bus skipped", bus::bounds::SKIPPED_MAX.to_string(), "events passed over before the cursor of a stream moves"),
         ("bus misses", bus::bounds::MISSES_MAX.to_string(), "batches in a row that may find the cursor elsewhere"),
+        ("bus late", bus::bounds::LATE_MAX.to_string(), "events of one stream that wait for their turn"),
         ("bus eras", bus::bounds::ERAS_MAX.to_string(), "changes of streams that may still count at once"),
         ("outbox fields", bus::bounds::FIELDS_MAX.to_string(), "fields of an entry of the outbox"),
         ("outbox extension", bytes(bus::bounds::EXTENSION_BYTES_MAX), "longest extension attribute in it"),

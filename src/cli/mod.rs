@@ -6,12 +6,13 @@
 //! it reaches a terminal, and there are no colours.
 //!
 //! Most commands are a question to the running daemon over its socket (`admin::client`); `run` and
-//! `demo` are the daemon; `init`, `id`, `config`, `explain`, `completions` and `man` work without one. A command ends in an [`Exit`]
+//! `demo` are the daemon; `init`, `id`, `config`, `explain`, `simulate`, `completions` and `man` work without one. A command ends in an [`Exit`]
 //! or a [`Failure`]: what, why, what to type next, and a number that `afferent explain` knows.
 //!
 //! This floor decides nothing about the protocol and keeps no state between two calls.
 
 mod arguments;
+mod ask;
 mod bench;
 mod bus;
 mod codes;
@@ -42,6 +43,7 @@ mod publish;
 mod reach;
 mod registrar;
 mod run;
+mod simulate;
 mod status;
 mod sub;
 mod table;
@@ -94,6 +96,7 @@ fn perform(arguments: &Arguments, output: &mut Output) -> Result<Exit, Failure> 
         Command::Completions(completions) => return manual::completions(completions, output),
         Command::Man(man) => return manual::pages(man, output),
         Command::Keys(keys) => return keys::perform(keys, global, output),
+        Command::Simulate(simulate) => return simulate::perform(simulate, output),
         _ => {}
     }
     if global.verbose > 0 {
@@ -113,6 +116,7 @@ fn perform(arguments: &Arguments, output: &mut Output) -> Result<Exit, Failure> 
             Command::Leave => leave::perform(global, output).await,
             Command::Peers(peers) => peers::perform(peers, global, output).await,
             Command::Publish(publish) => publish::perform(publish, global, output).await,
+            Command::Ask(ask) => ask::perform(ask, global, output).await,
             Command::Sub(sub) => sub::perform(sub, global, output).await,
             Command::Interests(interests) => interests::perform(interests, global, output).await,
             Command::Dead(dead) => dead::perform(dead, global, output).await,
@@ -128,6 +132,7 @@ fn perform(arguments: &Arguments, output: &mut Output) -> Result<Exit, Failure> 
             | Command::Explain(_)
             | Command::Completions(_)
             | Command::Keys(_)
+            | Command::Simulate(_)
             | Command::Man(_) => {
                 unreachable!("done above, without a runtime")
             }

@@ -20,6 +20,8 @@ pub(super) struct Output {
     is_terminal: bool,
     /// The journal reads the remarks, and wants to know how bad each is.
     is_for_journal: bool,
+    /// Somebody looks at the remarks, and a line of progress may stand there.
+    is_watched: bool,
 }
 
 impl Output {
@@ -32,6 +34,7 @@ impl Output {
             is_quiet,
             is_terminal: io::stdout().is_terminal(),
             is_for_journal: journald::is_read_by_journal(),
+            is_watched: io::stderr().is_terminal(),
         }
     }
 
@@ -73,6 +76,15 @@ impl Output {
     pub(super) fn report(&mut self, failure: &Failure) {
         if !failure.is_silent() {
             self.say(&failure.to_string(), Priority::Error);
+        }
+    }
+
+    /// One line of our own that the next one replaces, and an empty one takes away: only where somebody looks at
+    /// standard error, not with `--quiet`.
+    pub(super) fn progress(&mut self, text: &str) {
+        if self.is_watched && !self.is_quiet {
+            let _ = self.results.flush();
+            let _ = write!(self.remarks, "\r\x1b[K{text}").and_then(|()| self.remarks.flush());
         }
     }
 
@@ -187,6 +199,7 @@ pub(super) mod tests {
             is_quiet: false,
             is_terminal: false,
             is_for_journal: false,
+            is_watched: false,
         };
         (output, results, remarks)
     }

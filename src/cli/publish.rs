@@ -14,7 +14,7 @@ use super::arguments::{Global, Publish};
 use super::failure::{Exit, Failure};
 use super::output::{Output, plain};
 use super::{codes, reach, words};
-use crate::admin::answers::{Identity, PeerState, Peers, Published};
+use crate::admin::answers::{Identity, Peers, Published, Unreached};
 use crate::admin::client::Outgoing;
 use crate::admin::{self, Client, ClientError, FaultCode, WAIT_DEFAULT};
 use crate::wire::{NodeId, timestamp};
@@ -24,14 +24,12 @@ const PIECES_MAX: usize = 4;
 const PIECE_BYTES: usize = 64 << 10;
 
 pub(super) async fn perform(publish: &Publish, global: &Global, output: &mut Output) -> Result<Exit, Failure> {
-    let data = publish.data.as_deref().map(read_data).transpose()?;
+    let data = publish.data.as_deref().map(|data| read_data("publish: --data", data)).transpose()?;
     let mut client = reach::connect("publish", global).await?;
     let (sender, pieces) = mpsc::channel(PIECES_MAX);
-    let mut unserved = Vec::new();
     match &publish.kind {
         Some(kind) => {
             let to = recipients("publish: --to", &publish.to, &mut client).await?;
-            unserved = without_delivery(&to, &mut client).await?;
             let reply_to = reply_to(publish.reply_to.as_ref(), &mut client).await?;
             let line = object(kind, publish, &to, reply_to, data.as_deref());
             sender.try_send(Ok(Bytes::from(line))).expect("room for one");
@@ -42,9 +40,6 @@ pub(super) async fn perform(publish: &Publish, global: &Global, output: &mut Out
     }
     let wait = publish.wait.map(|peers| Wait { peers, within: publish.timeout.unwrap_or(WAIT_DEFAULT) });
     let tally = exchange(&mut client, body(pieces), publish.stdin, wait, output).await?;
-    for (id, state) in unserved.iter().filter(|_| tally.refused == 0) {
-        output.remark(&goes_nowhere(id, *state));
-    }
     Ok(match tally {
         Tally { refused: 0, short: 0 } => Exit::Done,
         Tally { refused: 0, .. } => Exit::Timeout,
@@ -119,6 +114,7 @@ pub(super) async fn exchange(
         if let Some(wait) = wait.filter(|_| published.stored) {
             tally.short += u64::from(!tell_takers(&published, wait, &names, output));
         }
+        tell_unreached(&published, output);
         let flushed = if answers.has_line() { Ok(()) } else { output.flush().map_err(Failure::from) };
         match shown.and(flushed) {
             // Who wanted the first answers alone, as `head -1` does, still wants every event published.
@@ -163,6 +159,16 @@ fn tell_takers(published: &Published, wait: Wait, names: &HashMap<NodeId, String
     false
 }
 
+/// Says who of those that it is addressed to does not get it.
+pub(super) fn tell_unreached(published: &Published, output: &mut Output) {
+    for Unreached { id, why } in &published.unreached {
+        output.remark(&format!(
+            "stored here, and not for {id}: {}\nnext: afferent peers show {id}; afferent peers add mesh://{id}@HOST:PORT, then publish it again",
+            plain(why)
+        ));
+    }
+}
+
 /// The digest as result; what else there is to say beside it. `number` is the one of a line of many.
 fn print(published: &Published, number: Option<u64>, output: &mut Output) -> Result<(), Failure> {
     match (&published.digest, published.stored) {
@@ -183,7 +189,7 @@ fn print(published: &Published, number: Option<u64>, output: &mut Output) -> Res
     Ok(())
 }
 
-fn refusal(thing: &str, published: &Published) -> Failure {
+pub(super) fn refusal(thing: &str, published: &Published) -> Failure {
     let code = published.code.map_or("AF0414", |code| FaultCode::Event(code).number());
     let why = published.why.as_deref().unwrap_or("refused");
     let failure = Failure::new(Exit::Refused, code, thing, plain(why));
@@ -194,7 +200,13 @@ fn refusal(thing: &str, published: &Published) -> Failure {
 }
 
 /// The one line for what was typed.
-fn object(kind: &str, publish: &Publish, to: &[NodeId], reply_to: Option<NodeId>, data: Option<&str>) -> String {
+pub(super) fn object(
+    kind: &str,
+    publish: &Publish,
+    to: &[NodeId],
+    reply_to: Option<NodeId>,
+    data: Option<&str>,
+) -> String {
     let quoted = |text: &str| serde_json::to_string(text).expect("a string always encodes");
     let mut members = vec![format!(r#""type":{}"#, quoted(kind))];
     members.extend(publish.id.as_deref().map(|id| format!(r#""id":{}"#, quoted(id))));
@@ -216,9 +228,9 @@ fn object(kind: &str, publish: &Publish, to: &[NodeId], reply_to: Option<NodeId>
     format!("{{{}}}\n", members.join(",").replace(['\n', '\r'], " "))
 }
 
-/// The text behind `--data`: JSON itself, `@FILE`, or `-`.
-fn read_data(argument: &str) -> Result<String, Failure> {
-    let wrong = |what: String| Failure::new(Exit::Usage, codes::USAGE, "publish: --data", what);
+/// The text behind `--data` and the like: JSON itself, `@FILE`, or `-`.
+pub(super) fn read_data(thing: &str, argument: &str) -> Result<String, Failure> {
+    let wrong = |what: String| Failure::new(Exit::Usage, codes::USAGE, thing, what);
     let unreadable = |error: io::Error| wrong(format!("`{argument}` cannot be read, {error}"));
     let text = match argument.strip_prefix('@') {
         Some(path) => std::fs::read_to_string(path).map_err(unreadable)?,
@@ -229,7 +241,7 @@ fn read_data(argument: &str) -> Result<String, Failure> {
         Ok(_) => Ok(text),
         Err(error) => {
             let what = format!("not JSON, {error}");
-            Err(wrong(what).next(r#"--data '{"key":"value"}', or --data '"text"' for a text"#))
+            Err(wrong(what).next(r#"write '{"key":"value"}', or '"text"' for a text"#))
         }
     }
 }
@@ -245,37 +257,6 @@ async fn reply_to(name: Option<&String>, client: &mut Client) -> Result<Option<N
         }
         Some(name) => Ok(recipients(FLAG, std::slice::from_ref(name), client).await?.pop()),
     }
-}
-
-/// Those to whom nothing can be handed now: what is addressed goes to peers alone, and directly. With the state
-/// of one that is known.
-async fn without_delivery(ids: &[NodeId], client: &mut Client) -> Result<Vec<(NodeId, Option<PeerState>)>, Failure> {
-    if ids.is_empty() {
-        return Ok(Vec::new());
-    }
-    let failed = |error: ClientError| Failure::of_client("publish: --to", &error);
-    let known: Peers = client.get_as("/v1/peers").await.map_err(failed)?;
-    let own: Identity = client.get_as("/v1/id").await.map_err(failed)?;
-    let state = |id: &NodeId| known.peers.iter().find(|peer| peer.id == *id).map(|peer| peer.state);
-    let others = ids.iter().filter(|id| **id != own.id).map(|id| (*id, state(id)));
-    Ok(others.filter(|(_, state)| !state.is_some_and(is_served)).collect())
-}
-
-/// One that asks to be a neighbour, or is blocked, is handed nothing.
-fn is_served(state: PeerState) -> bool {
-    !matches!(state, PeerState::Asking | PeerState::Blocked)
-}
-
-/// Why it gets nothing, and what helps.
-fn goes_nowhere(id: &NodeId, state: Option<PeerState>) -> String {
-    let (why, next) = match state {
-        Some(PeerState::Asking) => ("asks to be a neighbour and was not accepted", format!("accept {id}")),
-        Some(PeerState::Blocked) => ("is blocked", format!("unblock {id}")),
-        _ => ("is no peer of this node", format!("add mesh://{id}@HOST:PORT")),
-    };
-    format!(
-        "{id} {why}: the event is stored here and goes to nobody\nnext: afferent peers {next}, then publish it again"
-    )
 }
 
 /// Ids, and what else `peers` calls somebody.
@@ -319,20 +300,6 @@ mod tests {
     }
 
     #[test]
-    fn whoever_gets_nothing_is_named_with_what_helps() {
-        let id = Keypair::from_seed(&[7; 32]).id();
-        for (state, next) in [
-            (None, format!("afferent peers add mesh://{id}@HOST:PORT, ")),
-            (Some(PeerState::Asking), format!("afferent peers accept {id}, ")),
-            (Some(PeerState::Blocked), format!("afferent peers unblock {id}, ")),
-        ] {
-            let said = goes_nowhere(&id, state);
-            assert!(said.contains(&format!("\nnext: {next}")) && !state.is_some_and(is_served), "{said}");
-        }
-        assert!(is_served(PeerState::Backoff), "it gets it when it is back");
-    }
-
-    #[test]
     fn what_was_typed_becomes_one_line() {
         let to = Keypair::from_seed(&[7; 32]).id();
         assert_eq!(
@@ -365,10 +332,10 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("data.json");
         std::fs::write(&file, "[1]").expect("written");
-        assert_eq!(read_data(&format!("@{}", file.display())), Ok("[1]".to_owned()));
-        assert_eq!(read_data("\"text\""), Ok("\"text\"".to_owned()));
+        assert_eq!(read_data("x", &format!("@{}", file.display())), Ok("[1]".to_owned()));
+        assert_eq!(read_data("x", "\"text\""), Ok("\"text\"".to_owned()));
         for wrong in ["text", "{", "", "@/nowhere/x"] {
-            assert_eq!(read_data(wrong).expect_err(wrong).exit, Exit::Usage);
+            assert_eq!(read_data("x", wrong).expect_err(wrong).exit, Exit::Usage);
         }
     }
 

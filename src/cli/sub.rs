@@ -76,7 +76,7 @@ pub(super) async fn perform(sub: &Sub, global: &Global, output: &mut Output) -> 
             Some(Progress { seq, .. }) => Some(seq),
             None => {
                 printed += 1;
-                print(&line, sub, &names, output)?
+                print(&line, sub.raw, &names, output)?
             }
         };
         if !lines.has_line() || printed % ACKNOWLEDGE_EVERY == 0 {
@@ -112,12 +112,17 @@ async fn remind(sub: &Sub, client: &mut Client, output: &mut Output) -> Result<(
 }
 
 /// Prints one event. Its position, where the stream tells it.
-fn print(line: &str, sub: &Sub, names: &HashMap<NodeId, String>, output: &mut Output) -> Result<Option<u64>, Failure> {
+pub(super) fn print(
+    line: &str,
+    raw: bool,
+    names: &HashMap<NodeId, String>,
+    output: &mut Output,
+) -> Result<Option<u64>, Failure> {
     let unreadable = |error: String| Failure::of_client("sub", &ClientError::Unreadable(error));
     let arrival: Arrival<'_> = serde_json::from_str(line).map_err(|error| unreadable(error.to_string()))?;
     if output.is_json() {
         output.json(line)?;
-    } else if sub.raw {
+    } else if raw {
         output.json(arrival.event.get())?;
     } else {
         output.line(&sentence(&arrival, names).map_err(|error| unreadable(error.to_string()))?)?;

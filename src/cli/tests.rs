@@ -288,8 +288,8 @@ async fn a_refused_event_is_an_answer_too() {
     let own = crate::wire::Keypair::from_seed(&[1; 32]).id();
     let done = run(&scene, &["publish", "a.b", "--to", &stranger.to_string(), "--to", &own.to_string()]).await;
     assert_eq!(done.exit, Exit::Done);
-    assert!(done.remarks.contains(&format!("{stranger} is no peer of this node")), "{}", done.remarks);
-    assert!(!done.remarks.contains(&format!("{own} is no peer")), "{}", done.remarks);
+    assert!(done.remarks.contains(&format!("not for {stranger}: it is no peer of this node")), "{}", done.remarks);
+    assert!(!done.remarks.contains(&format!("not for {own}")), "{}", done.remarks);
     let done = run(&scene, &["publish", "demo.full"]).await;
     assert!(done.remarks.ends_with("(AF0414)\nnext: the same again in 500ms\n"), "{}", done.remarks);
 }

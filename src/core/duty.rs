@@ -9,7 +9,7 @@
 use crate::wire::NodeId;
 
 use super::ports::Entry;
-use super::position::Position;
+use super::position::{Position, Prefix};
 
 /// What we answer for with one event: everybody interested whose position shares our first `digits`.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +28,11 @@ impl Duty {
         };
         let may_cross = entry.hops < entry.envelope.event().hops_max;
         may_cross.then_some(Duty { mine: *mine, digits })
+    }
+
+    /// Everybody whom we answer for.
+    pub(super) fn prefix(&self) -> Prefix {
+        Prefix::new(self.mine, self.digits)
     }
 
     /// Is a node at this position ours to serve?

@@ -7,18 +7,20 @@
 //!
 //! An event comes in by `Received` or `Emitted`, is admitted ([`admission`]), waits for the disk
 //! ([`appending`]), and only then is it answered and owed to others: [`duty`] says to whom,
-//! [`outbox`] keeps the accounts, [`peers`] the lanes. *Taken* is said only after `Appended`. Whom to look for
-//! and when, [`discovery`] decides.
+//! [`outbox`] keeps the accounts, [`peers`] the lanes. *Taken* is said only after `Appended`. An answer waits for its
+//! turn first, which [`offset`] computes. Whom to look for and when, [`discovery`] decides.
 
 mod admission;
 mod appending;
 mod calendar;
+mod claims;
 mod company;
 mod discovery;
 mod duty;
 mod exchange;
 pub mod letter;
 mod note;
+pub mod offset;
 mod order;
 mod outbox;
 pub mod params;
@@ -33,6 +35,7 @@ pub mod roster;
 mod saved;
 pub mod sync;
 pub mod tier;
+mod tree;
 pub mod trust;
 mod view;
 mod watched;
@@ -49,7 +52,7 @@ use std::sync::Arc;
 
 use crate::time::{Mono, Now, Wall};
 use crate::wire::message::Outcome;
-use crate::wire::{Envelope, Interests, NodeId, Record, Rejection, Verified};
+use crate::wire::{Digest, Envelope, Interests, NodeId, Record, Rejection, Verified};
 
 use appending::Appending;
 use calendar::Calendar;
@@ -62,9 +65,11 @@ use params::{BOOK_PAUSE, Params, RETRY_BUSY, SAVE_PAUSE};
 use peers::{Members, Peers};
 pub use peers::{Standing, Turn};
 use ports::{AppendError, Appended, Arrived, BatchId, Emitted, Entry, Input, Output, SavedPeer, Seq, Stored, Ticket};
-pub use prospect::Prospect;
+pub use prospect::{Prospect, Unreached};
 use records::Records;
 use sync::Repair;
+pub use tree::TreeCounts;
+use tree::{Again, Tree};
 pub use view::{Counts, PeerState, PeerView, View};
 
 /// One node of the mesh: everything it knows and decides.
@@ -79,6 +84,7 @@ pub struct Node {
     exchange: Exchange,
     repair: Repair,
     outbox: Outbox,
+    tree: Tree,
     calendar: Calendar,
     company: Company,
     memory: admission::Memory,
@@ -103,6 +109,7 @@ impl Node {
             exchange: Exchange::new(seed.rotate_left(32)),
             repair: Repair::new(params.tiers.exchange, seed.rotate_left(16)),
             outbox: Outbox::new(&params),
+            tree: Tree::new(me, &params),
             calendar: Calendar::default(),
             company: Company::default(),
             memory: admission::Memory::default(),
@@ -126,6 +133,7 @@ impl Node {
             Input::Tick => {}
             Input::Roster(snapshot) => self.peers.begin_with(snapshot, now.wall),
             Input::Remembered(book) => self.peers.remember(book, now.wall),
+            Input::Dutiful(cursor) => self.tree.remember(cursor),
             Input::Restored { head, peers } => self.on_restored(head, peers, now, out),
             Input::Interests(interests) => self.interests = interests,
             Input::Trust { mute, rules } => (self.params.mute, self.params.rules) = (mute, rules),
@@ -137,12 +145,22 @@ impl Node {
                 self.open_welcomed(out);
             }
             Input::Received { ticket, from, arrived } => self.on_received(ticket, from, arrived, now, out),
+            Input::Again { ticket, from, events } => self.on_again(ticket, from, &events, now, out),
             Input::Emitted { ticket, emitted } => self.on_emitted(ticket, emitted, now, out),
             Input::Local { ticket, envelope } => self.on_local(ticket, *envelope, now, out),
             Input::Watch(event) => self.outbox.watch(event),
             Input::Unwatch(event) => self.outbox.unwatch(&event),
             Input::Appended { batch, result } => self.on_appended(batch, result, now, steady, out),
             Input::Scanned { peer, after, page } => self.outbox.on_scanned(peer, after, page, &self.peers, steady, out),
+            Input::Resumed { after, page } => {
+                let outbox = &self.outbox;
+                self.tree.on_resumed(after, page, |id, seq| outbox.is_behind(id, seq), &mut self.peers, steady);
+            }
+            Input::Recalled { digits, stored } => {
+                if let Some(stored) = stored {
+                    self.tree.on_recalled(&stored, digits, &mut self.peers, steady);
+                }
+            }
             Input::Signed { record } => {
                 self.records.sign(&record, now.wall);
                 self.repair.sign(record);
@@ -170,12 +188,19 @@ impl Node {
             Input::Connected { peer, lane, rtt } => {
                 if self.peers.on_connected(peer, lane, rtt, now, out) {
                     self.outbox.on_connected(peer, lane);
+                    self.tree.on_peer(&peer, &mut self.peers, steady);
+                    self.tree.on_connected(peer);
+                } else {
+                    self.tree.on_linked(peer, lane, rtt, now.mono);
                 }
                 self.discovery.stir(now.mono);
             }
             Input::Broken { peer, lane, why } => {
                 if self.peers.on_broken(peer, lane, why, now, out) {
                     self.outbox.on_broken(&peer);
+                    self.tree.lane_is_gone(&peer, &mut self.peers, steady);
+                } else {
+                    self.tree.on_unlinked(peer, lane, &mut self.peers, steady);
                 }
                 self.repair.on_broken(peer, lane, now.mono);
                 self.discovery.stir(now.mono);
@@ -199,10 +224,17 @@ impl Node {
                 if result.is_ok() {
                     self.peers.on_answered(peer, now);
                 }
-                self.outbox.on_sent(peer, shipment, result, now, out);
+                if Tree::owns(shipment) {
+                    let taken = self.tree.on_sent(peer, shipment, result, &mut self.peers, steady);
+                    taken.into_iter().for_each(|seq| self.outbox.watched.tell(peer, seq, out));
+                } else {
+                    self.outbox.on_sent(peer, shipment, result, now, out);
+                }
             }
             Input::Stop => {
                 self.outbox.save_all(out);
+                self.tree.save(self.outbox.head(), out);
+                self.tree.hang_up_all(out);
                 self.peers.hang_up_all(out);
                 self.save_peers(None, out);
                 self.save_book(None, now.wall, out);
@@ -213,19 +245,19 @@ impl Node {
         self.discovery.run(&mut self.peers, |id| outbox.is_catching_up(id), now, out);
         self.reconcile_due(now, out);
         self.open_welcomed(out);
-        self.close_cut();
+        self.close_cut(steady);
         self.close_forgotten(out);
         self.peers.dial_due(now, out);
         self.outbox.run(&self.peers, steady, out);
+        self.tree.run(self.outbox.head(), &mut self.peers, steady, out);
         self.save_if_due(now, out);
         self.tell_neighbours(now.mono, out);
     }
 
     /// When to come back with [`Input::Tick`] if nothing happens before.
     pub fn deadline(&self) -> Option<Mono> {
-        let searching = [self.peers.deadline(), self.discovery.deadline(), self.repair.deadline()];
-        let parts = [searching.into_iter().flatten().min(), self.outbox.deadline(), self.save_due, self.book_due];
-        parts.into_iter().flatten().min()
+        let rooms = [self.peers.deadline(), self.discovery.deadline(), self.repair.deadline(), self.outbox.deadline()];
+        rooms.into_iter().chain([self.tree.deadline(), self.save_due, self.book_due]).flatten().min()
     }
 
     /// Did a person block this node?
@@ -301,9 +333,10 @@ impl Node {
                     Rejection::Unavailable { after: RETRY_BUSY }
                 }
                 Ok(()) => {
-                    let takes_duty = duty && from.is_some_and(|from| self.peers.gives_duty(&from, now.wall));
-                    let entry =
-                        Entry { envelope, from, hops, duty: takes_duty, received: now.wall, claims: Box::default() };
+                    let takes_duty =
+                        duty && from.is_some_and(|from| self.tree.takes_duty_from(&from, &self.peers, now));
+                    let (received, claims) = (now.wall, Box::default());
+                    let entry = Entry { envelope, from, hops, duty: takes_duty, received, claims, hold: None };
                     request.append(entry, duty && !takes_duty);
                     continue;
                 }
@@ -322,7 +355,7 @@ impl Node {
     fn on_emitted(&mut self, ticket: Ticket, emitted: Vec<Emitted>, now: Now, out: &mut Vec<Output>) {
         let mut request = appending::Request::new(ticket, emitted.len());
         let mut closed = false;
-        for Emitted { envelope, claims } in emitted {
+        for Emitted { envelope, claims, question } in emitted {
             debug_assert_eq!(envelope.event().source, self.me, "only we publish here");
             if envelope.event().kind.is_reserved() {
                 request.refuse(Rejection::TypeDenied);
@@ -332,7 +365,9 @@ impl Node {
                 closed = true;
                 request.refuse(Rejection::Unavailable { after: RETRY_BUSY });
             } else {
-                let entry = Entry { envelope, from: Some(self.me), hops: 0, duty: true, received: now.wall, claims };
+                let (from, received) = (Some(self.me), now.wall);
+                let hold = question.map(|question| offset::hold(&question, &self.me, received));
+                let entry = Entry { envelope, from, hops: 0, duty: true, received, claims, hold };
                 request.append(entry, false);
             }
         }
@@ -344,8 +379,8 @@ impl Node {
         debug_assert!(envelope.event().source == self.me && envelope.event().kind.is_local(), "only for here");
         let mut request = appending::Request::new(ticket, 1);
         if self.appending.has_room_beside(&request, &envelope, &self.params) {
-            let claims = Box::default();
-            let entry = Entry { envelope, from: Some(self.me), hops: 0, duty: false, received: now.wall, claims };
+            let (from, received, claims) = (Some(self.me), now.wall, Box::default());
+            let entry = Entry { envelope, from, hops: 0, duty: false, received, claims, hold: None };
             request.append(entry, false);
         } else {
             request.refuse(Rejection::Unavailable { after: RETRY_BUSY });
@@ -380,7 +415,7 @@ impl Node {
             if let Ok(record) = Record::read(&entry.envelope) {
                 self.on_record_heard(record, entry.from, now, out);
             }
-            self.on_stored(&Stored { seq, entry }, steady);
+            self.on_stored(&Stored { seq, entry }, steady, out);
         }
         for outcome in &finished.outcomes {
             match outcome {
@@ -394,7 +429,7 @@ impl Node {
     }
 
     /// A new event is durable: who else is owed it?
-    fn on_stored(&mut self, stored: &Stored, now: Now) {
+    fn on_stored(&mut self, stored: &Stored, now: Now, out: &mut Vec<Output>) {
         if stored.entry.from == Some(self.me) {
             self.counts.emitted += u64::from(!stored.entry.envelope.event().kind.is_local());
         } else {
@@ -403,8 +438,24 @@ impl Node {
                 self.peers.count_in(&from);
             }
         }
+        let outbox = &self.outbox;
+        let plan = self.tree.on_stored(stored, |id| outbox.serves(id), &mut self.peers, now);
         let crowd = self.peers.crowd(&stored.entry.envelope.event().kind);
-        self.outbox.on_stored(stored, &self.peers, &crowd, now);
+        self.outbox.on_stored(stored, plan, &self.peers, &crowd, now, out);
+    }
+
+    /// A neighbour asks us to carry on what we have: done where that is more than was done before.
+    fn on_again(&mut self, ticket: Ticket, from: NodeId, events: &[Digest], now: Now, out: &mut Vec<Output>) {
+        let outcomes = events.iter().map(|event| match self.tree.on_again(&from, event, &self.peers, now) {
+            Again::Done => Outcome::Duplicate,
+            Again::Refused => Outcome::Uncarried,
+            Again::Larger { seq, digits } => {
+                out.push(Output::Recall { seq, digits });
+                Outcome::Duplicate
+            }
+        });
+        let outcomes = outcomes.collect();
+        out.push(Output::Answer { ticket, outcomes, credit: self.appending.credit(&self.params) });
     }
 
     /// A new peer is owed what comes from now on. Its cursor is said before anything is stored for it:
@@ -416,6 +467,7 @@ impl Node {
 
     fn on_restored(&mut self, head: Seq, peers: Vec<SavedPeer>, now: Now, out: &mut Vec<Output>) {
         self.outbox.restore(head);
+        self.tree.restore(head, now.mono, out);
         for peer in peers {
             if let Some(record) = &peer.record {
                 self.records.hold(record, now.wall);
@@ -435,9 +487,10 @@ impl Node {
     }
 
     /// What was in hand for peers whose lane we closed goes back to their accounts.
-    fn close_cut(&mut self) {
+    fn close_cut(&mut self, now: Now) {
         for peer in self.peers.take_cut() {
             self.outbox.on_broken(&peer);
+            self.tree.lane_is_gone(&peer, &mut self.peers, now);
         }
     }
 

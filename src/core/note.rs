@@ -71,6 +71,13 @@ pub enum Note {
         /// What it did.
         fault: Fault,
     },
+    /// An answer of ours was not sent to this peer before the deadline of its question.
+    AnswerLate {
+        /// To whom.
+        peer: NodeId,
+        /// Which.
+        answer: Digest,
+    },
     /// An event signed by our own key that we never made: the key is used on another machine.
     OwnKeyElsewhere {
         /// Which.

@@ -5,17 +5,22 @@
 //! takes events as they come is at the head of the journal; one that is away, slow or busy stays
 //! behind and is read for, a page at a time, in order. `settled`, the position below the first line
 //! that is not answered for, is saved now and then: after a crash the peer gets some lines again and
-//! answers `duplicate`, and misses none.
+//! answers `duplicate`, and misses none. An answer that waits for its turn keeps that position below it, and holds
+//! up nothing else: see [`held`].
+
+mod held;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use self::held::{Held, Taken};
 use super::params::{CREDIT_MAX, Params, RETRY_FUTURE, RETRY_LEAST, RETRY_MOST, RETRY_NO_CREDIT, RETRY_SCAN};
 use super::peers::{Peers, Want};
 use super::ports::{Entry, LaneId, Note, Output, Page, PageError, SendError, Seq, ShipmentId, Stored};
 use super::roster::Crowd;
+use super::tree::Plan;
 use super::watched::Watched;
 use crate::time::{Mono, Now, Wall};
 use crate::wire::message::Receipt;
@@ -28,9 +33,11 @@ pub(super) struct Outbox {
     next_shipment: u64,
     limits: Limits,
     /// Events whose takers somebody wants to know.
-    watched: Watched,
+    pub(super) watched: Watched,
     /// Events that expired before their peer could take them.
     pub(super) expired_unsent: u64,
+    /// Answers whose question had its deadline before.
+    pub(super) answers_late: u64,
 }
 
 #[derive(Clone, Copy)]
@@ -47,6 +54,15 @@ pub(super) struct Owed {
     pub(super) seq: Seq,
     line: Bytes,
     expires: Wall,
+    /// Its digest, where it answers a question.
+    answer: Option<Digest>,
+}
+
+/// Lines that were not sent in time.
+#[derive(Clone, Copy, Default)]
+struct Unsent {
+    expired: u64,
+    late: u64,
 }
 
 /// How an account stands.
@@ -56,6 +72,8 @@ pub(super) struct Figures {
     pub(super) taken: u64,
     /// Lines queued or in flight.
     pub(super) in_hand: usize,
+    /// Answers that wait for their turn, those in hand included.
+    pub(super) held: usize,
     /// Journal positions it is behind.
     pub(super) behind: u64,
     /// It is read for from the journal.
@@ -69,6 +87,7 @@ struct Account {
     flight: Option<(ShipmentId, Vec<Owed>)>,
     queue: VecDeque<Owed>,
     queue_bytes: usize,
+    held: Held,
     scanning: bool,
     /// Nothing is sent or scanned before.
     not_before: Option<Mono>,
@@ -92,6 +111,7 @@ impl Account {
             flight: None,
             queue: VecDeque::new(),
             queue_bytes: 0,
+            held: Held::default(),
             scanning: false,
             not_before: None,
             credit: CREDIT_MAX,
@@ -104,12 +124,17 @@ impl Account {
         }
     }
 
+    /// Everything up to here is answered for, but for what is held.
+    fn passed(&self) -> Seq {
+        let in_hand = self.flight.iter().flat_map(|(_, owed)| owed).chain(&self.queue);
+        let first = in_hand.map(|owed| owed.seq).find(|seq| !self.held.holds(*seq));
+        first.map_or(self.examined, |seq| Seq(seq.0 - 1))
+    }
+
+    /// Everything up to here is answered for.
     fn settled(&self) -> Seq {
-        let in_flight = self.flight.as_ref().and_then(|(_, owed)| owed.first());
-        match in_flight.or(self.queue.front()) {
-            Some(first) => Seq(first.seq.0 - 1),
-            None => self.examined,
-        }
+        let held = self.held.first().map(|seq| Seq(seq.0 - 1));
+        held.map_or(self.passed(), |held| held.min(self.passed()))
     }
 
     fn is_idle(&self) -> bool {
@@ -125,9 +150,10 @@ impl Account {
         self.queue.push_back(owed);
     }
 
-    /// Gives back what was in hand: it will be read from the journal again.
+    /// Gives back what was in hand: it will be read from the journal again, or wait for another lane.
     fn drop_hand(&mut self) {
-        self.examined = self.settled();
+        self.examined = self.passed();
+        self.held.take_back_all();
         self.flight = None;
         self.queue.clear();
         self.queue_bytes = 0;
@@ -153,6 +179,7 @@ impl Outbox {
             },
             watched: Watched::default(),
             expired_unsent: 0,
+            answers_late: 0,
         }
     }
 
@@ -162,6 +189,16 @@ impl Outbox {
 
     pub(super) fn head(&self) -> Seq {
         self.head
+    }
+
+    /// Does this node have an account?
+    pub(super) fn serves(&self, peer: &NodeId) -> bool {
+        self.accounts.contains_key(peer)
+    }
+
+    /// Has this node an account that did not come to this position yet?
+    pub(super) fn is_behind(&self, peer: &NodeId, seq: Seq) -> bool {
+        self.accounts.get(peer).is_some_and(|account| account.settled() < seq)
     }
 
     /// Opens an account at this position; one that is open stays as it is.
@@ -185,7 +222,8 @@ impl Outbox {
             Figures {
                 taken: account.taken,
                 in_hand: in_flight + account.queue.len(),
-                behind: self.head.0.saturating_sub(account.settled().0),
+                held: account.held.len(),
+                behind: self.head.0.saturating_sub(account.passed().0),
                 lagging: account.lagging,
             }
         })
@@ -221,7 +259,17 @@ impl Outbox {
     }
 
     /// A new entry at the head: whoever is at the head and has room gets it in hand at once.
-    pub(super) fn on_stored(&mut self, stored: &Stored, peers: &Peers, crowd: &Crowd, now: Now) {
+    /// Where delegates carry it, whoever is connected gets it by them; who is away stays behind, and gets it from
+    /// the journal.
+    pub(super) fn on_stored(
+        &mut self,
+        stored: &Stored,
+        plan: Plan,
+        peers: &Peers,
+        crowd: &Crowd,
+        now: Now,
+        out: &mut Vec<Output>,
+    ) {
         let previous = std::mem::replace(&mut self.head, stored.seq);
         self.watched.on_stored(stored);
         let duty = peers.duty(&stored.entry);
@@ -234,7 +282,9 @@ impl Outbox {
             if account.examined >= stored.seq {
                 continue; // a page brought it: the journal shows it to readers before we are told
             }
-            match peers.wants(peer, &stored.entry, duty, now.wall, || peers.is_among(crowd, peer, kind)) {
+            let want = peers.wants(peer, &stored.entry, duty, now.wall, || peers.is_among(crowd, peer, kind));
+            match want {
+                Want::Yes if plan == Plan::Delegated && account.lane.is_some() => account.examined = stored.seq,
                 Want::Expired => {
                     self.expired_unsent += 1;
                     account.examined = stored.seq;
@@ -242,12 +292,19 @@ impl Outbox {
                 Want::No => account.examined = stored.seq,
                 Want::Unknown => {}
                 Want::Yes => {
-                    let line = line.get_or_insert_with(|| line_of(&stored.entry));
-                    if account.lane.is_some() && account.has_room_for(line.len() + 1, self.limits) {
-                        let expires = stored.entry.envelope.event().expires;
-                        account.push(Owed { seq: stored.seq, line: line.clone(), expires });
-                        account.examined = stored.seq;
+                    if account.lane.is_none() {
+                        continue;
                     }
+                    let line = line.get_or_insert_with(|| line_of(&stored.entry));
+                    match account.take(stored, line, self.limits, now) {
+                        Taken::Full => continue,
+                        Taken::Here => {}
+                        Taken::Late(answer) => {
+                            self.answers_late += 1;
+                            out.push(Output::Note(Note::AnswerLate { peer: *peer, answer }));
+                        }
+                    }
+                    account.examined = stored.seq;
                 }
             }
         }
@@ -288,13 +345,14 @@ impl Outbox {
                 Want::Unknown => return,
                 Want::Expired => self.expired_unsent += 1,
                 Want::No => {}
-                Want::Yes => {
-                    let line = line_of(&stored.entry);
-                    if !account.has_room_for(line.len() + 1, limits) {
-                        return;
+                Want::Yes => match account.take(&stored, &line_of(&stored.entry), limits, now) {
+                    Taken::Full => return,
+                    Taken::Here => {}
+                    Taken::Late(answer) => {
+                        self.answers_late += 1;
+                        out.push(Output::Note(Note::AnswerLate { peer, answer }));
                     }
-                    account.push(Owed { seq: stored.seq, line, expires: stored.entry.envelope.event().expires });
-                }
+                },
             }
             account.examined = stored.seq;
         }
@@ -321,7 +379,11 @@ impl Outbox {
                     }
                 }
                 self.watched.on_taken(peer, &owed, &receipt, out);
+                let answers: Vec<Seq> = owed.iter().map(|one| one.seq).filter(|seq| account.held.holds(*seq)).collect();
                 let (again, wait) = unsettled(owed, &receipt);
+                for seq in answers.into_iter().filter(|seq| !again.iter().any(|one| one.seq == *seq)) {
+                    account.held.remove(seq);
+                }
                 account.not_before = match wait {
                     None if account.credit == 0 => Some(now.mono + RETRY_NO_CREDIT),
                     wait => wait.map(|wait| now.mono + wait),
@@ -337,7 +399,12 @@ impl Outbox {
                 account.singly = owed.len();
                 account.put_back(owed);
             }
-            Err(SendError::Refused(_)) => out.push(Output::Note(Note::PeerRefused { peer, code: Code::Malformed })),
+            Err(SendError::Refused(_)) => {
+                for one in &owed {
+                    account.held.remove(one.seq);
+                }
+                out.push(Output::Note(Note::PeerRefused { peer, code: Code::Malformed }));
+            }
             Err(SendError::Lost) => {
                 account.put_back(owed);
                 account.drop_hand();
@@ -350,6 +417,7 @@ impl Outbox {
     pub(super) fn run(&mut self, peers: &Peers, now: Now, out: &mut Vec<Output>) {
         let (head, limits) = (self.head, self.limits);
         for (peer, account) in &mut self.accounts {
+            self.answers_late += account.take_turns(*peer, limits, now, out);
             account.save_if_due(*peer, limits, now.mono, out);
             let Some(lane) = account.lane else { continue };
             if !account.is_ready(now.mono) {
@@ -357,7 +425,9 @@ impl Outbox {
             }
             account.not_before = None;
             if account.flight.is_none() {
-                self.expired_unsent += account.ship(*peer, lane, &mut self.next_shipment, limits, now, out);
+                let unsent = account.ship(*peer, lane, &mut self.next_shipment, limits, now, out);
+                self.expired_unsent += unsent.expired;
+                self.answers_late += unsent.late;
             }
             let behind = account.examined < head;
             if behind && account.queue.is_empty() && !account.scanning && peers.is_acquainted(peer, now.wall) {
@@ -373,7 +443,11 @@ impl Outbox {
             let waits =
                 account.lane.and(account.not_before).filter(|_| !account.is_idle() || account.examined < self.head);
             let save = account.unsaved_since.map(|since| since + self.limits.cursor_delay);
-            [waits, save].into_iter().flatten().min()
+            let turn = account.held.next().filter(|(_, _, answer)| {
+                // Without room it is what comes back from the peer that wakes us.
+                account.lane.is_some() && account.has_room_for(answer.line.len() + 1, self.limits)
+            });
+            [waits, save, turn.map(|(turn, ..)| turn), account.held.next_end()].into_iter().flatten().min()
         };
         self.accounts.values().filter_map(of).min()
     }
@@ -395,7 +469,7 @@ impl Account {
         }
     }
 
-    /// Sends the next body; gives the number of lines that expired while they waited.
+    /// Sends the next body; gives the number of lines whose time was over while they waited.
     fn ship(
         &mut self,
         peer: NodeId,
@@ -404,10 +478,10 @@ impl Account {
         limits: Limits,
         now: Now,
         out: &mut Vec<Output>,
-    ) -> u64 {
+    ) -> Unsent {
         let lines_max = if self.singly > 0 { 1 } else { limits.lines.min(self.credit.max(1) as usize) };
         self.singly = self.singly.saturating_sub(1);
-        let (mut owed, mut bytes, mut expired) = (Vec::new(), 0, 0);
+        let (mut owed, mut bytes, mut unsent) = (Vec::new(), 0, Unsent::default());
         while let Some(first) = self.queue.front() {
             let size = first.line.len() + 1;
             if owed.len() == lines_max || (bytes + size > limits.bytes && !owed.is_empty()) {
@@ -416,7 +490,14 @@ impl Account {
             let first = self.queue.pop_front().expect("it was there");
             self.queue_bytes -= size;
             if first.expires <= now.wall {
-                expired += 1;
+                self.held.remove(first.seq);
+                match first.answer {
+                    None => unsent.expired += 1,
+                    Some(answer) => {
+                        unsent.late += 1;
+                        out.push(Output::Note(Note::AnswerLate { peer, answer }));
+                    }
+                }
                 continue;
             }
             bytes += size;
@@ -429,7 +510,7 @@ impl Account {
             self.flight = Some((shipment, owed));
             out.push(Output::Send { peer, lane, shipment, lines });
         }
-        expired
+        unsent
     }
 
     fn tell_lag(&mut self, peer: NodeId, behind: bool, out: &mut Vec<Output>) {

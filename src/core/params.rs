@@ -113,6 +113,9 @@ impl Tiers {
 pub const REMEMBERED_MAX: usize = 4_096;
 /// See [`REMEMBERED_MAX`].
 pub const REMEMBERED_EVERY: Duration = Duration::from_secs(3_600);
+/// Answers that wait for their turn, for one peer; of more, and of more bytes than its queue holds, each is
+/// sent as it comes. Only whoever asks so many questions at once loses the spread by it.
+pub const HELD_ANSWERS_MAX: usize = 256;
 /// Events whose takers are told at once; of more nobody is told.
 pub const WATCHED_MAX: usize = 1_024;
 /// Lines we take in one body, by the wire format.
@@ -250,6 +253,64 @@ pub const REASON_MAX: usize = 200;
 pub const LEFT_FOR: Duration = DAY;
 /// The book is written this often at most.
 pub const BOOK_PAUSE: Duration = Duration::from_secs(60);
+/// Nodes that one node serves by itself for one event; of more, delegates serve theirs. A tree over fewer would
+/// save nothing: sixteen buckets a row cost as many lines.
+pub const DIRECT_MAX: usize = 64;
+/// Bytes that it sends for that: 2 KiB to a thousand nodes would be two seconds of a 10 Mbit/s uplink.
+pub const DIRECT_BYTES_MAX: usize = 256 << 10;
+/// What a line costs beside its own bytes: headers of HTTP/2, TLS, TCP and IP, and the answer.
+pub const LINE_OVERHEAD: usize = 600;
+/// Lines that are owed by the tree and not taken yet; what is more is left to the ring.
+pub const TASKS_MAX: usize = 65_536;
+/// Lines of those that one node that is no peer has not taken yet: whoever is away, or is made up, fills no more.
+pub const LEAVES_MAX: usize = 64;
+/// Delegates that are asked to carry one bucket, one after the other.
+pub const DELEGATES_MAX: usize = 8;
+/// Shortest and longest wait for a delegate's answer.
+pub const ACK_LEAST: Duration = Duration::from_millis(250);
+/// See [`ACK_LEAST`].
+pub const ACK_MOST: Duration = Duration::from_secs(2);
+/// A commit that takes so long is slow: a delegate is granted twice as much before another is asked.
+pub const APPEND_LATE: Duration = Duration::from_millis(5);
+/// The same wait where a lane has to be made first.
+pub const DIAL_WAIT: Duration = Duration::from_secs(1);
+/// New choices of a delegate in ten seconds: one in so many delegations...
+pub const REDELEGATED_SHARE: u64 = 10;
+/// ...and no fewer than this.
+pub const REDELEGATED_LEAST: u64 = 16;
+/// Beyond them a bucket waits so long for whoever was asked, and is then left to the ring.
+pub const REDELEGATE_WAIT: Duration = Duration::from_secs(2);
+/// First and longest pause before a leaf that did not take a line is offered it again.
+pub const LEAF_RETRY: Duration = Duration::from_secs(1);
+/// See [`LEAF_RETRY`].
+pub const LEAF_RETRY_MOST: Duration = Duration::from_secs(60);
+/// How long somebody else's event is carried, and how old one may be that a restart carries on. Nodes catch up by
+/// themselves over the same span.
+pub const RESUMED_FOR: Duration = Duration::from_secs(600);
+/// Events in hand beyond which a restart reads on no further.
+pub const RESUMED_MAX: usize = 256;
+/// When a restart begins with it: first its neighbours, then its duties.
+pub const RESUME_AFTER: Duration = Duration::from_secs(2);
+/// A node known for so long is preferred as a delegate: whoever makes up ids has to wait.
+pub const KNOWN_LONG: Duration = Duration::from_secs(3_600);
+/// Nodes of a bucket to which no lane stands, that are looked at as delegates.
+pub const SAMPLED_MAX: usize = 8;
+/// Events of which it is remembered what duty was done, for [`DUTIES_KEPT_FOR`].
+pub const DUTIES_MAX: usize = 65_536;
+/// See [`DUTIES_MAX`].
+pub const DUTIES_KEPT_FOR: Duration = RESUMED_FOR;
+/// Bytes that one neighbour's duties may make us send at once...
+pub const DUTY_BYTES_MAX: u64 = 64 << 20;
+/// ...and in every second.
+pub const DUTY_BYTES_PER_S: u64 = 4 << 20;
+/// Lanes to nodes that are no peers, some 64 KiB each.
+pub const LINKS_MAX: usize = 256;
+/// Such a lane ends when nothing was sent on it for so long.
+pub const LINK_IDLE: Duration = Duration::from_secs(600);
+/// How often that is looked at.
+pub const LINK_TIDY: Duration = Duration::from_secs(60);
+/// Longest pause between two dials of such a node.
+pub const LINK_RETRY_MOST: Duration = Duration::from_secs(60);
 /// Nodes whose living record is held: everybody, in a mesh of 100 000. Beyond it whoever brought the most loses
 /// his oldest.
 pub const ROSTER_MAX: usize = 131_072;

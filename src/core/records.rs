@@ -134,6 +134,10 @@ impl Node {
         self.peers.on_heard_from(&peer, word);
         match self.records.judge(&self.me, &record, now.wall) {
             News::Known if record.bye => {} // it is told everybody, and said again until they have it
+            // We call on it to hand it something, not to make it a peer.
+            News::Fresh | News::Known if self.tree.is_linking(&peer) && !self.peers.knows(&peer) => {
+                self.peers.on_met_by_link(&record, now);
+            }
             News::Fresh | News::Known => {
                 let held = Held::of(&record, now.wall);
                 let is_new = self.peers.on_met(record, word, now, out);

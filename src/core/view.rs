@@ -7,6 +7,7 @@ use super::Node;
 use super::peers::{Standing, State};
 use super::ports::{Origin, Seq, Welcome};
 use super::tier::Tier;
+use super::tree::TreeCounts;
 use crate::time::{Mono, Now, Wall};
 use crate::wire::{Code, HostPort, Interests, NodeId};
 
@@ -21,6 +22,10 @@ pub struct Counts {
     pub duplicate: u64,
     /// Events that expired before their peer could take them.
     pub expired_unsent: u64,
+    /// What became of duties and of lines to nodes that are no peers.
+    pub tree: TreeCounts,
+    /// Answers that were not sent to their peer before the deadline of the question.
+    pub answers_late: u64,
     /// Records of others that a node told us and that were not taken: too many at once, by somebody to whom we do
     /// not listen, or at places that it cannot tell us of.
     pub records_ignored: u64,
@@ -105,6 +110,8 @@ pub struct PeerView {
     pub events_out: u64,
     /// Lines in hand for it.
     pub in_hand: usize,
+    /// Answers that wait for their turn.
+    pub held: usize,
     /// Journal positions it is behind.
     pub behind: u64,
     /// It takes less than comes in, and is read for from the journal.
@@ -239,6 +246,7 @@ fn nobody(id: NodeId, state: PeerState) -> PeerView {
         events_in: 0,
         events_out: 0,
         in_hand: 0,
+        held: 0,
         behind: 0,
         lagging: false,
         interests: Interests::default(),
@@ -264,6 +272,7 @@ pub(super) fn of(node: &Node) -> View {
             events_in: peer.events_in,
             events_out: figures.taken,
             in_hand: figures.in_hand,
+            held: figures.held,
             behind: figures.behind,
             lagging: figures.lagging,
             interests: peer.record.as_ref().map(|record| record.interests.clone()).unwrap_or_default(),
@@ -279,6 +288,11 @@ pub(super) fn of(node: &Node) -> View {
         peers: peers.collect(),
         strangers: node.peers.strangers().count(),
         alone_since: node.alone_since(),
-        counts: Counts { expired_unsent: node.outbox.expired_unsent, ..node.counts.clone() },
+        counts: Counts {
+            expired_unsent: node.outbox.expired_unsent,
+            answers_late: node.outbox.answers_late + node.tree.answers_late,
+            tree: node.tree.counts,
+            ..node.counts.clone()
+        },
     }
 }

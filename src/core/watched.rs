@@ -46,12 +46,18 @@ impl Watched {
             receipt.rejected.iter().any(|refused| refused.i == i) || receipt.retry.iter().any(|retry| retry.i == i)
         };
         for (i, one) in (0u32..).zip(owed) {
-            if let Some((event, told)) = self.stored.get_mut(&one.seq)
-                && !is_open(i)
-                && told.insert(peer)
-            {
-                out.push(Output::Note(Note::Taken { peer, event: *event }));
+            if !is_open(i) {
+                self.tell(peer, one.seq, out);
             }
+        }
+    }
+
+    /// A peer has the event at this position now.
+    pub(super) fn tell(&mut self, peer: NodeId, seq: Seq, out: &mut Vec<Output>) {
+        if let Some((event, told)) = self.stored.get_mut(&seq)
+            && told.insert(peer)
+        {
+            out.push(Output::Note(Note::Taken { peer, event: *event }));
         }
     }
 }

@@ -15,8 +15,10 @@ use super::facts::{self, Facts};
 use super::leave::{self, Leaving};
 use super::metrics::Metrics;
 use super::notes::{Notes, number};
+use super::reading;
 use super::record::OwnRecord;
 use super::reload::Reload;
+use super::requests;
 use super::supervisor::Supervisor;
 use super::tiers::{self, Tiers};
 use super::trust::Trust;
@@ -25,9 +27,7 @@ use crate::admin::answers::{Change, Changed};
 use crate::admin::{Fault, PeerChange};
 use crate::core::Node;
 use crate::core::params::{DAY, Params, WATCHED_MAX};
-use crate::core::ports::{
-    Emitted, Input, LaneId, Log, Note, Output, Page, PageError, SavedBook, SavedPeer, SendError, Seq, Ticket,
-};
+use crate::core::ports::{Emitted, Input, LaneId, Log, Note, Output, SavedBook, SavedPeer, SendError, Seq, Ticket};
 use crate::store::{DataDir, Journal, book, journal, peers};
 use crate::time::Wall;
 use crate::wire::message::Outcome;
@@ -106,7 +106,8 @@ pub(super) struct Driver {
     pub(super) waiting: BTreeMap<Ticket, Waiting>,
     next_ticket: u64,
     pub(super) lanes: BTreeMap<NodeId, (LaneId, net::LaneHandle)>,
-    scanned: (mpsc::UnboundedSender<Scan>, mpsc::UnboundedReceiver<Scan>),
+    /// Pages of the journal that the core has asked for.
+    pub(super) read: (mpsc::UnboundedSender<Input>, mpsc::UnboundedReceiver<Input>),
     /// Never holds more than the core has asked for (`INTRODUCTIONS_MAX`).
     pub(super) introduced: (mpsc::UnboundedSender<Input>, mpsc::UnboundedReceiver<Input>),
     /// One for each tier at most, and one of a survey: the core asks again when it has the answer, or has
@@ -114,7 +115,7 @@ pub(super) struct Driver {
     pub(super) answered: (mpsc::UnboundedSender<tiers::Answer>, mpsc::UnboundedReceiver<tiers::Answer>),
     /// One survey after the other.
     pub(super) surveys: Arc<Semaphore>,
-    page_max: (usize, usize),
+    pub(super) page_max: (usize, usize),
     /// As it was told last.
     bus_is_well: Option<bool>,
     /// Who asked to be told which peers take an event.
@@ -124,12 +125,6 @@ pub(super) struct Driver {
     /// The same for the book.
     pub(super) unsaved_book: Option<SavedBook>,
     out: Vec<Output>,
-}
-
-struct Scan {
-    peer: NodeId,
-    after: Seq,
-    page: Result<Page, PageError>,
 }
 
 impl Driver {
@@ -161,7 +156,7 @@ impl Driver {
             waiting: BTreeMap::new(),
             next_ticket: 0,
             lanes: BTreeMap::new(),
-            scanned: mpsc::unbounded_channel(),
+            read: mpsc::unbounded_channel(),
             introduced: mpsc::unbounded_channel(),
             answered: mpsc::unbounded_channel(),
             surveys: Arc::new(Semaphore::new(1)),
@@ -202,6 +197,9 @@ impl Driver {
             tracing::warn!("{warning}");
         }
         self.feed(Input::Remembered(remembered.book));
+        if let Some(cursor) = self.hands.journal.cursor(reading::DUTY_CURSOR) {
+            self.feed(Input::Dutiful(cursor));
+        }
         self.feed(Input::Restored { head, peers });
         self.hands.ready.send_replace(true);
     }
@@ -226,7 +224,7 @@ impl Driver {
             // value and a oneshot by reference are all cancel safe.
             tokio::select! {
                 Some(report) = inbox.journal.recv() => self.on_journal(report)?,
-                Some(scan) = self.scanned.1.recv() => self.feed(Input::Scanned { peer: scan.peer, after: scan.after, page: scan.page }),
+                Some(read) = self.read.1.recv() => self.feed(read),
                 Some(introduced) = self.introduced.1.recv() => self.feed(introduced),
                 Some(answer) = self.answered.1.recv() => self.on_tier(answer),
                 Some(report) = inbox.net.recv() => self.on_net(report),
@@ -304,6 +302,9 @@ impl Driver {
                 }
             }
             Output::Scan { peer, after } => self.scan(peer, after),
+            Output::Resume { after } => self.resume(after),
+            Output::Recall { seq, digits } => self.recall(seq, digits),
+            Output::SaveDuty { cursor } => self.hands.journal.set_cursor(reading::DUTY_CURSOR, cursor),
             Output::SaveCursor { peer, cursor } => self.hands.journal.set_cursor(&cursor_name(&peer), cursor),
             Output::ForgetCursor { peer } => self.hands.journal.forget_cursor(&cursor_name(&peer)),
             Output::SavePeers { ticket, peers } => self.save_peers(ticket, peers),
@@ -335,15 +336,6 @@ impl Driver {
             Some(Waiting::Turn(change)) => self.on_turn_answered(change, &outcomes),
             Some(Waiting::Saved(_)) | None => {}
         }
-    }
-
-    fn scan(&self, peer: NodeId, after: Seq) {
-        let (journal, answer, (entries, bytes)) = (self.hands.journal.clone(), self.scanned.0.clone(), self.page_max);
-        tokio::task::spawn_blocking(move || {
-            let page = journal.page(after, entries, bytes);
-            // The driver has ended: nobody is left to serve.
-            let _ = answer.send(Scan { peer, after, page });
-        });
     }
 
     fn close_lane(&mut self, peer: &NodeId, lane: LaneId) {
@@ -379,6 +371,10 @@ impl Driver {
             net::Report::Received { from, arrived, answer } => {
                 let ticket = self.ticket(Waiting::Neighbour(answer));
                 self.feed(Input::Received { ticket, from, arrived });
+            }
+            net::Report::Again { from, events, answer } => {
+                let ticket = self.ticket(Waiting::Neighbour(answer));
+                self.feed(Input::Again { ticket, from, events });
             }
             net::Report::Met { record, word } => self.feed(Input::Met { record, word }),
             net::Report::Contact { peer } => self.feed(Input::Contact { peer }),
@@ -430,7 +426,17 @@ impl Driver {
         self.emit(envelopes.into_iter().map(Emitted::from).collect(), answer);
     }
 
-    fn emit(&mut self, emitted: Vec<Emitted>, answer: oneshot::Sender<Vec<Outcome>>) {
+    /// Where all ways to publish meet.
+    fn emit(&mut self, mut emitted: Vec<Emitted>, answer: oneshot::Sender<Vec<Outcome>>) {
+        for one in &mut emitted {
+            let event = one.envelope.event();
+            one.question = event.causation.and_then(|digest| block_in_place(|| self.hands.journal.question(&digest)));
+            for id in &event.to {
+                if let Some(why) = self.node.unreached(id) {
+                    self.notes.tell_unreached(*id, requests::unreached(why));
+                }
+            }
+        }
         let told = |one: &Emitted| (one.envelope.digest(), one.envelope.event().kind.clone());
         let events = tracing::enabled!(tracing::Level::DEBUG).then(|| emitted.iter().map(told).collect());
         let ticket = self.ticket(Waiting::Publisher(answer, events.unwrap_or_default()));

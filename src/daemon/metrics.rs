@@ -107,6 +107,21 @@ impl Metrics {
         page.count("peer_changes_skipped", help, seen.turns.skipped);
         page.count("events_out", "Events that peers took from this node", self.taken);
         page.count("events_expired_unsent", "Events that expired before their peer took them", counts.expired_unsent);
+        let help = "Duties, and lines to nodes that are no peers: taken by a delegate or by whoever wants it, given to \
+                    another delegate, left to be healed, or not taken over by this node";
+        let tree = counts.tree;
+        let outcomes = [
+            ("delegated", tree.delegated),
+            ("leaf", tree.leaves),
+            ("reselected", tree.reselected),
+            ("unserved", tree.unserved),
+            ("refused", tree.refused),
+        ];
+        page.counts("duties", help, "outcome", outcomes);
+        let help = "Answers that were not sent before the deadline of their question";
+        page.count("answers_late", help, counts.answers_late);
+        let held = seen.view.peers.iter().map(|peer| peer.held).sum::<usize>();
+        page.gauge("answers_held", "Answers of this node that wait for their turn", held);
         page.count("events_duplicate", "Lines of peers that were stored before", seen.net.duplicates.value());
         let rejected = Code::ALL.map(|code| (code.as_str(), seen.net.rejected(code)));
         let help = "Lines and requests of peers that were refused, by the code they were told";

@@ -24,6 +24,7 @@ mod metrics;
 mod neighbours;
 mod notes;
 mod orders;
+mod reading;
 mod record;
 mod registrar;
 mod reload;
@@ -371,6 +372,7 @@ fn bus_settings(settings: &Settings, url: String, key: &Keypair, start: Seq) -> 
         stream: settings.bus.stream.clone(),
         shards: settings.bus.shards,
         routes: settings.bus.routes.iter().map(route).collect(),
+        spreads: settings.bus.spreads.iter().map(spread).collect(),
         former: Vec::new(),
         layout: layout(&settings.bus.layout),
         outbox: settings.bus.outbox.clone(),
@@ -385,6 +387,10 @@ fn bus_settings(settings: &Settings, url: String, key: &Keypair, start: Seq) -> 
 
 fn route(route: &config::Route) -> bus::Route {
     bus::Route { pattern: route.pattern.clone(), stream: route.stream.clone() }
+}
+
+fn spread(spread: &config::Spread) -> bus::Spread {
+    bus::Spread { pattern: spread.pattern.clone(), window: spread.window }
 }
 
 fn layout(layout: &config::Layout) -> bus::Layout {

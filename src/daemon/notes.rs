@@ -82,6 +82,9 @@ impl Notes {
             Note::Taken { peer, event } => {
                 tracing::debug!(peer = %peer.short(), digest = %event, "peer has the event");
             }
+            Note::AnswerLate { peer, answer } => {
+                tracing::warn!(peer = %peer.short(), digest = %answer, "an answer was not sent: the deadline of its question passed before the peer could take it");
+            }
             Note::OwnKeyElsewhere { event, .. } => {
                 let before = self.key_elsewhere.replace(now);
                 // Every neighbour says it with every exchange.
@@ -92,6 +95,16 @@ impl Notes {
             // The journal itself says it with its reason.
             Note::JournalFull => tracing::debug!("the journal is full: peers and publishers are told to wait"),
             Note::JournalWell => tracing::debug!("the journal takes events again"),
+        }
+    }
+
+    /// Somebody publishes for a node that does not get it.
+    pub(super) fn tell_unreached(&mut self, id: NodeId, why: &str) {
+        let said = format!("addressed: {why}");
+        if self.is_news(id, &said) {
+            tracing::warn!(peer = %id.short(), "an event is addressed to a node that does not get it: {why}");
+        } else {
+            tracing::debug!(peer = %id.short(), "another event is addressed to a node that does not get it: {why}");
         }
     }
 
@@ -131,8 +144,12 @@ pub(super) fn change(note: &Note, now: Wall) -> Option<Change> {
         Note::PeerGap { peer, .. } => of(Changed::PeerGap, Some(*peer)),
         Note::JournalFull => of(Changed::JournalFull, None),
         Note::JournalWell => of(Changed::JournalWell, None),
-        Note::PeerMoved { .. } | Note::PeerRefused { .. } | Note::PeerUnreconciled { .. } => return None,
-        Note::Taken { .. } | Note::OwnKeyElsewhere { .. } => return None,
+        Note::PeerMoved { .. }
+        | Note::PeerRefused { .. }
+        | Note::PeerUnreconciled { .. }
+        | Note::Taken { .. }
+        | Note::AnswerLate { .. }
+        | Note::OwnKeyElsewhere { .. } => return None,
     })
 }
 
@@ -142,7 +159,7 @@ pub(super) fn tell_published(events: &[(Digest, EventType)], outcomes: &[Outcome
     for ((digest, kind), outcome) in events.iter().zip(outcomes) {
         match outcome {
             Outcome::Stored { .. } => tracing::debug!(%digest, %kind, "published"),
-            Outcome::Duplicate => tracing::debug!(%digest, %kind, "published before"),
+            Outcome::Duplicate | Outcome::Uncarried => tracing::debug!(%digest, %kind, "published before"),
             Outcome::Refused(rejection) => tracing::debug!(%digest, %kind, code = %rejection.code(), "not published"),
         }
     }

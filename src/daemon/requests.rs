@@ -5,13 +5,13 @@ use tokio::task::block_in_place;
 
 use super::driver::{Driver, Waiting};
 use super::{facts, metrics, neighbours, record};
-use crate::admin::answers::{Identified, InterestsView, Matched, Matches, Peer, PeerState, Pinged, Status};
+use crate::admin::answers::{Identified, InterestsView, Matched, Matches, Peer, PeerState, Pinged, Status, Unreached};
 use crate::admin::{Fault, FaultCode, InterestsChange, Request};
-use crate::core::ports::{Input, Origin};
-use crate::core::{Prospect, View};
+use crate::core::ports::{Input, Log as _, Origin};
+use crate::core::{self, Prospect, View};
 use crate::net;
 use crate::store::{Stats, interests};
-use crate::wire::{EventType, HostPort, NodeId, PeerAddress, Word};
+use crate::wire::{Digest, EventType, HostPort, NodeId, PeerAddress, Word};
 
 impl Driver {
     /// Answers at once, or hands the question on and answers later. An asker that is gone is no loss.
@@ -42,6 +42,7 @@ impl Driver {
             Request::Leave { answer } => self.leave(answer),
             Request::RemovePeer { id, answer } => self.remove_peer(id, answer),
             Request::Publish { emitted, taken, answer } => self.publish(emitted, taken, answer),
+            Request::Reach { to, causation, answer } => drop(answer.send(self.reach(to, causation))),
             Request::Interests { answer } => {
                 let _ = answer.send(self.interests_view());
             }
@@ -196,6 +197,15 @@ impl Driver {
         self.feed(Input::PeerRemoved { ticket, id });
     }
 
+    /// Who of these does not get what is addressed to them, and why.
+    fn reach(&self, to: Vec<NodeId>, causation: Option<Digest>) -> Vec<Unreached> {
+        let question = causation.and_then(|digest| block_in_place(|| self.hands.journal.question(&digest)));
+        let is_late = question.is_some_and(|question| question.deadline <= self.clock.now().wall);
+        let late = (is_late).then_some("the deadline of the question that it answers has passed");
+        let why = |id: &NodeId| self.node.unreached(id).map(unreached).or(late.filter(|_| *id != self.hands.net.id()));
+        to.into_iter().filter_map(|id| why(&id).map(|why| Unreached { id, why: why.to_owned() })).collect()
+    }
+
     fn interests_view(&self) -> InterestsView {
         self.facts.interests(&self.node.view(), true)
     }
@@ -213,6 +223,16 @@ impl Driver {
         self.hands.interests.send_replace(wanted.clone());
         self.feed(Input::Interests(wanted));
         Ok(self.interests_view())
+    }
+}
+
+/// Why what is addressed to a node goes to nobody, in words.
+pub(super) fn unreached(why: core::Unreached) -> &'static str {
+    match why {
+        core::Unreached::Unknown => "it is no peer of this node, and nothing is known of it (afferent peers add)",
+        core::Unreached::Asking => "it asks to be a neighbour, and nobody has accepted it yet (afferent peers accept)",
+        core::Unreached::Outside => "it is not in trust.allow",
+        core::Unreached::Blocked => "it is blocked (afferent peers unblock)",
     }
 }
 
@@ -235,7 +255,7 @@ fn matches(kind: &EventType, own: bool, prospects: Vec<(NodeId, Prospect)>, view
         Matched {
             id,
             alias: peer.and_then(|peer| peer.alias.clone()),
-            connected: peer.is_some_and(|peer| matches!(peer.state, crate::core::PeerState::Connected { .. })),
+            connected: peer.is_some_and(|peer| matches!(peer.state, core::PeerState::Connected { .. })),
             wants: matches!(prospect, Prospect::Wanted(_)),
             why,
         }

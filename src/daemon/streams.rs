@@ -98,6 +98,7 @@ mod tests {
             stream: "main".to_owned(),
             shards: 0,
             routes: to.map(route).into_iter().collect(),
+            spreads: Vec::new(),
             former: Vec::new(),
             layout: bus::Layout::Plain,
             outbox: String::new(),
@@ -118,7 +119,7 @@ mod tests {
         let entry = |number: u32| {
             let draft = Draft::new(number.to_string(), "a.b", NOON);
             let envelope = envelope::seal(&draft, &Keypair::from_seed(&[9; 32])).expect("a good draft");
-            Entry { envelope, from: None, hops: 1, duty: false, received: NOON, claims: Box::default() }
+            Entry { envelope, from: None, hops: 1, duty: false, received: NOON, claims: Box::default(), hold: None }
         };
         journal.append(BatchId(1), (0..4).map(entry).collect());
         while !matches!(told.recv().expect("it reports"), Report::Head(_)) {}

@@ -29,7 +29,7 @@ use crate::core::ports::{Arrived, Known, Seen};
 use crate::time::Wall;
 use crate::wire::envelope::Unverified;
 use crate::wire::message::{BODY_BYTES_MAX, LINES_MAX, Outcome, Receipt};
-use crate::wire::{Code, Keys, Line, Network, NodeId, Rejection};
+use crate::wire::{Code, Digest, Keys, Line, Network, NodeId, Rejection};
 
 /// Answers one post of lines.
 pub(super) async fn post(context: &Context, reports: &Reports, caller: Caller, request: Request<Incoming>) -> Reply {
@@ -57,6 +57,7 @@ async fn take(
     };
     let look = Look::new(context, caller);
     let looked = context.0.workers.map(lines, move |line, keys| look.at(&line, keys)).await.map_err(behind)?;
+    let looked = carry_again(reports, caller, looked).await.ok_or_else(|| behind(super::verify::Behind))?;
     let mut batch = Batch::default();
     let within = batch.limit_neighbour(context, caller, is_known, looked);
     context.counters().verified.add(within.len());
@@ -93,6 +94,14 @@ struct Look {
     is_nameless: bool,
 }
 
+/// A line about which nothing is left to be checked.
+enum Settled {
+    /// This is its answer.
+    By(Outcome),
+    /// It is durable here already, and a neighbour asks us to carry it on.
+    Again(Digest),
+}
+
 impl Look {
     fn new(context: &Context, caller: Caller) -> Look {
         let settings = context.settings();
@@ -105,14 +114,16 @@ impl Look {
         }
     }
 
-    fn at(&self, line: &Bytes, keys: &mut Keys) -> Result<Unverified, Outcome> {
-        let line = Line::split(line).map_err(Outcome::Refused)?;
+    fn at(&self, line: &Bytes, keys: &mut Keys) -> Result<Unverified, Settled> {
+        let refused = |rejection| Settled::By(Outcome::Refused(rejection));
+        let line = Line::split(line).map_err(refused)?;
         match self.known.seen(&line.digest()) {
-            Some(Seen::Stored) => return Err(Outcome::Duplicate),
-            Some(Seen::Refused(code)) => return Err(Outcome::Refused(Rejection::again(code))),
+            Some(Seen::Stored) if line.duty && !self.is_nameless => return Err(Settled::Again(line.digest())),
+            Some(Seen::Stored) => return Err(Settled::By(Outcome::Duplicate)),
+            Some(Seen::Refused(code)) => return Err(refused(Rejection::again(code))),
             None => {}
         }
-        self.validate(line, keys).map_err(Outcome::Refused)
+        self.validate(line, keys).map_err(refused)
     }
 
     fn validate(&self, line: Line, keys: &mut Keys) -> Result<Unverified, Rejection> {
@@ -217,6 +228,33 @@ impl Batch {
     }
 }
 
+/// Asks the core about lines that are durable here and are to be carried on; `None` when the driver is behind
+/// or gone.
+async fn carry_again(
+    reports: &Reports,
+    caller: Caller,
+    looked: Vec<Result<Unverified, Settled>>,
+) -> Option<Vec<Result<Unverified, Outcome>>> {
+    let again = |line: &Result<Unverified, Settled>| match line {
+        Err(Settled::Again(event)) => Some(*event),
+        _ => None,
+    };
+    let events: Vec<Digest> = looked.iter().filter_map(again).collect();
+    let mut outcomes = Vec::new().into_iter();
+    if let Some(from) = caller.id.filter(|_| !events.is_empty()) {
+        let (sender, answer) = oneshot::channel();
+        reports.try_send(Report::Again { from, events, answer: sender }).ok()?;
+        outcomes = answer.await.ok()?.outcomes.into_iter();
+    }
+    let settle = |line: Result<Unverified, Settled>| {
+        line.map_err(|settled| match settled {
+            Settled::By(outcome) => outcome,
+            Settled::Again(_) => outcomes.next().unwrap_or(Outcome::Duplicate),
+        })
+    };
+    Some(looked.into_iter().map(settle).collect())
+}
+
 /// Asks the core; `None` when the driver is behind or gone.
 async fn hand_over(context: &Context, reports: &Reports, caller: Caller, arrived: Vec<Arrived>) -> Option<Answer> {
     let count = arrived.len();
@@ -236,7 +274,7 @@ fn reply(context: &Context, outcomes: &[Outcome]) -> Reply {
     for outcome in outcomes {
         match outcome {
             Outcome::Stored { .. } => context.counters().stored.one(),
-            Outcome::Duplicate => context.counters().duplicates.one(),
+            Outcome::Duplicate | Outcome::Uncarried => context.counters().duplicates.one(),
             Outcome::Refused(rejection) => context.counters().reject(rejection.code()),
         }
     }

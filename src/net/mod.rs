@@ -84,6 +84,15 @@ pub enum Report {
         /// Takes one outcome for each event, in the same order. Dropping it answers 503.
         answer: oneshot::Sender<Answer>,
     },
+    /// A neighbour asks us to carry on events that are durable here already. The request waits.
+    Again {
+        /// Who.
+        from: NodeId,
+        /// Which.
+        events: Vec<Digest>,
+        /// Takes `Duplicate` or `Uncarried` for each, in the same order. Dropping it answers 503.
+        answer: oneshot::Sender<Answer>,
+    },
     /// A node gave us its own record over a connection that proved its key.
     Met {
         /// The record; its `id()` is the key that was proved.

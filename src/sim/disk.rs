@@ -15,6 +15,10 @@ pub struct Disk {
     pub cursors: BTreeMap<NodeId, Seq>,
     /// Cursors that wait for the next commit; a crash takes them.
     pub moved: BTreeMap<NodeId, Seq>,
+    /// Up to where every duty is done, durably, and as it waits for the next commit.
+    pub duty: Option<Seq>,
+    /// See `duty`.
+    pub duty_moved: Option<Seq>,
     /// The peer file.
     pub peers: Vec<SavedPeer>,
     /// Takes nothing while set.
@@ -31,6 +35,7 @@ impl Disk {
             return Err(AppendError::Full);
         }
         self.cursors.append(&mut self.moved);
+        self.duty = self.duty_moved.take().or(self.duty);
         Ok(entries.into_iter().map(|entry| self.commit_one(entry)).collect())
     }
 

@@ -9,12 +9,15 @@
 //! on an interested bus, nothing stands there twice or out of its source's order, nobody holds what
 //! it did not ask for, and no hand grows beyond its bound.
 //!
-//! A [`Mesh`] is the other half: nodes that know nobody yet, and look for each other.
+//! A [`Mesh`] is the other half: nodes that know nobody yet, and look for each other. A [`Swarm`] is the
+//! large one: thousands of nodes that know each other, and what it costs to bring an event to all of them.
 
 mod disk;
 pub mod mesh;
+pub mod swarm;
 mod world;
 
 pub use disk::Disk;
 pub use mesh::Mesh;
+pub use swarm::Swarm;
 pub use world::{Faults, World};

@@ -1,5 +1,9 @@
 //! The world: hosts, the network between them, and virtual time.
 
+mod questions;
+
+mod lines;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
@@ -16,8 +20,8 @@ use crate::core::ports::{
 use crate::time::{Mono, Now, Wall};
 use crate::wire::message::{Durability, Outcome, Receipt};
 use crate::wire::{
-    Code, Digest, Draft, Envelope, Interests, Keypair, Keys, Line, Network, NodeId, Profile, Record, RecordDraft,
-    Rejection, Verified, Word, envelope,
+    Code, Digest, Draft, Envelope, Interests, Keypair, Keys, Line, Network, NodeId, Profile, Question, Record,
+    RecordDraft, Rejection, Verified, Word, envelope,
 };
 
 const EPOCH: Wall = Wall::from_millis(1_795_243_262_123);
@@ -48,6 +52,8 @@ pub struct World {
     /// A hash over everything that happened, in order: equal for equal seeds.
     trace: u64,
     acked: Vec<(usize, Verified<Envelope>)>,
+    /// What was said last about lines that are to be carried again.
+    again: Vec<Outcome>,
     crashes: u32,
 }
 
@@ -70,6 +76,8 @@ struct Host {
     next_event: u64,
     /// The local bus: what was bridged, and how far. It lives elsewhere and survives crashes.
     bus: Vec<Digest>,
+    /// The same with the moment.
+    arrivals: Vec<(Mono, Digest)>,
     bridged: Seq,
 }
 
@@ -83,6 +91,8 @@ enum Asker {
         shipment: ShipmentId,
         known: Vec<Option<Outcome>>,
     },
+    /// The same neighbour, about lines that are durable here already.
+    Again,
     Publisher {
         envelopes: Vec<Verified<Envelope>>,
     },
@@ -92,6 +102,7 @@ enum Happening {
     Tick { host: usize, life: u32 },
     Start { host: usize },
     Publish { host: usize, kind: &'static str },
+    Answer { host: usize, question: Question },
     Commit { host: usize, life: u32, batch: crate::core::ports::BatchId, entries: Vec<Entry> },
     Feed { host: usize, life: u32, input: Input },
     Call { from: usize, life: u32, lane: LaneId, to: usize },
@@ -111,6 +122,7 @@ impl World {
             faults: Faults::default(),
             trace: 0,
             acked: Vec::new(),
+            again: Vec::new(),
             crashes: 0,
         };
         for (i, patterns) in patterns.iter().enumerate() {
@@ -149,6 +161,7 @@ impl World {
         if self.hosts[host].node.take().is_some() {
             self.crashes += 1;
             self.hosts[host].disk.moved.clear();
+            self.hosts[host].disk.duty_moved = None;
             self.hosts[host].life += 1;
             for (_, asker) in std::mem::take(&mut self.hosts[host].answers) {
                 if let Asker::Peer { host: from, life, lane, shipment, .. } = asker {
@@ -222,14 +235,15 @@ impl World {
         Ok(())
     }
 
-    /// Of each source, the bus shows events in the order in which the source stored them.
+    /// Of each source, the bus shows events in the order in which the source stored them; but for answers, which
+    /// wait for their turn.
     fn check_order(&self, i: usize) -> Result<(), String> {
         for source in &self.hosts {
             let place: BTreeMap<Digest, Seq> = source
                 .disk
                 .log()
                 .iter()
-                .filter(|stored| stored.entry.from == Some(source.key.id()))
+                .filter(|stored| stored.entry.from == Some(source.key.id()) && stored.entry.hold.is_none())
                 .map(|stored| (stored.entry.envelope.digest(), stored.seq))
                 .collect();
             let seqs: Vec<Seq> = self.hosts[i].bus.iter().filter_map(|digest| place.get(digest)).copied().collect();
@@ -252,6 +266,7 @@ impl World {
             Happening::Tick { host, life } => self.feed(host, life, Input::Tick),
             Happening::Feed { host, life, input } => self.feed(host, life, input),
             Happening::Publish { host, kind } => self.publish_now(host, kind),
+            Happening::Answer { host, question } => self.answer_question(host, question),
             Happening::Commit { host, life, batch, entries } => self.commit(host, life, batch, entries),
             Happening::Call { from, life, lane, to } => self.call(from, life, lane, to),
             Happening::Lines { from, life, lane, to, shipment, lines } => {
@@ -275,6 +290,9 @@ impl World {
         }
         let (life, head, interests) = (one.life, one.disk.head(), one.interests.clone());
         self.feed(host, life, Input::Interests(interests));
+        if let Some(cursor) = self.hosts[host].disk.duty {
+            self.feed(host, life, Input::Dutiful(cursor));
+        }
         self.feed(host, life, Input::Restored { head, peers });
         self.bridge(host);
     }
@@ -328,6 +346,18 @@ impl World {
                     Happening::Feed { host, life, input: Input::Scanned { peer, after, page } },
                 );
             }
+            Output::Resume { after } => {
+                let page = self.hosts[host].disk.page(after, 8);
+                let input = Input::Resumed { after, page };
+                self.later(Duration::from_micros(300), Happening::Feed { host, life, input });
+            }
+            Output::Recall { seq, digits } => {
+                let page = self.hosts[host].disk.page(Seq(seq.0 - 1), 1).ok();
+                let stored = page.and_then(|page| page.entries.into_iter().next()).map(Box::new);
+                let input = Input::Recalled { digits, stored };
+                self.later(Duration::from_micros(300), Happening::Feed { host, life, input });
+            }
+            Output::SaveDuty { cursor } => self.hosts[host].disk.duty_moved = Some(cursor),
             Output::SaveCursor { peer, cursor } => {
                 self.hosts[host].disk.moved.insert(peer, cursor);
             }
@@ -359,42 +389,6 @@ impl World {
         self.later(back, Happening::Feed { host: from, life, input: Input::Met { record: callee, word: Word::Near } });
         let rtt = back * 2;
         self.later(back, Happening::Feed { host: from, life, input: Input::Connected { peer, lane, rtt } });
-    }
-
-    /// The receptor's part of one body of lines.
-    fn lines(&mut self, from: usize, life: u32, lane: LaneId, to: usize, shipment: ShipmentId, lines: &[Bytes]) {
-        if self.hosts[to].node.is_none() || self.chance(self.faults.loss) {
-            return self.lose(from, life, lane, to, shipment);
-        }
-        let (wall, mut known, mut arrived) = (self.moment().wall, Vec::new(), Vec::new());
-        for line in lines {
-            match self.open(to, line, wall) {
-                Ok(one) => {
-                    known.push(None);
-                    arrived.push(one);
-                }
-                Err(outcome) => known.push(Some(outcome)),
-            }
-        }
-        let neighbour = self.hosts[from].key.id();
-        let host = &mut self.hosts[to];
-        let ticket = host.ticket();
-        host.answers.insert(ticket, Asker::Peer { host: from, life, lane, shipment, known });
-        let to_life = host.life;
-        self.feed(to, to_life, Input::Received { ticket, from: Some(neighbour), arrived });
-    }
-
-    fn open(&self, host: usize, line: &Bytes, wall: Wall) -> Result<Arrived, Outcome> {
-        let refused = |rejection: Rejection| Outcome::Refused(rejection);
-        let split = Line::split(line).map_err(refused)?;
-        match self.hosts[host].disk.seen(&split.digest()) {
-            Some(Seen::Stored) => return Err(Outcome::Duplicate),
-            Some(Seen::Refused(code)) => return Err(refused(Rejection::again(code))),
-            None => {}
-        }
-        let (hops, duty) = (split.hops, split.duty);
-        let opened = envelope::open(line, wall, &Network::default(), &mut Keys::default()).map_err(refused)?;
-        Ok(Arrived { envelope: opened, hops, duty })
     }
 
     fn lose(&mut self, from: usize, life: u32, lane: LaneId, to: usize, shipment: ShipmentId) {
@@ -439,6 +433,7 @@ impl World {
                 let result = Ok(Receipt::of(&all, credit, Durability::Fsync));
                 self.later(delay, Happening::Feed { host: asker, life, input: Input::Sent { peer, shipment, result } });
             }
+            Some(Asker::Again) => self.again = outcomes,
             None => {}
         }
     }
@@ -470,8 +465,11 @@ impl World {
         let own = one.key.id();
         let wanted =
             page.entries.iter().map(|stored| &stored.entry.envelope).filter(|envelope| envelope.event().source != own);
-        one.bus.extend(wanted.map(|envelope| envelope.digest()));
+        let digests: Vec<Digest> = wanted.map(|envelope| envelope.digest()).collect();
+        one.arrivals.extend(digests.iter().map(|digest| (self.now, *digest)));
+        one.bus.extend(digests);
         one.bridged = page.upto;
+        self.hear(host, &page.entries);
     }
 
     fn publish_now(&mut self, host: usize, kind: &'static str) {
@@ -536,6 +534,7 @@ impl Host {
             next_ticket: 0,
             next_event: 0,
             bus: Vec::new(),
+            arrivals: Vec::new(),
             bridged: Seq(0),
         }
     }

@@ -135,6 +135,8 @@ pub enum Outcome {
     },
     /// Was durable before.
     Duplicate,
+    /// Was durable before, and it asked to be carried on and will not be by us.
+    Uncarried,
     /// Not taken; [`Rejection::retry_after`] says whether ever.
     Refused(Rejection),
 }
@@ -153,6 +155,10 @@ impl Receipt {
                     }
                 }
                 Outcome::Duplicate => receipt.duplicate += 1,
+                Outcome::Uncarried => {
+                    receipt.duplicate += 1;
+                    receipt.no_duty.push(i);
+                }
                 Outcome::Refused(rejection) => match rejection.retry_after() {
                     Some(after) => {
                         receipt.retry.push(Retry { i, after_ms: u64::try_from(after.as_millis()).unwrap_or(u64::MAX) });

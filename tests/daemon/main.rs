@@ -1,6 +1,7 @@
 //! Real daemons as child processes, real Redis servers, real kills: the promises as a user meets them.
 //! Everything listens on loopback, on free ports, in temporary directories.
 
+mod asking;
 mod bad_input;
 mod bench;
 mod book;

@@ -221,6 +221,7 @@ fn every_number_is_about_something_that_happened() {
     assert!(!more.is_empty());
     let nothing = [
         "events_expired_unsent",
+        "answers_late",
         "journal_damaged",
         "bus_lost",
         "bus_duplicates",
@@ -238,12 +239,15 @@ fn every_number_is_about_something_that_happened() {
         "zone_entries_ignored",
         "zone_addresses_refused",
     ];
-    for (name, label, words) in
-        [("lookups_failed", "tier", &["dns", "seed"][..]), ("dials_forbidden", "reason", &Forbidden::WORDS[..])]
-    {
+    for (name, label, words) in [
+        ("lookups_failed", "tier", &["dns", "seed"][..]),
+        ("dials_forbidden", "reason", &Forbidden::WORDS[..]),
+        ("duties", "outcome", &["reselected", "unserved", "refused"][..]),
+    ] {
         assert!(words.iter().all(|word| broken.at(&format!("{name}_total{{{label}={word}}}")) == 0.0), "{name}");
     }
     assert!(nothing.iter().all(|name| broken.at(&format!("{name}_total")) == 0.0));
+    assert_eq!(broken.at("answers_held"), 0.0);
     assert!(broken.at("uptime_seconds") >= 0.0);
     assert_eq!(broken.at(&format!("build_info{{durability=fsync,version={}}}", env!("CARGO_PKG_VERSION"))), 1.0);
     // Whoever adds a number says here what it is about.

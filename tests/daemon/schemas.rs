@@ -71,6 +71,10 @@ fn real_outputs_are_what_the_schemas_say() {
     ] {
         cases.extend(printed(&a, thing, args));
     }
+    let asked = printed(&a, "asked", &["ask", "order.asked", "--deadline", "1s"]);
+    assert_eq!(asked.len(), 1, "nobody answers");
+    cases.extend(asked);
+    cases.extend(printed(&a, "publish", &["publish", "order.placed", "--to", STRANGER]));
     let raw = text(&a.afferent(&["sub", "--since", "all", "--count", "3", "--raw"]).stdout);
     cases.extend(raw.lines().map(|line| Case::good("event", line)));
 

@@ -3,9 +3,11 @@
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 
-use crate::wire::Pattern;
+use crate::core::offset::SPREAD_MAX;
+use crate::wire::event::LIFETIME_MAX;
+use crate::wire::{EventType, Pattern};
 
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Default)]
 pub(in crate::cli) struct Publish {
     /// Type of the event, such as deployment.started
     #[arg(value_name = "TYPE", required_unless_present = "stdin", conflicts_with = "stdin")]
@@ -32,10 +34,10 @@ pub(in crate::cli) struct Publish {
     #[arg(long, value_name = "SPAN", value_parser = crate::cli::words::span, conflicts_with = "stdin")]
     pub(in crate::cli) spread: Option<std::time::Duration>,
     /// What it belongs to, such as the id of a request [default: none]
-    #[arg(long, value_name = "TEXT", conflicts_with = "stdin")]
+    #[arg(long, value_name = "TEXT", conflicts_with = "stdin", allow_hyphen_values = true)]
     pub(in crate::cli) correlation_id: Option<String>,
     /// The digest of the event that it answers or follows from [default: none]
-    #[arg(long, value_name = "DIGEST", conflicts_with = "stdin")]
+    #[arg(long, value_name = "DIGEST", conflicts_with = "stdin", allow_hyphen_values = true)]
     pub(in crate::cli) causation_id: Option<String>,
     /// Publish one JSON object a line from standard input: type, data, any attribute [default: off]
     #[arg(long)]
@@ -46,6 +48,65 @@ pub(in crate::cli) struct Publish {
     /// How long to wait for peers, at most 1h [default: 10s]
     #[arg(long, value_name = "SPAN", value_parser = an_hour_at_most, requires = "wait")]
     pub(in crate::cli) timeout: Option<std::time::Duration>,
+}
+
+#[derive(Args, Debug)]
+pub(in crate::cli) struct Ask {
+    /// Type of the question, such as inventory.disks
+    #[arg(value_name = "TYPE")]
+    pub(in crate::cli) kind: EventType,
+    /// Data: JSON, @FILE with JSON, or - for JSON on standard input [default: none]
+    #[arg(value_name = "JSON|@FILE|-", allow_hyphen_values = true)]
+    pub(in crate::cli) data: Option<String>,
+    /// Ask this node alone: its id, or how `peers list` calls it; may be repeated [default: all who want TYPE]
+    #[arg(long, value_name = "PEER")]
+    pub(in crate::cli) to: Vec<String>,
+    /// An attribute as text, or NAME:=VALUE as JSON; may be repeated [default: none]
+    #[arg(long, value_name = "NAME=VALUE", value_parser = attribute)]
+    pub(in crate::cli) attr: Vec<(String, String)>,
+    /// Over which span the answers come, 15m at most; `off`: each as it comes
+    /// [default: auto, 1s for every 100 nodes that want it]
+    #[arg(long, value_name = "SPAN|auto|off", value_parser = spread, default_value = "auto", hide_default_value = true)]
+    pub(in crate::cli) spread: Spread,
+    /// How long answers are waited for, 7d at most [default: 30s, or 10s more than the span where that is longer]
+    #[arg(long, value_name = "SPAN", value_parser = a_life)]
+    pub(in crate::cli) deadline: Option<std::time::Duration>,
+    /// End after so many answers; fewer before the deadline is exit code 6 [default: wait for the deadline]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(in crate::cli) expect: Option<u64>,
+}
+
+/// Over which span answers come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::cli) enum Spread {
+    /// As long as that many nodes need.
+    Auto,
+    /// Each as it comes.
+    Off,
+    /// So long.
+    Span(std::time::Duration),
+}
+
+/// `auto`, `off`, or a span that nodes hold their answers for.
+fn spread(text: &str) -> Result<Spread, String> {
+    match text {
+        "auto" => Ok(Spread::Auto),
+        "off" => Ok(Spread::Off),
+        span => match crate::cli::words::span(span)? {
+            span if span.is_zero() => Err("`off` means no span at all".to_owned()),
+            span if span <= SPREAD_MAX => Ok(Spread::Span(span)),
+            _ => Err("15m at most: no node holds its answer longer than that".to_owned()),
+        },
+    }
+}
+
+/// As long as an event may live.
+fn a_life(text: &str) -> Result<std::time::Duration, String> {
+    match crate::cli::words::span(text)? {
+        span if span.is_zero() => Err("an answer takes some time".to_owned()),
+        span if span <= LIFETIME_MAX => Ok(span),
+        _ => Err("7d at most: a question lives no longer than any event".to_owned()),
+    }
 }
 
 #[derive(Args, Debug)]

@@ -21,6 +21,7 @@ mod leaving;
 mod own;
 mod peer;
 mod places;
+mod reach;
 mod room;
 mod search;
 mod shunned;
@@ -43,6 +44,7 @@ use book::Book;
 pub(super) use known::Known;
 use own::Own;
 pub(super) use peer::Peer;
+pub(super) use reach::Reach;
 use room::Newcomers;
 pub(super) use search::{Choice, Slots};
 use shunned::Shunned;
@@ -465,7 +467,7 @@ impl Peers {
         std::mem::take(&mut self.cut)
     }
 
-    fn new_lane(&mut self) -> LaneId {
+    pub(super) fn new_lane(&mut self) -> LaneId {
         let lane = LaneId(self.next_lane);
         self.next_lane += 1;
         lane

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::super::duty::Duty;
+use super::super::params::Accept;
 use super::super::ports::Entry;
 use super::super::roster::{Crowd, Roster, Snapshot};
 use super::Peers;
@@ -30,8 +31,10 @@ impl Peers {
     }
 
     /// May this neighbour ask us to carry its events on?
+    /// Its record is held, and it is welcome: as a peer, or as anybody is in an open mesh.
     pub(in crate::core) fn gives_duty(&self, id: &NodeId, now: Wall) -> bool {
-        self.is_served(id) && self.is_acquainted(id, now)
+        let is_welcome = self.is_served(id) || (self.rules.accept == Accept::Open && !self.knows(id));
+        is_welcome && self.roster.get(id).is_some_and(|member| now < member.record.expires())
     }
 
     /// What we answer for with this entry.

@@ -11,7 +11,7 @@ use super::super::tier::{Find, Tier};
 use super::super::trust::Rule;
 use super::{
     AppendError, Appended, Arrived, BatchId, Emitted, LaneId, Order, Page, PageError, SavedBook, SavedPeer, SendError,
-    Seq, ShipmentId, Ticket,
+    Seq, ShipmentId, Stored, Ticket,
 };
 use crate::wire::message::Receipt;
 use crate::wire::{Digest, Envelope, HostPort, Interests, NodeId, Record, Verified, Word};
@@ -32,6 +32,8 @@ pub enum Input {
     Roster(Arc<Snapshot>),
     /// The book of the last life. Before `Restored`, if at all.
     Remembered(SavedBook),
+    /// Every duty up to here was done in the last life. Before `Restored`, if at all.
+    Dutiful(Seq),
     /// What we want from now on.
     Interests(Interests),
     /// Whom we do not listen to, and who may send which types, from now on.
@@ -62,6 +64,15 @@ pub enum Input {
         from: Option<NodeId>,
         /// The events.
         arrived: Vec<Arrived>,
+    },
+    /// Events that a neighbour asks us to carry on, and that are durable here already.
+    Again {
+        /// Answered by `Answer`: `Duplicate` or `Uncarried` for each.
+        ticket: Ticket,
+        /// The neighbour by its TLS key.
+        from: NodeId,
+        /// Which.
+        events: Vec<Digest>,
     },
     /// Events published here: by the outbox stream, the local API, the command line.
     Emitted {
@@ -97,6 +108,20 @@ pub enum Input {
         after: Seq,
         /// What stands there.
         page: Result<Page, PageError>,
+    },
+    /// The journal's answer to `Resume`.
+    Resumed {
+        /// The position that was asked for.
+        after: Seq,
+        /// What stands there.
+        page: Result<Page, PageError>,
+    },
+    /// The journal's answer to `Recall`.
+    Recalled {
+        /// As it was asked.
+        digits: u8,
+        /// The event; `None` when it cannot be read any more.
+        stored: Option<Box<Stored>>,
     },
     /// We signed a record of our own: whatever else bears our key is not ours.
     Signed {
@@ -259,6 +284,9 @@ impl Input {
                 | Local { .. }
                 | Appended { .. }
                 | Scanned { .. }
+                | Again { .. }
+                | Resumed { .. }
+                | Recalled { .. }
                 | Sent { .. }
                 | Pong { .. }
         ) || matches!(self, Watch(_) | Unwatch(_) | Interests(_) | Trust { .. })

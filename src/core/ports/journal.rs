@@ -4,8 +4,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::{Claim, Hold};
 use crate::time::Wall;
-use crate::wire::{Code, Digest, Envelope, NodeId, Verified};
+use crate::wire::{Code, Digest, Envelope, NodeId, Question, Verified};
 
 /// A position in the journal: the first entry is 1, 0 stands before everything. Strictly increasing,
 /// with gaps allowed; meaningful only within one incarnation of the journal.
@@ -38,6 +39,8 @@ pub struct Entry {
     /// Idempotency keys that are used up for it, on its way to the disk. They are kept beside the
     /// event, not with it: what is read back has none.
     pub claims: Box<[Claim]>,
+    /// It answers a question: no peer gets it before its turn, or after the deadline.
+    pub hold: Option<Hold>,
 }
 
 /// An entry with its place.
@@ -143,42 +146,18 @@ pub trait Log: Send + Sync {
     /// [`PageError::Unreadable`].
     fn since(&self, moment: Wall) -> Result<Seq, PageError>;
 
+    /// The entry of this event; `None` when it is not there, not any more, or cannot be read.
+    fn find(&self, digest: &Digest) -> Option<Stored>;
+
+    /// What this event asks; `None` also when it is not there.
+    fn question(&self, digest: &Digest) -> Option<Question> {
+        self.find(digest).and_then(|stored| Question::of(stored.entry.envelope.event()))
+    }
+
     /// A named cursor: `bus:mesh:events`, `peer:<id>`.
     fn cursor(&self, name: &str) -> Option<Seq>;
 
     /// Moves a named cursor. Durable with the next commit at the latest; a cursor lost in a crash
     /// costs a repetition, never a gap. Retention never drops what a `bus:` cursor has not passed.
     fn set_cursor(&self, name: &str, seq: Seq);
-}
-
-/// What an idempotency key of a local publisher is used for, while its event is on the way to the disk.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Claim {
-    /// Hash of the key: no text of a caller is kept.
-    pub key: Digest,
-    /// Hash of what was handed in under it.
-    pub body: Digest,
-    /// From then on the key is free again.
-    pub until: Wall,
-}
-
-/// What an idempotency key was used for.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Claimed {
-    /// Hash of what was handed in under it.
-    pub body: Digest,
-    /// From then on the key is free again.
-    pub until: Wall,
-    /// The event that it became.
-    pub event: Digest,
-    /// The `id` of that event.
-    pub id: Box<str>,
-}
-
-/// Idempotency keys, remembered by the same commit as the events they stand for ([`Entry::claims`]): a
-/// crash leaves both or neither. A key that means another event already is told as
-/// `Appended::Refused(Code::Conflict)`.
-pub trait Claims: Send + Sync {
-    /// What this key means at this moment; `None` = nothing, or nothing any more.
-    fn claimed(&self, key: &Digest, now: Wall) -> Option<Claimed>;
 }

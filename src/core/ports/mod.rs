@@ -19,15 +19,16 @@ mod output;
 
 pub use self::input::Input;
 pub use self::journal::{
-    AppendError, Appended, BatchId, Claim, Claimed, Claims, Entry, Known, Log, Page, PageError, Refusal, Seen, Seq,
-    Stored,
+    AppendError, Appended, BatchId, Entry, Known, Log, Page, PageError, Refusal, Seen, Seq, Stored,
 };
 pub use self::net::{Arrived, LaneId, SendError, ShipmentId};
 pub use self::output::Output;
+pub use super::claims::{Claim, Claimed, Claims};
 pub use super::note::Note;
+pub use super::offset::Hold;
 pub use super::order::Order;
 pub use super::saved::{Origin, SavedBan, SavedBook, SavedNode, SavedPeer, Welcome};
-use crate::wire::{Envelope, Verified};
+use crate::wire::{Envelope, Question, Verified};
 
 /// Whom to answer: chosen by the driver, opaque to the core.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -40,11 +41,13 @@ pub struct Emitted {
     pub envelope: Verified<Envelope>,
     /// The idempotency keys it was handed in under.
     pub claims: Box<[Claim]>,
+    /// The question that it answers, where the journal holds that: whoever hands it in looks it up.
+    pub question: Option<Question>,
 }
 
 impl From<Verified<Envelope>> for Emitted {
     /// An event that came without a key.
     fn from(envelope: Verified<Envelope>) -> Emitted {
-        Emitted { envelope, claims: Box::default() }
+        Emitted { envelope, claims: Box::default(), question: None }
     }
 }

@@ -103,6 +103,23 @@ pub enum Output {
         /// Entries after this position.
         after: Seq,
     },
+    /// Read what the last life may have left of its duties; then `Resumed`.
+    Resume {
+        /// Entries after this position.
+        after: Seq,
+    },
+    /// Read this one event again, for a larger duty than it came with; then `Recalled`, always.
+    Recall {
+        /// Where it stands.
+        seq: Seq,
+        /// Echoed in the answer.
+        digits: u8,
+    },
+    /// Remember that every duty up to here is done: `Log::set_cursor`.
+    SaveDuty {
+        /// Up to where.
+        cursor: Seq,
+    },
     /// Remember how far this peer is served: `Log::set_cursor`.
     SaveCursor {
         /// Who.

@@ -115,6 +115,7 @@ fn beyond_its_handful_a_peer_is_read_for_from_the_journal() {
             duty: true,
             received: START,
             claims: Box::default(),
+            hold: None,
         };
         let entries: Vec<Stored> =
             (from..from + count as u64).map(|i| Stored { seq: Seq(i + 1), entry: entry(i) }).collect();
@@ -232,6 +233,7 @@ fn a_page_that_is_ahead_of_us_queues_nothing_twice() {
         duty: true,
         received: START,
         claims: Box::default(),
+        hold: None,
     };
     // The journal shows #4 to readers before the driver has heard of it; only #3 fits.
     let entries = vec![Stored { seq: Seq(3), entry: entry("3") }];

@@ -12,6 +12,7 @@ use crate::wire::{
     Code, Draft, Envelope, HostPort, Keypair, Network, Profile, Record, RecordDraft, Scalar, Verified, Word, envelope,
 };
 
+mod answers;
 mod company;
 mod delivery;
 mod doors;
@@ -22,6 +23,7 @@ mod records;
 mod repair;
 mod search;
 mod table;
+mod tree;
 
 const START: Wall = Wall::from_millis(1_795_243_262_123);
 
