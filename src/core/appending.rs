@@ -132,6 +132,8 @@ impl Appending {
                         stored.push((seq, entry));
                         Outcome::Stored { no_duty }
                     }
+                    // A copy came first, and its duty was another: whoever asks chooses another delegate.
+                    Some(Appended::Duplicate) if entry.duty && entry.hops > 0 => Outcome::Uncarried,
                     Some(Appended::Duplicate) => Outcome::Duplicate,
                     Some(Appended::Refused(code)) => Outcome::Refused(Rejection::again(code)),
                     None => unavailable.clone(),

@@ -191,7 +191,7 @@ impl Node {
                     self.tree.on_peer(&peer, &mut self.peers, steady);
                     self.tree.on_connected(peer);
                 } else {
-                    self.tree.on_linked(peer, lane, rtt, now.mono);
+                    self.tree.on_linked(peer, lane, rtt, &mut self.peers, steady);
                 }
                 self.discovery.stir(now.mono);
             }
@@ -439,9 +439,9 @@ impl Node {
             }
         }
         let outbox = &self.outbox;
-        let plan = self.tree.on_stored(stored, |id| outbox.serves(id), &mut self.peers, now);
+        self.tree.on_stored(stored, |id| outbox.serves(id), &mut self.peers, now);
         let crowd = self.peers.crowd(&stored.entry.envelope.event().kind);
-        self.outbox.on_stored(stored, plan, &self.peers, &crowd, now, out);
+        self.outbox.on_stored(stored, &self.peers, &crowd, now, out);
     }
 
     /// A neighbour asks us to carry on what we have: done where that is more than was done before.
@@ -498,6 +498,7 @@ impl Node {
     fn close_forgotten(&mut self, out: &mut Vec<Output>) {
         for peer in self.peers.take_forgotten() {
             self.outbox.close(&peer);
+            self.tree.lost.push(peer);
             out.push(Output::ForgetCursor { peer });
         }
     }

@@ -20,7 +20,6 @@ use super::params::{CREDIT_MAX, Params, RETRY_FUTURE, RETRY_LEAST, RETRY_MOST, R
 use super::peers::{Peers, Want};
 use super::ports::{Entry, LaneId, Note, Output, Page, PageError, SendError, Seq, ShipmentId, Stored};
 use super::roster::Crowd;
-use super::tree::Plan;
 use super::watched::Watched;
 use crate::time::{Mono, Now, Wall};
 use crate::wire::message::Receipt;
@@ -259,17 +258,8 @@ impl Outbox {
     }
 
     /// A new entry at the head: whoever is at the head and has room gets it in hand at once.
-    /// Where delegates carry it, whoever is connected gets it by them; who is away stays behind, and gets it from
-    /// the journal.
-    pub(super) fn on_stored(
-        &mut self,
-        stored: &Stored,
-        plan: Plan,
-        peers: &Peers,
-        crowd: &Crowd,
-        now: Now,
-        out: &mut Vec<Output>,
-    ) {
+    /// Also where delegates carry it: what they lose is healed by nothing else yet, and a peer has an account.
+    pub(super) fn on_stored(&mut self, stored: &Stored, peers: &Peers, crowd: &Crowd, now: Now, out: &mut Vec<Output>) {
         let previous = std::mem::replace(&mut self.head, stored.seq);
         self.watched.on_stored(stored);
         let duty = peers.duty(&stored.entry);
@@ -282,9 +272,7 @@ impl Outbox {
             if account.examined >= stored.seq {
                 continue; // a page brought it: the journal shows it to readers before we are told
             }
-            let want = peers.wants(peer, &stored.entry, duty, now.wall, || peers.is_among(crowd, peer, kind));
-            match want {
-                Want::Yes if plan == Plan::Delegated && account.lane.is_some() => account.examined = stored.seq,
+            match peers.wants(peer, &stored.entry, duty, now.wall, || peers.is_among(crowd, peer, kind)) {
                 Want::Expired => {
                     self.expired_unsent += 1;
                     account.examined = stored.seq;

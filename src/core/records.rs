@@ -189,6 +189,7 @@ impl Node {
                 self.records.hold(&record, now.wall);
                 if self.peers.on_left(record, now, out) {
                     self.outbox.on_broken(&peer);
+                    self.tree.lost.push(peer);
                     out.push(Output::Note(Note::PeerLeft(peer)));
                 }
             }

@@ -57,7 +57,8 @@ async fn take(
     };
     let look = Look::new(context, caller);
     let looked = context.0.workers.map(lines, move |line, keys| look.at(&line, keys)).await.map_err(behind)?;
-    let looked = carry_again(reports, caller, looked).await.ok_or_else(|| behind(super::verify::Behind))?;
+    let looked =
+        carry_again(context, reports, caller, is_known, looked).await.ok_or_else(|| behind(super::verify::Behind))?;
     let mut batch = Batch::default();
     let within = batch.limit_neighbour(context, caller, is_known, looked);
     context.counters().verified.add(within.len());
@@ -231,15 +232,20 @@ impl Batch {
 /// Asks the core about lines that are durable here and are to be carried on; `None` when the driver is behind
 /// or gone.
 async fn carry_again(
+    context: &Context,
     reports: &Reports,
     caller: Caller,
+    is_known: bool,
     looked: Vec<Result<Unverified, Settled>>,
 ) -> Option<Vec<Result<Unverified, Outcome>>> {
     let again = |line: &Result<Unverified, Settled>| match line {
         Err(Settled::Again(event)) => Some(*event),
         _ => None,
     };
-    let events: Vec<Digest> = looked.iter().filter_map(again).collect();
+    // What is asked beyond the neighbour's rate is a duplicate and no more.
+    let key = Neighbour::of(caller.id, caller.address.ip());
+    let within = |_: &Digest| context.rates().neighbour(&key, is_known).is_ok();
+    let events: Vec<Digest> = looked.iter().filter_map(again).take_while(within).collect();
     let mut outcomes = Vec::new().into_iter();
     if let Some(from) = caller.id.filter(|_| !events.is_empty()) {
         let (sender, answer) = oneshot::channel();

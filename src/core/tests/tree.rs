@@ -460,3 +460,53 @@ fn where_a_person_accepts_each_neighbour_strangers_are_sent_nothing() {
     let event = mesh.publish(1, "2");
     assert_eq!(mesh.coverage(&event), (30, 30));
 }
+
+#[test]
+fn where_strangers_are_sent_nothing_no_duty_is_taken() {
+    let mut mesh = Mesh::new(300);
+    let members = Input::Members {
+        allow: BTreeSet::new(),
+        firehose: BTreeSet::new(),
+        peers_max: 64,
+        min_peers: 8,
+        accept: params::Accept::Ask,
+    };
+    let delegate = {
+        mesh.publish(0, "1");
+        mesh.hosts.iter().position(|host| host.duties > 0).expect("a delegate")
+    };
+    mesh.queue.push_back((delegate, members));
+    let event = mesh.publish(0, "2");
+    mesh.wait(ACK_MOST * 4);
+    assert_eq!(mesh.coverage(&event), (225, 225), "another one carries it");
+}
+
+#[test]
+fn a_link_whose_place_another_lane_took_is_made_anew() {
+    let mut mesh = Mesh::new(10);
+    mesh.publish(0, "1");
+    let peer = keypair(1).id();
+    assert!(mesh.hosts[0].node.tree.lane_of(&peer).is_some());
+    // The book dialled it, and that came to nothing: the old lane is gone without a word.
+    let lane = LaneId(9_999);
+    mesh.queue.push_back((0, Input::Broken { peer, lane, why: "no answer".into() }));
+    mesh.settle();
+    assert_eq!(mesh.hosts[0].node.tree.lane_of(&peer), None);
+    let event = mesh.publish(0, "2");
+    assert!(mesh.hosts[1].stored.contains_key(&event), "by a lane that stands");
+}
+
+#[test]
+fn nothing_is_sent_to_whoever_was_blocked_meanwhile() {
+    let mut mesh = Mesh::new(10);
+    mesh.hosts[1].manner = Manner::Dead;
+    mesh.publish(0, "1");
+    let (id, ticket) = (keypair(1).id(), mesh.ticket());
+    let order = ports::Order::Block { why: "it floods".to_owned() };
+    mesh.queue.push_back((0, Input::Ordered { ticket, id, order }));
+    mesh.settle();
+    mesh.hosts[1].manner = Manner::Good;
+    mesh.wait(params::LINK_RETRY_MOST * 3);
+    assert_eq!(mesh.hosts[1].lines, 0);
+    assert!(mesh.hosts[0].node.tree.is_idle());
+}

@@ -80,6 +80,13 @@ impl Links {
         true
     }
 
+    /// What was sent by it is lost, whatever we believed: another lane took its place, or it is gone.
+    pub(super) fn lose(&mut self, id: &NodeId, now: Mono) {
+        if let Some(link) = self.all.get_mut(id).filter(|link| matches!(link.state, State::Up(..))) {
+            link.state = State::Down(now + Duration::from_secs(1));
+        }
+    }
+
     pub(super) fn used(&mut self, id: &NodeId, now: Mono) {
         if let Some(link) = self.all.get_mut(id) {
             link.used = now;
@@ -119,11 +126,16 @@ impl Links {
     }
 
     /// Where there is room for no more, whoever was used longest ago gives way.
-    pub(super) fn make_room(&mut self, out: &mut Vec<Output>) -> Option<NodeId> {
+    pub(super) fn make_room(&mut self, now: Mono, out: &mut Vec<Output>) -> Option<NodeId> {
         if self.all.len() < LINKS_MAX {
             return None;
         }
-        let is_free = |link: &Link| !matches!(link.state, State::Coming(_));
+        // Who did not answer keeps its pause.
+        let is_free = |link: &Link| match link.state {
+            State::Coming(_) => false,
+            State::Up(..) => true,
+            State::Down(until) => until <= now,
+        };
         let idlest = self.all.iter().filter(|(_, link)| is_free(link)).min_by_key(|(_, link)| link.used);
         let id = idlest.map(|(id, _)| *id)?;
         self.hang_up(&id, out);

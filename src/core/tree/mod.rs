@@ -3,8 +3,9 @@
 //!
 //! ```text
 //!   duty for the prefix of p digits, S = the interested in it
-//!     |S| small:  every one of them is served as a leaf; those with an account by the [`Outbox`]
+//!     |S| small:  every one of them is served as a leaf
 //!     else:       for each row r = p.. and each digit that is not ours: one delegate takes that bucket
+//!   in either case those with an account are served by the [`Outbox`] too
 //! ```
 //!
 //! A *task* is one line that one node has to take: a leaf, or a bucket that some delegate has to carry. It
@@ -53,15 +54,6 @@ use targets::Targets;
 /// Shipments of the tree bear numbers from here on; those of accounts lie below.
 const SHIPMENTS_FROM: u64 = 1 << 63;
 
-/// Who serves those to whom an event is owed here.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Plan {
-    /// Each account for itself, and tasks for the others.
-    Direct,
-    /// Delegates: whoever is connected gets it by them.
-    Delegated,
-}
-
 /// What is said to a neighbour that asks us to carry on what we have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Again {
@@ -99,6 +91,8 @@ pub(super) struct Tree {
     /// Leaves that each node has not taken.
     leaves: BTreeMap<NodeId, usize>,
     targets: Targets,
+    /// Nodes whose lane was closed here, to be looked after by the next `run`.
+    pub(super) lost: Vec<NodeId>,
     links: Links,
     candidates: Candidates,
     duties: Duties,
@@ -166,6 +160,7 @@ impl Tree {
             due: BTreeSet::new(),
             leaves: BTreeMap::new(),
             targets: Targets::default(),
+            lost: Vec::new(),
             links: Links::default(),
             candidates: Candidates::default(),
             duties: Duties::default(),
@@ -190,27 +185,27 @@ impl Tree {
 
     /// May this neighbour give us a duty now?
     pub(super) fn takes_duty_from(&mut self, from: &NodeId, peers: &Peers, now: Now) -> bool {
-        let takes = peers.gives_duty(from, now.wall) && self.budget.has(from, now.mono);
+        let takes = peers.is_open() && peers.gives_duty(from, now.wall) && self.budget.has(from, now.mono);
         self.counts.refused += u64::from(!takes);
         takes
     }
 
-    /// A new event is durable. Plans who serves those it is owed to here; `has_account` = the outbox does.
+    /// A new event is durable: makes tasks for those to whom it is owed here; `has_account` = the outbox serves it.
     pub(super) fn on_stored(
         &mut self,
         stored: &Stored,
         has_account: impl Fn(&NodeId) -> bool,
         peers: &mut Peers,
         now: Now,
-    ) -> Plan {
+    ) {
         let Some(duty) = peers.duty(&stored.entry) else {
             // A leaf may be asked to carry it yet.
             self.duties.keep(stored.entry.envelope.digest(), stored.seq, now.mono);
-            return Plan::Direct;
+            return;
         };
         let prefix = duty.prefix();
         self.duties.begin(stored.entry.envelope.digest(), stored.seq, prefix.digits(), now.mono);
-        self.carry(stored, prefix, has_account, peers, now)
+        self.carry(stored, prefix, has_account, peers, now);
     }
 
     /// Makes the tasks of one duty.
@@ -221,13 +216,13 @@ impl Tree {
         has_account: impl Fn(&NodeId) -> bool,
         peers: &mut Peers,
         now: Now,
-    ) -> Plan {
+    ) {
         let entry = &stored.entry;
         let event = entry.envelope.event();
         // Where a person accepts each neighbour, whoever was not accepted is sent nothing: peers are served, and by
         // their accounts.
         if event.kind.is_reserved() || !event.is_alive(now.wall) || !peers.is_open() {
-            return Plan::Direct;
+            return;
         }
         let given = [Some(self.me), Some(event.source), entry.from];
         let is_given = |id: &NodeId| given.contains(&Some(*id));
@@ -235,7 +230,7 @@ impl Tree {
             let is_ours = |id: &&NodeId| !is_given(id) && !has_account(id) && prefix.contains(&Position::of(id));
             let to: Vec<NodeId> = event.to.iter().filter(is_ours).filter(|id| peers.holds(id)).copied().collect();
             self.add_all(stored, to.into_iter().map(|id| (Ask::Leaf, id)).collect(), now);
-            return Plan::Direct;
+            return;
         }
         let crowd = peers.crowd(&event.kind);
         let mut others: Vec<NodeId> = given.into_iter().flatten().filter(|id| crowd.contains(id)).collect();
@@ -246,11 +241,15 @@ impl Tree {
             crowd.count(bucket) - known
         };
         let (count, size) = (count_in(&prefix), entry.envelope.line_len() + LINE_OVERHEAD);
-        if count <= DIRECT_MAX && count * size <= DIRECT_BYTES_MAX {
+        let is_direct = count <= DIRECT_MAX && count * size <= DIRECT_BYTES_MAX;
+        if let Some(from) = entry.from.filter(|from| *from != self.me) {
+            self.budget.charge(from, count.min(DIRECT_MAX) * size, now.mono);
+        }
+        if is_direct {
             let leaves = crowd.iter(&prefix).filter(|id| !is_given(id) && !has_account(id));
             let asks = leaves.map(|id| (Ask::Leaf, id)).collect();
             self.add_all(stored, asks, now);
-            return Plan::Direct;
+            return;
         }
         let mut asks = Vec::new();
         let mut mine = prefix;
@@ -260,17 +259,16 @@ impl Tree {
                 let bucket = mine.child(digit);
                 match count_in(&bucket) {
                     0 => {}
-                    1 => asks.extend(crowd.iter(&bucket).find(|id| !is_given(id)).map(|id| (Ask::Leaf, id))),
+                    1 => {
+                        let only = crowd.iter(&bucket).find(|id| !is_given(id));
+                        asks.extend(only.filter(|id| !has_account(id)).map(|id| (Ask::Leaf, id)));
+                    }
                     _ => asks.push((Ask::Delegate(bucket), self.me)),
                 }
             }
             mine = mine.child(own);
         }
-        if let Some(from) = entry.from.filter(|from| *from != self.me) {
-            self.budget.charge(from, asks.len() * size, now.mono);
-        }
         self.add_all(stored, asks, now);
-        Plan::Delegated
     }
 
     fn add_all(&mut self, stored: &Stored, mut asks: Vec<(Ask, NodeId)>, now: Now) {
@@ -335,6 +333,8 @@ impl Tree {
     /// An event that we had, with a larger duty of it now.
     pub(super) fn on_recalled(&mut self, stored: &Stored, digits: u8, peers: &mut Peers, now: Now) {
         let prefix = Prefix::new(self.position, usize::from(digits));
-        self.carry(stored, prefix, |_| false, peers, now);
+        if stored.entry.hops < stored.entry.envelope.event().hops_max {
+            self.carry(stored, prefix, |_| false, peers, now);
+        }
     }
 }

@@ -36,13 +36,14 @@ impl Tree {
     }
 
     pub(super) fn resumes_at(&self) -> Option<Mono> {
-        (self.resume.read < self.resume.until && !self.resume.reading).then_some(self.resume.not_before)
+        let is_waiting = self.resume.read < self.resume.until && !self.resume.reading;
+        (is_waiting && self.carried.len() < RESUMED_MAX).then_some(self.resume.not_before)
     }
 
     /// Reads the next page that the last life may have left, while not too much of it is in hand.
     pub(super) fn read_on(&mut self, now: Mono, out: &mut Vec<Output>) {
         let is_due = self.resumes_at().is_some_and(|at| at <= now);
-        if is_due && self.carried.len() < RESUMED_MAX {
+        if is_due {
             self.resume.reading = true;
             out.push(Output::Resume { after: self.resume.read });
         }

@@ -5,6 +5,9 @@ use super::*;
 impl Tree {
     /// Gives out, sends, gives up and lets go whatever is due.
     pub(in crate::core) fn run(&mut self, head: Seq, peers: &mut Peers, now: Now, out: &mut Vec<Output>) {
+        for id in std::mem::take(&mut self.lost) {
+            self.lane_is_gone(&id, peers, now);
+        }
         while let Some((due, id)) = self.due.first().copied().filter(|(due, _)| *due <= now.mono) {
             self.due.remove(&(due, id));
             self.look_after(id, peers, now);
@@ -103,11 +106,15 @@ impl Tree {
 
     /// Sends what waits for a node, makes a lane to it, or finds that it is away.
     fn serve(&mut self, to: NodeId, peers: &mut Peers, now: Now, out: &mut Vec<Output>) {
+        // Blocked, in quarantine, not allowed any more, gone with a goodbye, or its record ended.
+        if !peers.holds(&to) {
+            return self.nothing_more_to(&to, peers, now);
+        }
         match peers.reach(&to).unwrap_or_else(|| self.links.reach(&to, now.mono)) {
             Reach::Up(lane, _) => self.ship(to, lane, now, out),
             Reach::Coming => {}
             Reach::Untried => {
-                if let Some(idlest) = self.links.make_room(out) {
+                if let Some(idlest) = self.links.make_room(now.mono, out) {
                     self.lane_is_gone(&idlest, peers, now);
                 }
                 if !self.links.dial(to, peers, now.mono, out) {
@@ -170,8 +177,14 @@ impl Tree {
                 tasks.into_iter().for_each(|id| self.refused(id, &peer, peers, now));
                 Vec::new()
             }
-            Err(SendError::Refused(_) | SendError::Lost) => {
+            Err(SendError::Refused(_)) => {
                 tasks.into_iter().for_each(|id| self.not_taken(id, &peer, peers, now));
+                Vec::new()
+            }
+            Err(SendError::Lost) => {
+                self.links.lose(&peer, now.mono);
+                tasks.into_iter().for_each(|id| self.not_taken(id, &peer, peers, now));
+                self.lane_is_gone(&peer, peers, now);
                 Vec::new()
             }
         }
@@ -231,9 +244,20 @@ impl Tree {
     }
 
     /// A lane stands that may be one of ours.
-    pub(in crate::core) fn on_linked(&mut self, id: NodeId, lane: LaneId, rtt: Duration, now: Mono) {
-        if self.links.on_connected(&id, lane, rtt, now) {
+    pub(in crate::core) fn on_linked(&mut self, id: NodeId, lane: LaneId, rtt: Duration, peers: &mut Peers, now: Now) {
+        if self.links.on_connected(&id, lane, rtt, now.mono) {
             self.on_connected(id);
+        } else {
+            self.outdone(&id, peers, now);
+        }
+    }
+
+    /// Another lane was made to a node that is no peer, and came to nothing: it took the place of ours, if there was
+    /// one, and whoever waits for it is to try again.
+    fn outdone(&mut self, id: &NodeId, peers: &mut Peers, now: Now) {
+        if !peers.knows(id) && !self.links.is_coming(id) {
+            self.links.forget(id);
+            self.lane_is_gone(id, peers, now);
         }
     }
 
@@ -241,6 +265,8 @@ impl Tree {
     pub(in crate::core) fn on_unlinked(&mut self, id: NodeId, lane: LaneId, peers: &mut Peers, now: Now) {
         if self.links.on_broken(&id, lane, now.mono) {
             self.lane_is_gone(&id, peers, now);
+        } else {
+            self.outdone(&id, peers, now);
         }
     }
 
@@ -265,6 +291,17 @@ impl Tree {
         for task in self.targets.empty(id) {
             if self.tasks.get(&task).is_some_and(|task| task.to == *id) {
                 self.not_taken(task, id, peers, now);
+            }
+        }
+    }
+
+    /// Nothing is sent to this node any more.
+    fn nothing_more_to(&mut self, id: &NodeId, peers: &mut Peers, now: Now) {
+        for task in self.targets.empty(id) {
+            match self.tasks.get(&task) {
+                Some(Task { ask: Ask::Leaf, .. }) => self.give_up(task),
+                Some(Task { to, .. }) if to == id => self.not_taken(task, id, peers, now),
+                _ => {}
             }
         }
     }

@@ -49,7 +49,7 @@ impl Targets {
 
     /// It takes nothing before that.
     pub(super) fn rest(&mut self, id: NodeId, until: Mono) {
-        let Some(target) = self.all.get_mut(&id) else { return };
+        let target = self.all.entry(id).or_default();
         if let Some(earlier) = target.not_before.replace(until) {
             self.resting.remove(&(earlier, id));
         }
