@@ -43,6 +43,7 @@ impl Node {
     /// Whoever may be a neighbour from now on is owed what comes from now on.
     pub(super) fn open_welcomed(&mut self, out: &mut Vec<Output>) {
         for peer in self.peers.take_welcomed() {
+            self.tree.begin_with(peer, self.outbox.head());
             self.open_account(peer, out);
         }
     }

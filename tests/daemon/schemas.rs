@@ -149,7 +149,9 @@ fn what_is_said_of_the_bus_in_trouble_is_what_the_schemas_say() {
         let mut some = letters.iter().filter(|letter| letter["kind"] == kind);
         some.next().expect("there")["id"].as_str().expect("an id")
     };
-    let (event, entry) = (id("quarantine"), id("intake"));
+    // With the stream: two may have come in the same millisecond.
+    let (event, entry) = (format!("mesh:events/{}", id("quarantine")), format!("mesh:outbox/{}", id("intake")));
+    let (event, entry) = (event.as_str(), entry.as_str());
     let mut cases = Vec::new();
     for (thing, args) in [
         ("dead", &["dead"][..]),

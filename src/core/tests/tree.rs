@@ -510,3 +510,31 @@ fn nothing_is_sent_to_whoever_was_blocked_meanwhile() {
     assert_eq!(mesh.hosts[1].lines, 0);
     assert!(mesh.hosts[0].node.tree.is_idle());
 }
+
+#[test]
+fn what_was_published_while_a_node_was_blocked_comes_by_no_restart() {
+    for is_blocked in [false, true] {
+        let mut mesh = Mesh::new(3);
+        let event = envelope::seal(&Draft::new("1", "a.x", START), &keypair(0)).expect("a draft");
+        let (from, received, claims) = (Some(keypair(0).id()), START, Box::default());
+        let entry = Entry { envelope: event.clone(), from, hops: 0, duty: true, received, claims, hold: None };
+        let stored = Stored { seq: Seq(1), entry };
+        mesh.hosts[0].stored.insert(event.digest(), stored.clone());
+        mesh.hosts[0].log.push(stored);
+        mesh.hosts[0].node = Node::new(keypair(0).id(), Params::default(), 9);
+        let peer = SavedPeer { id: keypair(1).id(), record: Some(member(1, &["a.*"]).record), ..saved(1) };
+        let view = Arc::new(Snapshot::of((0..3).map(|number| member(number, &["a.*"]))));
+        mesh.queue.push_back((0, Input::Roster(view)));
+        mesh.queue.push_back((0, Input::Dutiful(Seq(0))));
+        mesh.queue.push_back((0, Input::Restored { head: Seq(1), peers: vec![peer] }));
+        let orders = [ports::Order::Block { why: String::new() }, ports::Order::Unblock];
+        for order in orders.into_iter().filter(|_| is_blocked) {
+            let (id, ticket) = (keypair(1).id(), mesh.ticket());
+            mesh.queue.push_back((0, Input::Ordered { ticket, id, order }));
+        }
+        mesh.settle();
+        mesh.wait(RESUME_AFTER + Duration::from_secs(5));
+        let has = |host: usize| mesh.hosts[host].stored.contains_key(&event.digest());
+        assert_eq!((has(1), has(2)), (!is_blocked, true), "blocked: {is_blocked}");
+    }
+}

@@ -12,6 +12,8 @@ pub(super) struct Resume {
     until: Seq,
     reading: bool,
     not_before: Mono,
+    /// What is owed to these begins behind a position: they were welcomed there, in this life.
+    begun: BTreeMap<NodeId, Seq>,
     saved: Seq,
     unsaved_since: Option<Mono>,
 }
@@ -33,6 +35,13 @@ impl Tree {
         // First its neighbours, then its duties: a view of nobody has nobody to serve.
         let not_before = now + RESUME_AFTER;
         self.resume = Resume { read: cursor, until: head, saved: cursor, not_before, ..Resume::default() };
+    }
+
+    /// Whoever is welcomed at this position is owed what comes from now on, and nothing that stands before.
+    pub(in crate::core) fn begin_with(&mut self, id: NodeId, at: Seq) {
+        if self.resume.read < self.resume.until {
+            self.resume.begun.insert(id, at);
+        }
     }
 
     pub(super) fn resumes_at(&self) -> Option<Mono> {
@@ -86,7 +95,12 @@ impl Tree {
                 continue;
             }
             if is_own || now.wall.since(stored.entry.received) < RESUMED_FOR {
-                self.on_stored(stored, |id| is_served_later(id, stored.seq), peers, now);
+                let begun = std::mem::take(&mut self.resume.begun);
+                let is_served = |id: &NodeId| {
+                    is_served_later(id, stored.seq) || begun.get(id).is_some_and(|begun| stored.seq <= *begun)
+                };
+                self.on_stored(stored, is_served, peers, now);
+                self.resume.begun = begun;
             }
         }
         let upto = page.entries.last().map_or(page.upto, |last| last.seq.max(page.upto));
